@@ -1,0 +1,1 @@
+//! CPU kernels: slices in, slices out. The only home of SIMD code.

@@ -11,6 +11,7 @@ mod model;
 mod ops;
 mod plan;
 mod state;
+mod tensors;
 mod value;
 
 pub use backend::{Backend, Executable};

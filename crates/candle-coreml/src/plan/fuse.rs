@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::build::{Draft, Origin, SlotDraft};
+use super::draft::{Draft, Origin, SlotDraft};
 use super::{Block, Work};
 use crate::ops::{Inputs, Operand};
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use coreml_format::mil::ElementType;
 
-use super::build::{Draft, Origin};
+use super::draft::{Draft, Origin};
 use super::walk::{self, Access, Timeline};
 use super::{Block, Place, Plan, Slot, Work};
 use crate::ops::Operand;
@@ -204,7 +204,7 @@ fn share_buffers(draft: &Draft, lives: &HashMap<usize, Life>) -> (HashMap<usize,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::build::SlotDraft;
+    use crate::plan::draft::SlotDraft;
 
     fn draft(sizes: &[usize]) -> Draft {
         let mut draft = Draft::default();

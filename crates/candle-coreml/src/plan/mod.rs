@@ -5,9 +5,12 @@
 //! follows.
 
 mod build;
+mod control;
+mod draft;
 mod constants;
 mod fuse;
 mod memory;
+mod operation;
 mod states;
 mod walk;
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::build::{Draft, Origin, SlotDraft};
+use super::draft::{Draft, Origin, SlotDraft};
 use super::walk::{Access, Timeline};
 use super::{Block, Run, Step, Work};
 use crate::ops::{Copy, Operand};

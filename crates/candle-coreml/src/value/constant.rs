@@ -84,6 +84,10 @@ pub(crate) struct Constant {
 pub(crate) enum ConstantData {
     /// One element after the other.
     Dense(Storage, Bytes),
+    /// Elements of a sub-byte type, packed as in the file: the indices and quantized data that
+    /// `constexpr_*` operations take (their `fold` sees this; `compression::expand` unpacks it to
+    /// one element a byte for any other operation).
+    Packed(Bytes),
     /// Indices into tables.
     Palettized(PalettizedData),
     /// Quantized integers with scales and offsets for blocks.
@@ -166,19 +170,20 @@ impl Constant {
         match &self.data {
             ConstantData::Dense(storage, _) => Some(*storage),
             ConstantData::Strings(_) => None,
+            ConstantData::Packed(_) => Storage::natural(self.element),
             ConstantData::Palettized(_) | ConstantData::Blockwise(_) => Some(Storage::F16),
         }
     }
 
-    /// True while the elements are palettized or quantized.
+    /// True while the elements are packed, palettized or quantized.
     pub(crate) fn is_compressed(&self) -> bool {
-        matches!(self.data, ConstantData::Palettized(_) | ConstantData::Blockwise(_))
+        !matches!(self.data, ConstantData::Dense(..) | ConstantData::Strings(_))
     }
 
     /// Identity of a weight across plans and functions.
     pub(crate) fn key(&self) -> Option<WeightKey> {
         match &self.data {
-            ConstantData::Dense(_, bytes) => bytes.key(),
+            ConstantData::Dense(_, bytes) | ConstantData::Packed(bytes) => bytes.key(),
             ConstantData::Palettized(palettized) => palettized.indices.key(),
             ConstantData::Blockwise(blockwise) => blockwise.data.key(),
             ConstantData::Strings(_) => None,

@@ -1,5 +1,6 @@
 //! The same model as a package and compiled must give the same program: two readers, two forms made
 //! by others, one result.
+#![allow(clippy::unwrap_used)] // a helper that fails is a test that fails
 
 mod support;
 

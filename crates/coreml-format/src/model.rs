@@ -21,7 +21,7 @@ pub struct Model {
 
 impl Model {
     /// Decodes the message. Models other than ML Programs give their description only. The program
-    /// is not validated: see [`mil::validate`](crate::mil::validate).
+    /// is not validated: see [`mil::validate`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let kind = proto::model::kind_of(bytes).unwrap_or("unknown");
         let message = proto::model::Model::decode(bytes)?;

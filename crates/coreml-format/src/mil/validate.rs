@@ -119,3 +119,66 @@ fn check_blob(blob: &BlobFileValue) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mil::from_text;
+
+    fn check(statements: &str, outputs: &str) -> Result<(), FormatError> {
+        let text = format!(
+            "program(1.0) {{ func main<ios15>(fp16 x) {{ {statements} }} -> ({outputs}); }}"
+        );
+        validate(&from_text(&text)?)
+    }
+
+    #[test]
+    fn sound_programs_pass() {
+        for (statements, outputs) in [
+            ("", "x"),
+            ("fp16 y = f(a = x); fp16 z = f(a = (x, y), b = fp16(1));", "z, x"),
+            // Nested blocks see what is outside, have scopes of their own and may reuse names.
+            ("fp16 z = c(p = x) { fp16 y = f(a = x); } -> (y), { fp16 y = f(); } -> (x);", "z"),
+            ("fp16 z = w(v = x) (fp16 x) { } -> (x);", "z"),
+        ] {
+            if let Err(error) = check(statements, outputs) {
+                panic!("{statements}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn faults_are_named() {
+        for (statements, outputs, expected) in [
+            ("", "y", "operation `outputs`: the block gives out `y`, which is not defined"),
+            ("fp16 y = f(a = z);", "y", "`y`: argument `a` refers to `z`, which is not defined"),
+            ("fp16 y = f(a = y);", "y", "argument `a` refers to `y`"),
+            ("fp16 y = f(a = z); fp16 z = f(a = y);", "y", "refers to `z`"),
+            ("fp16 y = f(); fp16 y = f();", "y", "defines `y` again"),
+            ("fp16 x = f();", "x", "defines `x` again"),
+            ("fp16 y, fp16 y = f();", "y", "defines `y` again"),
+            ("fp16 z = c() { fp16 y = f(); } -> (y);", "y", "gives out `y`"),
+            ("fp16 z = c() { } -> (z);", "z", "gives out `z`"),
+            ("fp16 z = c() { } -> (x), (fp16 a, fp16 a) { } -> (x);", "z", "defines `a` again"),
+            (
+                r#"fp16 y = const()[val = tensor<fp16, [?]>(BLOBFILE(path = string("w"),
+                   offset = uint64(64)))];"#,
+                "y",
+                "argument `val`: a blob of type `tensor<fp16, [?]>` has no definite size",
+            ),
+            (
+                r#"fp16 y = const()[val = tensor<fp16, [2]>(BLOBFILE(path = string("w"),
+                   offset = uint64(65)))];"#,
+                "y",
+                "offset 65",
+            ),
+        ] {
+            let error = check(statements, outputs).err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.contains("function `main`"), "{statements}: {error}");
+            assert!(error.contains(expected), "{statements}: {error}");
+        }
+        let empty = from_text("program(1.0) { }").map(|program| validate(&program));
+        assert!(matches!(empty, Ok(Err(FormatError::Field { .. }))));
+    }
+}

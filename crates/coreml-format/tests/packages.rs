@@ -1,0 +1,289 @@
+//! Containers, sound and attacked.
+#![allow(clippy::unwrap_used)] // a helper that fails is a test that fails
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use coreml_format::model::Model;
+use coreml_format::{FormatError, Package, PackageKind};
+use support::{copy_dir, fixture};
+
+const WEIGHTS: &str = "@model_path/weights/weight.bin";
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+
+/// A copy of a fixture that a test may damage.
+struct Copy {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn copy(name: &str) -> Copy {
+    let dir = tempfile::tempdir().unwrap();
+    // A name without the extension: what counts is the content.
+    let path = dir.path().join("model");
+    copy_dir(&fixture(name), &path);
+    Copy { _dir: dir, path }
+}
+
+fn model_file(package: &Path) -> PathBuf {
+    package.join("Data/com.apple.CoreML/model.mlmodel")
+}
+
+fn error(path: &Path) -> String {
+    Package::open(path).unwrap_err().to_string()
+}
+
+#[test]
+fn containers_are_told_apart_by_content() {
+    let package = copy("stateful.mlpackage");
+    assert_eq!(Package::open(&package.path).unwrap().kind(), PackageKind::Package);
+    let file = model_file(&package.path);
+    let model = Package::open(&file).unwrap();
+    assert_eq!(model.kind(), PackageKind::ModelFile);
+    assert!(model.blob_file(WEIGHTS).is_ok());
+    let compiled = copy("stateful.mlmodelc");
+    assert_eq!(Package::open(&compiled.path).unwrap().kind(), PackageKind::Compiled);
+
+    std::fs::remove_file(package.path.join("Manifest.json")).unwrap();
+    assert_eq!(Package::open(&package.path).unwrap().kind(), PackageKind::Package);
+}
+
+#[test]
+fn blob_files_are_mapped_once() {
+    let package = Package::open(fixture("stateful.mlpackage")).unwrap();
+    let (first, second) =
+        (package.blob_file(WEIGHTS).unwrap(), package.blob_file(WEIGHTS).unwrap());
+    assert!(std::sync::Arc::ptr_eq(&first, &second));
+    fn shareable(_: &(impl Send + Sync)) {}
+    shareable(&package);
+}
+
+#[test]
+fn blob_names_stay_inside_the_package() {
+    let package = Package::open(fixture("stateful.mlpackage")).unwrap();
+    for (name, part) in [
+        ("/etc/passwd", "start with `@model_path/`"),
+        ("weights/weight.bin", "start with `@model_path/`"),
+        ("@model_path//etc/passwd", "not allowed"),
+        ("@model_path/../model.mlmodel", "not allowed"),
+        ("@model_path/weights/../../x", "not allowed"),
+        ("@model_path/", "relative path"),
+        ("@model_path/..\\x", "relative path"),
+        ("@model_path/x\0", "relative path"),
+        ("@model_path/weights/none.bin", "cannot read"),
+        ("@model_path/weights", "is not a file"),
+    ] {
+        let error = package.blob_file(name).unwrap_err().to_string();
+        assert!(error.contains(part), "{name}: {error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn symbolic_links_may_not_leave_the_package() {
+    use std::os::unix::fs::symlink;
+    let package = copy("stateful.mlpackage");
+    let dir = model_file(&package.path).parent().unwrap().to_owned();
+    let outside = package.path.parent().unwrap().join("outside");
+    std::fs::copy(dir.join("weights/weight.bin"), &outside).unwrap();
+    symlink(&outside, dir.join("weights/link.bin")).unwrap();
+    symlink("weight.bin", dir.join("weights/inside.bin")).unwrap();
+    let model = Package::open(&package.path).unwrap();
+    assert!(model.blob_file("@model_path/weights/inside.bin").is_ok());
+    let refused = model.blob_file("@model_path/weights/link.bin").unwrap_err().to_string();
+    assert!(refused.contains("symbolic link"), "{refused}");
+
+    // The model itself, and a whole package behind a link.
+    std::fs::rename(model_file(&package.path), &outside).unwrap();
+    symlink(&outside, model_file(&package.path)).unwrap();
+    assert!(error(&package.path).contains("symbolic link"));
+    let sound = copy("stateful.mlpackage");
+    let link = sound.path.parent().unwrap().join("link");
+    symlink(&sound.path, &link).unwrap();
+    assert!(Package::open(&link).unwrap().blob_file(WEIGHTS).is_ok());
+}
+
+#[test]
+fn manifests_are_checked() {
+    let package = copy("stateful.mlpackage");
+    let manifest = package.path.join("Manifest.json");
+    let with = |item: &str, root: &str| {
+        let item = serde_json::json!({ "A": { "path": item } });
+        let json = serde_json::json!({ "itemInfoEntries": item, "rootModelIdentifier": root });
+        std::fs::write(&manifest, json.to_string()).unwrap();
+        error(&package.path)
+    };
+    for (item, root, part) in [
+        ("com.apple.CoreML/model.mlmodel", "B", "`B` is not among"),
+        ("../../secret", "A", "not allowed"),
+        ("/etc/passwd", "A", "not allowed"),
+        ("", "A", "relative path"),
+        ("com.apple.CoreML", "A", "not a file"),
+        ("com.apple.CoreML/none", "A", "cannot read"),
+    ] {
+        let error = with(item, root);
+        assert!(error.contains(part), "{item}: {error}");
+    }
+    for (content, part) in [
+        ("", "EOF"),
+        ("{}", "itemInfoEntries"),
+        ("[]", "manifest"),
+        (r#"{"itemInfoEntries": {}, "rootModelIdentifier": 1}"#, "expected a string"),
+        (POINTER, "Git LFS"),
+    ] {
+        std::fs::write(&manifest, content).unwrap();
+        let error = error(&package.path);
+        assert!(error.contains(part), "{content}: {error}");
+    }
+}
+
+#[test]
+fn lfs_pointers_are_recognised() {
+    let package = copy("stateful.mlpackage");
+    let weights = model_file(&package.path).with_file_name("weights").join("weight.bin");
+    std::fs::write(&weights, POINTER).unwrap();
+    let blob = Package::open(&package.path).unwrap().blob_file(WEIGHTS).unwrap_err();
+    assert!(matches!(blob, FormatError::GitLfsPointer { .. }), "{blob}");
+    std::fs::write(model_file(&package.path), POINTER).unwrap();
+    assert!(error(&package.path).contains("git lfs pull"));
+    for name in ["model.mil", "metadata.json", "coremldata.bin"] {
+        let compiled = copy("stateful.mlmodelc");
+        std::fs::write(compiled.path.join(name), POINTER).unwrap();
+        let error = error(&compiled.path);
+        assert!(error.contains("git lfs pull") && error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn things_that_are_no_models() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(error(dir.path()).contains("is not a Core ML model"));
+    assert!(error(&dir.path().join("none")).contains("cannot read"));
+    let file = dir.path().join("file");
+    for (content, part) in [
+        (&b""[..], "is empty"),
+        (b"PK\x03\x04 and so on", "zip archive"),
+        (b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", "protobuf"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        assert!(error(&file).contains(part), "{}", error(&file));
+    }
+    let compiled = copy("stateful.mlmodelc");
+    std::fs::remove_file(compiled.path.join("model.mil")).unwrap();
+    assert!(error(&compiled.path).contains("without its `model.mil`"));
+    std::fs::write(compiled.path.join("model.mil"), b"program(\xFF)").unwrap();
+    assert!(error(&compiled.path).contains("UTF-8"));
+}
+
+/// Field `number` of wire type 2.
+fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for mut varint in [u64::from(number << 3 | 2), content.len() as u64] {
+        while varint > 0x7F {
+            bytes.push(varint as u8 | 0x80);
+            varint >>= 7;
+        }
+        bytes.push(varint as u8);
+    }
+    bytes.extend(content);
+    bytes
+}
+
+/// Models of other kinds are refused by name, but described. The bytes are laid out by hand with
+/// the field numbers of `Model.proto`.
+#[test]
+fn other_kinds_of_models_are_named() {
+    let string_type = field(3, &[]);
+    let input = [field(1, b"text"), field(3, &string_type)].concat();
+    let description = field(2, &field(1, &input));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("model.mlmodel");
+    for (number, kind) in [
+        (500, "neuralNetwork"),
+        (403, "neuralNetworkClassifier"),
+        (202, "pipeline"),
+        (302, "treeEnsembleRegressor"),
+        (2005, "wordEmbedding"),
+    ] {
+        let model = [vec![8, 4], description.clone(), field(number, b"")].concat();
+        std::fs::write(&file, model).unwrap();
+        let error = error(&file);
+        assert!(error.contains(&format!("`{kind}`")) && error.contains("convert_to"), "{error}");
+        let summary = Package::describe(&file).unwrap();
+        assert_eq!(summary.model_kind, kind);
+        assert_eq!(summary.description.specification_version, 4);
+        assert_eq!(summary.description.inputs[0].ty.to_string(), "String");
+    }
+    // A compiled neural network has no program text; its metadata names the kind.
+    let compiled = copy("stateful.mlmodelc");
+    std::fs::remove_file(compiled.path.join("model.mil")).unwrap();
+    let metadata = compiled.path.join("metadata.json");
+    let text = std::fs::read_to_string(&metadata).unwrap();
+    std::fs::write(&metadata, text.replace("_mlProgram", "_neuralNetwork")).unwrap();
+    assert!(error(&compiled.path).contains("`neuralNetwork`"));
+    assert_eq!(Package::describe(&compiled.path).unwrap().description.inputs[0].name, "x");
+}
+
+/// `metadata.json` of multi-function and flexible models, written after what compilers write.
+#[test]
+fn metadata_json_with_functions() {
+    let compiled = copy("stateful.mlmodelc");
+    std::fs::remove_file(compiled.path.join("coremldata.bin")).unwrap();
+    let array = |name: &str, extra: &str| {
+        format!(
+            r#"{{"name": "{name}", "type": "MultiArray", "dataType": "Int32", "shape": "[1, 1]",
+                "isOptional": "1"{extra}}}"#
+        )
+    };
+    let range = array("r", r#", "shapeRange": "[[1, 1], [2, -1]]""#);
+    let listed = array("e", r#", "enumeratedShapes": "[[1, 1], [1, 64]]""#);
+    let image = r#"{"name": "i", "type": "Image", "colorspace": "BGR", "width": "224",
+        "height": "192", "isOptional": "0"}"#;
+    let json = format!(
+        r#"[{{"specificationVersion": 9, "defaultFunctionName": "infer", "functions": [
+            {{"name": "infer", "inputSchema": [{range}, {listed}, {image}],
+              "outputSchema": [{{"name": "d", "type": "Dictionary", "keyType": "String"}}],
+              "stateSchema": [{{"name": "s", "type": "State", "dataType": "Float16",
+                                "shape": "[8, 2]"}}]}}]}}]"#
+    );
+    std::fs::write(compiled.path.join("metadata.json"), &json).unwrap();
+    let description = Package::open(&compiled.path).unwrap().description().clone();
+    assert_eq!(description.default_function, "infer");
+    let infer = description.function("infer").unwrap();
+    let features = infer.inputs.iter().chain(&infer.outputs).chain(&infer.states);
+    let lines: Vec<String> = features.map(|f| format!("{} {}", f.name, f.ty)).collect();
+    assert_eq!(
+        lines,
+        [
+            "r MultiArray Int32 [1, 1] (1 × 2...)",
+            "e MultiArray Int32 [1, 1] (one of [1, 1], [1, 64])",
+            "i Image BGR 224 × 192",
+            "d Dictionary String → Double",
+            "s State Float16 [8, 2]",
+        ]
+    );
+    assert!(infer.inputs[0].optional && !infer.inputs[2].optional);
+
+    for (from, to) in [("[8, 2]", "[8, x]"), ("Int32", "Int33"), ("\"BGR\"", "\"CMYK\"")] {
+        std::fs::write(compiled.path.join("metadata.json"), json.replace(from, to)).unwrap();
+        let error = error(&compiled.path);
+        assert!(error.contains("feature `"), "{to}: {error}");
+    }
+}
+
+/// Cut anywhere, a model gives a model or an error.
+#[test]
+fn truncated_models_do_not_panic() {
+    let bytes = std::fs::read(model_file(&fixture("palettized.mlpackage"))).unwrap();
+    let whole = Model::decode(&bytes).unwrap();
+    assert!(whole.program.is_some());
+    let mut refused = 0;
+    for length in 0..bytes.len() {
+        match Model::decode(&bytes[..length]) {
+            Ok(model) => assert_ne!(model, whole, "{length}"),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > bytes.len() / 2, "{refused}");
+}

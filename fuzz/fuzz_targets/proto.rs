@@ -1,0 +1,12 @@
+//! Any bytes as a serialized model.
+#![no_main]
+
+use coreml_format::mil::validate;
+use coreml_format::model::Model;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(Model { program: Some(program), .. }) = Model::decode(bytes) {
+        let _ = validate(&program);
+    }
+});

@@ -404,3 +404,6 @@ fn add_scaled(out: &mut [f32], weight: f32, source: &[f32], stride: usize) {
         out.iter_mut().zip(source.iter().step_by(stride)).for_each(|(out, x)| *out += weight * x);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -409,3 +409,6 @@ impl<'a> Tables<'a> {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

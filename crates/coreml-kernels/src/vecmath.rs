@@ -143,7 +143,8 @@ fn tanh_one(x: f32) -> f32 {
     let p = p * t - 5.394_537_7e-2;
     let p = p * t + 0.133_331_95;
     let p = p * t - 0.333_333_3;
-    let small = x + x * t * p;
+    // The sign is copied for the sake of -0.
+    let small = (x + x * t * p).copysign(x);
     let large = (1.0 - 2.0 / (exp_one(2.0 * a) + 1.0)).copysign(x);
     if a < 0.62 { small } else { large }
 }

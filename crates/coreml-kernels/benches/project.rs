@@ -64,7 +64,7 @@ fn main() -> Result<(), KernelError> {
         let values = vec![f16::ONE; count];
         report("f16", &Weights { rows, cols, encoding: Encoding::F16(&values) }, count * 2)?;
         for bits in [4u8, 6, 8] {
-            let lut = vec![f16::ONE; rows / 8 << bits];
+            let lut = vec![f16::ONE; (rows / 8) << bits];
             let indices = &bytes[..count * usize::from(bits) / 8];
             let lut = Table::F16(&lut);
             let p = Palettized { bits, indices, lut, rows_per_group: 8, cols_per_group: cols };

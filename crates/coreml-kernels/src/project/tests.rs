@@ -126,7 +126,7 @@ proptest! {
                   col_groups in 0usize..3, cols_per_group in 1usize..140,
                   columns in 1usize..3, half in any::<bool>()) {
         let (rows, cols) = (row_groups * rows_per_group, col_groups * cols_per_group);
-        let wide = noise(row_groups * col_groups << bits, 3);
+        let wide = noise((row_groups * col_groups) << bits, 3);
         let small = halves(&wide);
         let lut = if half { Table::F16(&small) } else { Table::F32(&wide) };
         let indices = stream(rows * cols, bits);

@@ -186,7 +186,10 @@ impl Shape {
             return Err(KernelError::value(KERNEL, "number of spatial dimensions", "1 to 3", got));
         }
         let groups = params.groups;
-        if groups == 0 || params.in_channels % groups != 0 || params.out_channels % groups != 0 {
+        if groups == 0
+            || !params.in_channels.is_multiple_of(groups)
+            || !params.out_channels.is_multiple_of(groups)
+        {
             let expected =
                 format!("a divisor of {} and {} channels", params.in_channels, params.out_channels);
             return Err(KernelError::value(KERNEL, "groups", expected, groups));
@@ -404,3 +407,6 @@ fn add_scaled(out: &mut [f32], weight: f32, source: &[f32], stride: usize) {
         out.iter_mut().zip(source.iter().step_by(stride)).for_each(|(out, x)| *out += weight * x);
     }
 }
+
+#[cfg(test)]
+mod tests;

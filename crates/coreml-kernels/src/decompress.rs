@@ -287,7 +287,8 @@ impl<'a> Grid<'a> {
         shape: &'a [usize],
         blocks: &'a [usize],
     ) -> Result<Self, KernelError> {
-        let divides = |(&size, &blocks): (&usize, &usize)| blocks > 0 && size % blocks == 0;
+        let divides =
+            |(&size, &blocks): (&usize, &usize)| blocks > 0 && size.is_multiple_of(blocks);
         let ranks = !shape.is_empty() && shape.len() == blocks.len();
         if !ranks || !shape.iter().zip(blocks).all(divides) {
             let expected = format!("divisors of the sizes {shape:?}, axis by axis");
@@ -409,3 +410,6 @@ impl<'a> Tables<'a> {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

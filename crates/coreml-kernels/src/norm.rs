@@ -59,7 +59,7 @@ fn check(
     gamma: Option<&[f32]>,
     beta: Option<&[f32]>,
 ) -> Result<(), KernelError> {
-    if size == 0 || count % size != 0 {
+    if size == 0 || !count.is_multiple_of(size) {
         return Err(KernelError::value(kernel, "size", format!("a divisor of {count}"), size));
     }
     gamma.map_or(Ok(()), |gamma| check_len(kernel, "gamma", size, gamma.len()))?;

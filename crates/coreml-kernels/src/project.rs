@@ -211,3 +211,6 @@ pub(crate) fn grown(scratch: &mut Vec<f32>, count: usize) -> &mut [f32] {
     }
     &mut scratch[..count]
 }
+
+#[cfg(test)]
+mod tests;

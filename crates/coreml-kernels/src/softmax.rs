@@ -163,7 +163,8 @@ mod tests {
                 let mut y = x.clone();
                 softmax_with(isa, &mut y, outer, axis, inner).unwrap();
                 for (y, e) in y.iter().zip(&expected) {
-                    proptest::prop_assert!((f64::from(*y) - e).abs() <= 1e-6 * e + 1e-37);
+                    // A difference of up to 40 is itself rounded by 2e-6.
+                    proptest::prop_assert!((f64::from(*y) - e).abs() <= 5e-6 * e + 1e-37);
                 }
             }
         }

@@ -217,7 +217,7 @@ fn check_bits(bits: u8) -> Result<(), KernelError> {
 
 /// `size / part`, or an error if `part` does not divide it.
 fn groups(argument: &'static str, size: usize, part: usize) -> Result<usize, KernelError> {
-    if part == 0 || size % part != 0 {
+    if part == 0 || !size.is_multiple_of(part) {
         return Err(KernelError::value(VALIDATE, argument, format!("a divisor of {size}"), part));
     }
     Ok(size / part)
@@ -286,7 +286,7 @@ impl<'a> Blockwise<'a> {
 
 /// Whether every row and every group of columns starts on a byte, as the vector code needs.
 fn aligned(bits: u8, cols: usize, part: usize) -> bool {
-    let whole = |count: usize| count % 8 * usize::from(bits) % 8 == 0;
+    let whole = |count: usize| (count % 8 * usize::from(bits)).is_multiple_of(8);
     whole(cols) && (part == cols || whole(part))
 }
 

@@ -1,0 +1,227 @@
+use half::f16;
+use proptest::prelude::*;
+
+use super::*;
+use crate::weights::{Blockwise, Palettized, Table};
+
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let hash = |i: usize| (i as u32 ^ seed.rotate_left(16)).wrapping_mul(2_654_435_761) >> 8;
+    (0..count).map(|i| hash(i) as f32 / 8_388_608.0 - 1.0).collect()
+}
+
+fn halves(values: &[f32]) -> Vec<f16> {
+    values.iter().map(|&value| f16::from_f32(value)).collect()
+}
+
+/// Reads element `index` of a packed stream bit by bit.
+fn bits_at(packed: &[u8], bits: usize, index: usize) -> usize {
+    (0..bits).fold(0, |value, bit| {
+        let at = index * bits + bit;
+        value | usize::from(packed[at / 8] >> (at % 8) & 1) << bit
+    })
+}
+
+/// Every value of the weights by definition.
+fn dense(w: &Weights) -> Vec<f64> {
+    let at = |table: &Table, i: usize| match table {
+        Table::F32(values) => f64::from(values[i]),
+        Table::F16(values) => values[i].to_f64(),
+    };
+    let value = |i: usize| {
+        let (n, k) = (i / w.cols, i % w.cols);
+        match &w.encoding {
+            Encoding::F32(values) => f64::from(values[i]),
+            Encoding::F16(values) => values[i].to_f64(),
+            Encoding::Palettized(p) => {
+                let groups = w.cols / p.cols_per_group;
+                let group = n / p.rows_per_group * groups + k / p.cols_per_group;
+                at(&p.lut, (group << p.bits) + bits_at(p.indices, usize::from(p.bits), i))
+            }
+            Encoding::Blockwise(b) => {
+                let q = bits_at(b.data, usize::from(b.bits), i) as i32;
+                let high = 1 << (b.bits - 1);
+                let q = if b.signed && q >= high { q - 2 * high } else { q };
+                let block =
+                    n / b.rows_per_block * (w.cols / b.cols_per_block) + k / b.cols_per_block;
+                let offset = b.offset.map_or(0.0, |offset| at(&offset, block));
+                at(&b.scale, block) * (f64::from(q) - offset)
+            }
+        }
+    };
+    (0..w.rows * w.cols).map(value).collect()
+}
+
+/// Checks products and expansion of `w` on every instruction set.
+fn check(
+    w: &Weights,
+    columns: usize,
+    column_major: bool,
+    biased: bool,
+) -> Result<(), TestCaseError> {
+    let (rows, cols) = (w.rows, w.cols);
+    let exact = dense(w);
+    let x = noise(cols * columns, 7);
+    let bias = noise(rows, 9);
+    let (x_layout, out_layout) = if column_major {
+        (ColumnLayout { stride_k: 1, stride_s: cols }, OutputLayout { stride_n: 1, stride_s: rows })
+    } else {
+        (
+            ColumnLayout { stride_k: columns, stride_s: 1 },
+            OutputLayout { stride_n: columns, stride_s: 1 },
+        )
+    };
+    for isa in Isa::available() {
+        let mut values = vec![f32::NAN; rows * cols];
+        w.dequantize_rows_with(isa, 0..rows, &mut values).unwrap();
+        for (value, exact) in values.iter().zip(&exact) {
+            prop_assert!(
+                (f64::from(*value) - exact).abs() <= 1e-6 * exact.abs() + 1e-4,
+                "{}: {value}, expected {exact}",
+                isa.name()
+            );
+        }
+        let mut out = vec![f32::NAN; rows * columns];
+        let bias = biased.then_some(&bias[..]);
+        let call = Call { w, rows: 0..rows, x: &x, x_layout, count_s: columns, bias, out_layout };
+        call.run(isa, &mut out, &mut vec![f32::NAN; 3]).unwrap();
+        for n in 0..rows {
+            for s in 0..columns {
+                let term = |k: usize| {
+                    exact[n * cols + k]
+                        * f64::from(x[k * x_layout.stride_k + s * x_layout.stride_s])
+                };
+                let expected =
+                    (0..cols).map(term).sum::<f64>() + bias.map_or(0.0, |b| f64::from(b[n]));
+                let size: f64 = (0..cols).map(|k| term(k).abs()).sum::<f64>() + 1.0;
+                let got = f64::from(out[n * out_layout.stride_n + s * out_layout.stride_s]);
+                prop_assert!(
+                    (got - expected).abs() <= 2e-6 * size,
+                    "{}: row {n}: {got}, expected {expected}",
+                    isa.name()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stream(count: usize, bits: u8) -> Vec<u8> {
+    let len = (count * usize::from(bits)).div_ceil(8);
+    (0..len).map(|i| ((i as u32 + 5).wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+proptest! {
+    #[test]
+    fn plain(rows in 0usize..9, cols in 0usize..150, columns in 0usize..4,
+             column_major in any::<bool>(), biased in any::<bool>(), half in any::<bool>()) {
+        let values = noise(rows * cols, 1);
+        let small = halves(&values);
+        let encoding = if half { Encoding::F16(&small) } else { Encoding::F32(&values) };
+        check(&Weights { rows, cols, encoding }, columns, column_major, biased)?;
+    }
+
+    #[test]
+    fn palettized(bits in prop::sample::select(vec![1u8, 2, 3, 4, 6, 8]),
+                  row_groups in 0usize..3, rows_per_group in 1usize..9,
+                  col_groups in 0usize..3, cols_per_group in 1usize..140,
+                  columns in 1usize..3, half in any::<bool>()) {
+        let (rows, cols) = (row_groups * rows_per_group, col_groups * cols_per_group);
+        let wide = noise((row_groups * col_groups) << bits, 3);
+        let small = halves(&wide);
+        let lut = if half { Table::F16(&small) } else { Table::F32(&wide) };
+        let indices = stream(rows * cols, bits);
+        let palettized = Palettized { bits, indices: &indices, lut, rows_per_group, cols_per_group };
+        check(&Weights { rows, cols, encoding: Encoding::Palettized(palettized) }, columns, false, true)?;
+    }
+
+    #[test]
+    fn blockwise(bits in prop::sample::select(vec![1u8, 2, 3, 4, 6, 8]), signed in any::<bool>(),
+                 row_blocks in 0usize..4, rows_per_block in 1usize..4,
+                 col_blocks in 0usize..4, cols_per_block in 1usize..100,
+                 columns in 1usize..3, half in any::<bool>(), shifted in any::<bool>()) {
+        let (rows, cols) = (row_blocks * rows_per_block, col_blocks * cols_per_block);
+        let (wide, offsets) = (noise(row_blocks * col_blocks, 3), noise(row_blocks * col_blocks, 4));
+        let (small, small_offsets) = (halves(&wide), halves(&offsets));
+        let (scale, offset) = if half {
+            (Table::F16(&small), Table::F16(&small_offsets))
+        } else {
+            (Table::F32(&wide), Table::F32(&offsets))
+        };
+        let data = stream(rows * cols, bits);
+        let offset = shifted.then_some(offset);
+        let b = Blockwise { bits, signed, data: &data, scale, offset, rows_per_block, cols_per_block };
+        check(&Weights { rows, cols, encoding: Encoding::Blockwise(b) }, columns, true, false)?;
+    }
+}
+
+/// Large enough for several threads and several expanded blocks.
+#[test]
+fn large() {
+    let (rows, cols) = (1032, 640);
+    let values = halves(&noise(rows * cols, 1));
+    let plain = Weights { rows, cols, encoding: Encoding::F16(&values) };
+    let (lut, indices) = (halves(&noise(rows / 8 * 64, 2)), stream(rows * cols, 6));
+    let lut = Table::F16(&lut);
+    let p = Palettized { bits: 6, indices: &indices, lut, rows_per_group: 8, cols_per_group: cols };
+    let palettized = Weights { rows, cols, encoding: Encoding::Palettized(p) };
+    for w in [plain, palettized] {
+        check(&w, 1, false, true).unwrap();
+        check(&w, 2, true, true).unwrap();
+    }
+}
+
+/// An infinite table entry must not reach rows that do not use it, not even from padding lanes.
+#[test]
+fn infinite_entries() {
+    let lut = [f32::INFINITY, 1.0];
+    let p = Palettized {
+        bits: 1,
+        indices: &[0xff; 3],
+        lut: Table::F32(&lut),
+        rows_per_group: 1,
+        cols_per_group: 24,
+    };
+    let w = Weights { rows: 1, cols: 24, encoding: Encoding::Palettized(p) };
+    for isa in Isa::available() {
+        let mut out = [0.0];
+        w.matvec(isa, 0, &[1.0; 24], &mut out);
+        assert_eq!(out, [24.0], "{}", isa.name());
+    }
+}
+
+#[test]
+fn refuses_what_does_not_fit() {
+    let values = [0.0; 6];
+    let w = Weights { rows: 2, cols: 3, encoding: Encoding::F32(&values) };
+    let layout = |stride_k, stride_s| ColumnLayout { stride_k, stride_s };
+    let run = |w: &Weights, x: &[f32], x_layout, stride_s, bias: Option<&[f32]>| {
+        let out_layout = OutputLayout { stride_n: 2, stride_s };
+        project(w, x, x_layout, 2, bias, &mut [0.0; 4], out_layout, &mut Vec::new())
+    };
+    assert!(run(&w, &values, layout(2, 1), 1, None).is_ok());
+    assert!(run(&w, &values[1..], layout(2, 1), 1, None).is_err());
+    assert!(run(&w, &values, layout(usize::MAX, 1), 1, None).is_err());
+    assert!(run(&w, &values, layout(2, 1), 0, None).is_err());
+    assert!(run(&w, &values, layout(2, 1), 2, None).is_err());
+    assert!(run(&w, &values, layout(2, 1), 1, Some(&[0.0])).is_err());
+    let w = Weights { rows: usize::MAX, ..w };
+    assert!(run(&w, &values, layout(2, 1), 1, None).is_err());
+    let b = Blockwise {
+        bits: 5,
+        signed: true,
+        data: &[0; 4],
+        scale: Table::F32(&[1.0]),
+        offset: None,
+        rows_per_block: 2,
+        cols_per_block: 3,
+    };
+    let w = Weights { rows: 2, cols: 3, encoding: Encoding::Blockwise(b) };
+    assert_eq!(
+        w.validate().unwrap_err().to_string(),
+        "weights: `bits` is 5, expected 1, 2, 3, 4, 6 or 8"
+    );
+    let w = Weights { rows: 2, cols: 3, encoding: Encoding::Blockwise(Blockwise { bits: 4, ..b }) };
+    assert!(w.validate().is_err());
+    let b = Blockwise { bits: 4, data: &[0; 3], rows_per_block: 0, ..b };
+    assert!(Weights { rows: 2, cols: 3, encoding: Encoding::Blockwise(b) }.validate().is_err());
+}

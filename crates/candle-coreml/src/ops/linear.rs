@@ -2,8 +2,8 @@
 
 use coreml_format::mil::{ElementType, Opset};
 use coreml_kernels::{
-    BatchStrides, ColumnLayout, Encoding, OutputLayout, Weights, attention_matmul, gemm, matmul_f16,
-    project,
+    BatchStrides, ColumnLayout, Encoding, OutputLayout, Weights, attention_matmul, gemm,
+    matmul_f16, project,
 };
 use half::f16;
 use smallvec::SmallVec;
@@ -304,7 +304,20 @@ impl Matmul {
                     };
                     let y = y.slice::<f16>()?;
                     return Ok(attention_matmul(
-                        strides, rows, n, k, x, x_rs, x_cs, y, y_rs, y_cs, out, n, 1, 1.0,
+                        strides,
+                        rows,
+                        n,
+                        k,
+                        x,
+                        x_rs,
+                        x_cs,
+                        y,
+                        y_rs,
+                        y_cs,
+                        out,
+                        n,
+                        1,
+                        1.0,
                         &mut scratch.floats,
                     )?);
                 }
@@ -344,16 +357,16 @@ impl Matmul {
         out: &mut TensorMut,
     ) -> Result<(), OpError> {
         let &Products { m, k, n, .. } = sizes;
-        let (x, y) = (inputs.tensor(self.x)?.slice::<i32>()?, inputs.tensor(self.y)?.slice::<i32>()?);
+        let (x, y) =
+            (inputs.tensor(self.x)?.slice::<i32>()?, inputs.tensor(self.y)?.slice::<i32>()?);
         let [(x_rs, x_cs), (y_rs, y_cs)] = self.strides(sizes);
         for (i, out) in out.slice::<i32>()?.iter_mut().enumerate() {
             let (product, row, col) = (i / n / m, i / n % m, i % n);
             let (x_from, y_from) = match &sizes.pairs {
                 Pairs::Aligned { each } => (product, product / each),
-                Pairs::Broadcast { x, y } => (
-                    place(product, &sizes.batch, x),
-                    place(product, &sizes.batch, y) / self.repeat,
-                ),
+                Pairs::Broadcast { x, y } => {
+                    (place(product, &sizes.batch, x), place(product, &sizes.batch, y) / self.repeat)
+                }
             };
             let x = &x[x_from * m * k..][..m * k];
             let y = &y[y_from * k * n..][..k * n];

@@ -14,14 +14,17 @@ mod inputs;
 mod linear;
 mod list;
 mod normalization;
+mod pad;
 mod recurrent;
 mod reduction;
 mod scatter_gather;
 mod slice;
+mod strided;
 mod tensor_operation;
 mod tensor_transformation;
 
 pub(crate) use binder::{Binder, Bound};
+pub(crate) use compression::expand;
 pub(crate) use copy::{Copy, Widen};
 pub(crate) use error::OpError;
 pub(crate) use inputs::{Frame, Inputs, Operand, Output, Outputs, ResultType, Scratch};

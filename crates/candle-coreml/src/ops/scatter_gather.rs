@@ -58,11 +58,13 @@ struct Sizes {
 impl Gather {
     fn sizes(&self, x: &[usize], indices: &[usize]) -> Result<Sizes, OpError> {
         let axis = axis(self.axis, x.len(), "axis")?;
-        let batch_dims = usize::try_from(self.batch_dims).ok().filter(|&dims| {
-            dims <= axis && dims <= indices.len() && x[..dims] == indices[..dims]
-        });
+        let batch_dims = usize::try_from(self.batch_dims)
+            .ok()
+            .filter(|&dims| dims <= axis && dims <= indices.len() && x[..dims] == indices[..dims]);
         let Some(batch_dims) = batch_dims else {
-            let expected = format!("dimensions that `x` ({x:?}) and `indices` ({indices:?}) share before the axis");
+            let expected = format!(
+                "dimensions that `x` ({x:?}) and `indices` ({indices:?}) share before the axis"
+            );
             return Err(OpError::argument("batch_dims", expected, self.batch_dims.to_string()));
         };
         Ok(Sizes {
@@ -125,9 +127,9 @@ impl Gather {
 /// Part `number` of a slice in parts of `size`.
 fn part<T>(values: &mut [T], number: usize, size: usize) -> Result<&mut [T], OpError> {
     let got = values.len();
-    values
-        .get_mut(number * size..(number + 1) * size)
-        .ok_or_else(|| OpError::invalid(format!("the result has no room for more than {got} elements")))
+    values.get_mut(number * size..(number + 1) * size).ok_or_else(|| {
+        OpError::invalid(format!("the result has no room for more than {got} elements"))
+    })
 }
 
 impl Op for Gather {

@@ -107,7 +107,8 @@ fn range(size: usize, begin: Option<i64>, end: Option<i64>, step: i64) -> Result
     let start = begin.map_or(first, clamp);
     let stop = end.map_or(last, clamp);
     let distance = if step > 0 { stop - start } else { start - stop };
-    let count = if distance > 0 { (distance as u64).div_ceil(step.unsigned_abs()) as usize } else { 0 };
+    let count =
+        if distance > 0 { (distance as u64).div_ceil(step.unsigned_abs()) as usize } else { 0 };
     let start = if count == 0 { 0 } else { start as usize };
     Ok(Part { start, step: step as isize, count, squeezed: false })
 }

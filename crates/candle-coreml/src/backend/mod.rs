@@ -1,0 +1,63 @@
+//! Backends: what runs a model. One trait, so that the model API does not know which.
+
+mod portable;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use coreml_format::Package;
+use coreml_format::description::ModelDescription;
+
+use crate::error::{Error, Result};
+use crate::model::{BackendKind, LoadOptions};
+use crate::state::CoreMLState;
+
+/// Something that can run Core ML models.
+pub trait Backend: Send + Sync {
+    /// Its name, e.g. `portable`.
+    fn name(&self) -> &'static str;
+
+    /// Prepares a model to run.
+    ///
+    /// # Errors
+    /// When the model has something that the backend can't compute, or is wrong.
+    fn load(&self, package: Package, options: &LoadOptions) -> Result<Arc<dyn Executable>>;
+}
+
+/// A model that a backend has made ready. Predictions may run on several threads at once.
+pub trait Executable: Send + Sync {
+    /// Inputs, outputs, states, functions and metadata.
+    fn description(&self) -> &ModelDescription;
+
+    /// A zeroed state for a function; it serves every function and model that declares the same
+    /// states.
+    ///
+    /// # Errors
+    /// When there is no such function.
+    fn make_state(&self, function: &str) -> Result<CoreMLState>;
+
+    /// Runs a function: outputs by name.
+    ///
+    /// # Errors
+    /// When an input or state is missing, unknown or has a wrong shape or dtype, or an operation
+    /// fails.
+    fn predict(
+        &self,
+        function: &str,
+        inputs: &[(&str, &Tensor)],
+        state: Option<&mut CoreMLState>,
+    ) -> Result<HashMap<String, Tensor>>;
+}
+
+/// The backend of this kind.
+pub(crate) fn backend(kind: BackendKind) -> Result<Box<dyn Backend>> {
+    match kind {
+        BackendKind::Auto | BackendKind::Portable => Ok(Box::new(portable::Portable)),
+        BackendKind::Apple => Err(Error::BackendUnavailable {
+            name: "apple",
+            reason: "this build has no binding to CoreML.framework; use the portable backend"
+                .to_owned(),
+        }),
+    }
+}

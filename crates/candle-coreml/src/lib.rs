@@ -1,0 +1,21 @@
+//! Core ML models for [Candle](https://github.com/huggingface/candle), on any CPU.
+//!
+//! [`CoreMLModel`] loads a `.mlpackage`, `.mlmodel` or `.mlmodelc` and runs it on Candle tensors;
+//! `QwenModel` generates text with an ANEMLL model. The engine is the crate's own: no Apple
+//! framework is involved.
+
+mod backend;
+mod error;
+mod exec;
+mod model;
+mod ops;
+mod plan;
+mod state;
+mod tensors;
+mod value;
+
+pub use backend::{Backend, Executable};
+pub use coreml_format::description;
+pub use error::{Error, Result};
+pub use model::{BackendKind, CoreMLModel, LoadOptions};
+pub use state::{BackendState, CoreMLState};

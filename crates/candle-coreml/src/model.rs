@@ -1,0 +1,168 @@
+//! Core ML models on Candle tensors.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use coreml_format::Package;
+use coreml_format::description::{FunctionDescription, ModelDescription};
+
+use crate::backend::{self, Executable};
+use crate::error::{Error, Result};
+use crate::state::CoreMLState;
+
+/// Which backend runs a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// The best one that is there.
+    #[default]
+    Auto,
+    /// The crate's own engine, on any CPU.
+    Portable,
+    /// Apple's CoreML.framework.
+    Apple,
+}
+
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// The backend to run it.
+    pub backend: BackendKind,
+    /// The function that [`CoreMLModel::predict`] runs; the model's default one if `None`.
+    pub function: Option<String>,
+}
+
+impl LoadOptions {
+    /// The default options: the best backend, the model's default function.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Chooses the backend.
+    pub fn backend(mut self, backend: BackendKind) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Chooses the function.
+    pub fn function(mut self, name: impl Into<String>) -> Self {
+        self.function = Some(name.into());
+        self
+    }
+}
+
+/// A loaded Core ML model, or one function of it. Clones share everything; predictions may run on
+/// several threads at once.
+///
+/// ```no_run
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_coreml::{CoreMLModel, LoadOptions};
+///
+/// # fn main() -> candle_coreml::Result<()> {
+/// let model = CoreMLModel::load("model.mlpackage", &LoadOptions::new())?;
+/// let x = Tensor::zeros((1, 3), DType::F32, &Device::Cpu)?;
+/// let outputs = model.predict(&[("x", &x)])?;
+/// println!("{}", outputs["y"]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct CoreMLModel {
+    executable: Arc<dyn Executable>,
+    function: FunctionDescription,
+}
+
+impl CoreMLModel {
+    /// Loads a `.mlpackage`, an `.mlmodel` that holds an ML Program, or a compiled `.mlmodelc`.
+    ///
+    /// # Errors
+    /// When files are missing or malformed, the program has an operation that the backend does not
+    /// compute, or there is no function of the name asked for.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        let package = Package::open(path)?;
+        let executable = backend::backend(options.backend)?.load(package, options)?;
+        Self::from_executable(executable, options.function.as_deref())
+    }
+
+    /// A model that a backend has loaded: for backends of your own, and for tests of what stands
+    /// on models. `function` is the function to run, the default one if `None`.
+    ///
+    /// # Errors
+    /// When there is no function of that name.
+    pub fn from_executable(executable: Arc<dyn Executable>, function: Option<&str>) -> Result<Self> {
+        let description = executable.description();
+        let name = function.unwrap_or(&description.default_function).to_owned();
+        let function =
+            description.function(&name).ok_or_else(|| unknown_function(description, &name))?;
+        Ok(CoreMLModel { executable, function })
+    }
+
+    /// Inputs, outputs, states, functions and metadata of the whole model.
+    pub fn description(&self) -> &ModelDescription {
+        self.executable.description()
+    }
+
+    /// Name, inputs, outputs and states of the function that [`predict`](Self::predict) runs.
+    pub fn function_description(&self) -> &FunctionDescription {
+        &self.function
+    }
+
+    /// Another function of the same model; weights are shared.
+    ///
+    /// # Errors
+    /// When there is no function of that name.
+    pub fn function(&self, name: &str) -> Result<Self> {
+        Self::from_executable(self.executable.clone(), Some(name))
+    }
+
+    /// Runs the function: outputs by name, in the dtypes that the program declares (`bool` and
+    /// `uint8` as `U8`, `int8` as `I16`, `uint16` as `U32`, since Candle lacks those).
+    ///
+    /// Inputs are Candle tensors of the feature's shape. Any float dtype does for a float feature
+    /// and any integer dtype for an integer feature, if the values fit.
+    ///
+    /// # Errors
+    /// When an input is missing, unknown or has a wrong shape or dtype, the function has states,
+    /// or an operation fails.
+    pub fn predict(&self, inputs: &[(&str, &Tensor)]) -> Result<HashMap<String, Tensor>> {
+        self.executable.predict(&self.function.name, inputs, None)
+    }
+
+    /// Zeroed states for [`predict_with_state`](Self::predict_with_state).
+    ///
+    /// # Errors
+    /// When the backend can't make them.
+    pub fn make_state(&self) -> Result<CoreMLState> {
+        self.executable.make_state(&self.function.name)
+    }
+
+    /// Like [`predict`](Self::predict), for a function with states, which are updated in place.
+    ///
+    /// # Errors
+    /// As for `predict`, and when `state` lacks a state of the function.
+    pub fn predict_with_state(
+        &self,
+        inputs: &[(&str, &Tensor)],
+        state: &mut CoreMLState,
+    ) -> Result<HashMap<String, Tensor>> {
+        self.executable.predict(&self.function.name, inputs, Some(state))
+    }
+}
+
+impl std::fmt::Debug for CoreMLModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CoreMLModel").field("function", &self.function.name).finish_non_exhaustive()
+    }
+}
+
+fn unknown_function(description: &ModelDescription, name: &str) -> Error {
+    let mut available: Vec<String> =
+        description.functions.iter().map(|function| function.name.clone()).collect();
+    if available.is_empty() {
+        available.push(description.default_function.clone());
+    }
+    Error::UnknownFunction { name: name.to_owned(), available }
+}

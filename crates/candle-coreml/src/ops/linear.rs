@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::broadcast;
 use super::compression::weights;
-use super::strided::{count, row_major, same_count};
+use super::strided::{count, same_count};
 use super::{Binder, Inputs, Op, OpDef, OpError, Outputs, ResultTypes, Scratch, def, one};
 use crate::value::{Constant, Shape, Storage, TensorMut, TensorRef};
 

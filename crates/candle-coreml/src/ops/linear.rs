@@ -465,3 +465,31 @@ fn matmul(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 
 pub(super) const OPS: &[OpDef] =
     &[def("linear", Opset::Ios15, linear), def("matmul", Opset::Ios15, matmul)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::Case;
+
+    #[test]
+    fn batches_broadcast() {
+        // x = arange(4).reshape(2, 1, 1, 2); y = arange(6).reshape(3, 2, 1); x @ y
+        let x = [0.0, 1.0, 2.0, 3.0];
+        let y = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        let case = Case::new().floats("x", &[2, 1, 1, 2], &x).floats("y", &[3, 2, 1], &y);
+        let expected = (vec![2, 3, 1, 1], vec![1.0, 3.0, 5.0, 3.0, 13.0, 23.0]);
+        assert_eq!(case.run_floats("matmul", Opset::Ios15), expected);
+    }
+
+    #[test]
+    fn halves_and_absorbed_repetitions() {
+        // Four heads of x, two of y: np.repeat(y, 2, axis=0), y transposed.
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        let y = [1.0, 0.5, 2.0, -1.0];
+        let case = Case::new().floats("x", &[4, 1, 2], &x).halves("y", &[2, 1, 2], &y);
+        let case = case.bools("transpose_y", &[1]);
+        let got = case.run_repeated("matmul", Opset::Ios15, Some((1, 2))).unwrap();
+        assert_eq!(got[0].shape(), [4, 1, 1]);
+        assert_eq!(got[0].values::<f32>(), [2.0, 5.0, 4.0, 6.0]);
+    }
+}

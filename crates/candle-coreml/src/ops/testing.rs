@@ -6,7 +6,9 @@ use coreml_format::mil::{ElementType, Opset};
 use half::f16;
 use smallvec::smallvec;
 
-use super::{Binder, Bound, Frame, Inputs, OpError, Operand, Output, Outputs, Scratch, expand, lookup};
+use super::{
+    Binder, Bound, Frame, Inputs, OpError, Operand, Output, Outputs, Scratch, expand, lookup,
+};
 use crate::value::{
     Buffer, Bytes, Constant, ConstantData, Element, ListValue, Shape, Storage, TensorMut, TensorRef,
 };

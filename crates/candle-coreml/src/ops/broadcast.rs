@@ -164,9 +164,10 @@ mod tests {
     /// The element of an operand that belongs to an index of the result.
     fn at(values: &[i32], operand: &[usize], index: &[usize]) -> i32 {
         let skipped = index.len() - operand.len();
-        let position = operand.iter().zip(&index[skipped..]).fold(0, |position, (&size, &i)| {
-            position * size + if size == 1 { 0 } else { i }
-        });
+        let position = operand
+            .iter()
+            .zip(&index[skipped..])
+            .fold(0, |position, (&size, &i)| position * size + if size == 1 { 0 } else { i });
         values[position]
     }
 

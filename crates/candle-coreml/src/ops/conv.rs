@@ -70,11 +70,7 @@ impl Padding {
 }
 
 impl Conv {
-    fn spatial(
-        &self,
-        x: &[usize],
-        weight: &[usize],
-    ) -> Result<SmallVec<[SpatialDim; 3]>, OpError> {
+    fn spatial(&self, x: &[usize], weight: &[usize]) -> Result<SmallVec<[SpatialDim; 3]>, OpError> {
         let fits = (3..=5).contains(&x.len())
             && weight.len() == x.len()
             && weight[1].checked_mul(self.groups) == Some(x[1])
@@ -105,9 +101,8 @@ impl Conv {
 
     /// True when each point of the result is made from the same point of `x` alone.
     fn is_pointwise(&self, dims: &[SpatialDim]) -> bool {
-        let points = |dim: &SpatialDim| {
-            (dim.kernel, dim.stride, dim.pad_begin, dim.pad_end) == (1, 1, 0, 0)
-        };
+        let points =
+            |dim: &SpatialDim| (dim.kernel, dim.stride, dim.pad_begin, dim.pad_end) == (1, 1, 0, 0);
         self.groups == 1 && dims.iter().all(points)
     }
 }
@@ -202,9 +197,8 @@ fn conv(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
         padding: padding(binder)?,
         strides: binder.ints("strides")?,
         dilations: binder.ints("dilations")?,
-        groups: positive.ok_or_else(|| {
-            OpError::argument("groups", "a positive integer", groups.to_string())
-        })?,
+        groups: positive
+            .ok_or_else(|| OpError::argument("groups", "a positive integer", groups.to_string()))?,
     }))
 }
 

@@ -172,8 +172,7 @@ impl Op for Logical {
         _scratch: &mut Scratch,
     ) -> Result<(), OpError> {
         let function = self.function;
-        self.operands
-            .update(inputs, outputs, |x: u8, y: u8| u8::from(function(x != 0, y != 0)))
+        self.operands.update(inputs, outputs, |x: u8, y: u8| u8::from(function(x != 0, y != 0)))
     }
 
     fn in_place(&self) -> &[usize] {
@@ -181,10 +180,7 @@ impl Op for Logical {
     }
 }
 
-fn logical(
-    binder: &mut Binder,
-    function: fn(bool, bool) -> bool,
-) -> Result<Box<dyn Op>, OpError> {
+fn logical(binder: &mut Binder, function: fn(bool, bool) -> bool) -> Result<Box<dyn Op>, OpError> {
     Ok(Box::new(Logical { operands: Operands::bind(binder, true)?, function }))
 }
 

@@ -90,9 +90,7 @@ fn map_with_ints(
     match binder.element(x) {
         ElementType::Int32 => Ok(Box::new(MapInts { x, function })),
         element if element.is_float() => Ok(Box::new(Map { x, function: Box::new(floats) })),
-        element => {
-            Err(OpError::argument("x", "`fp16`, `fp32` or `int32`", format!("`{element}`")))
-        }
+        element => Err(OpError::argument("x", "`fp16`, `fp32` or `int32`", format!("`{element}`"))),
     }
 }
 

@@ -2,15 +2,15 @@
 
 use coreml_format::mil::{ElementType, Opset};
 use coreml_kernels::{
-    BatchStrides, ColumnLayout, Encoding, OutputLayout, Weights, attention_matmul, gemm, matmul_f16,
-    project,
+    BatchStrides, ColumnLayout, Encoding, OutputLayout, Weights, attention_matmul, gemm,
+    matmul_f16, project,
 };
 use half::f16;
 use smallvec::SmallVec;
 
 use super::broadcast;
 use super::compression::weights;
-use super::strided::{count, row_major, same_count};
+use super::strided::{count, same_count};
 use super::{Binder, Inputs, Op, OpDef, OpError, Outputs, ResultTypes, Scratch, def, one};
 use crate::value::{Constant, Shape, Storage, TensorMut, TensorRef};
 
@@ -304,7 +304,20 @@ impl Matmul {
                     };
                     let y = y.slice::<f16>()?;
                     return Ok(attention_matmul(
-                        strides, rows, n, k, x, x_rs, x_cs, y, y_rs, y_cs, out, n, 1, 1.0,
+                        strides,
+                        rows,
+                        n,
+                        k,
+                        x,
+                        x_rs,
+                        x_cs,
+                        y,
+                        y_rs,
+                        y_cs,
+                        out,
+                        n,
+                        1,
+                        1.0,
                         &mut scratch.floats,
                     )?);
                 }
@@ -344,16 +357,16 @@ impl Matmul {
         out: &mut TensorMut,
     ) -> Result<(), OpError> {
         let &Products { m, k, n, .. } = sizes;
-        let (x, y) = (inputs.tensor(self.x)?.slice::<i32>()?, inputs.tensor(self.y)?.slice::<i32>()?);
+        let (x, y) =
+            (inputs.tensor(self.x)?.slice::<i32>()?, inputs.tensor(self.y)?.slice::<i32>()?);
         let [(x_rs, x_cs), (y_rs, y_cs)] = self.strides(sizes);
         for (i, out) in out.slice::<i32>()?.iter_mut().enumerate() {
             let (product, row, col) = (i / n / m, i / n % m, i % n);
             let (x_from, y_from) = match &sizes.pairs {
                 Pairs::Aligned { each } => (product, product / each),
-                Pairs::Broadcast { x, y } => (
-                    place(product, &sizes.batch, x),
-                    place(product, &sizes.batch, y) / self.repeat,
-                ),
+                Pairs::Broadcast { x, y } => {
+                    (place(product, &sizes.batch, x), place(product, &sizes.batch, y) / self.repeat)
+                }
             };
             let x = &x[x_from * m * k..][..m * k];
             let y = &y[y_from * k * n..][..k * n];
@@ -452,3 +465,31 @@ fn matmul(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 
 pub(super) const OPS: &[OpDef] =
     &[def("linear", Opset::Ios15, linear), def("matmul", Opset::Ios15, matmul)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::Case;
+
+    #[test]
+    fn batches_broadcast() {
+        // x = arange(4).reshape(2, 1, 1, 2); y = arange(6).reshape(3, 2, 1); x @ y
+        let x = [0.0, 1.0, 2.0, 3.0];
+        let y = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        let case = Case::new().floats("x", &[2, 1, 1, 2], &x).floats("y", &[3, 2, 1], &y);
+        let expected = (vec![2, 3, 1, 1], vec![1.0, 3.0, 5.0, 3.0, 13.0, 23.0]);
+        assert_eq!(case.run_floats("matmul", Opset::Ios15), expected);
+    }
+
+    #[test]
+    fn halves_and_absorbed_repetitions() {
+        // Four heads of x, two of y: np.repeat(y, 2, axis=0), y transposed.
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        let y = [1.0, 0.5, 2.0, -1.0];
+        let case = Case::new().floats("x", &[4, 1, 2], &x).halves("y", &[2, 1, 2], &y);
+        let case = case.bools("transpose_y", &[1]);
+        let got = case.run_repeated("matmul", Opset::Ios15, Some((1, 2))).unwrap();
+        assert_eq!(got[0].shape(), [4, 1, 1]);
+        assert_eq!(got[0].values::<f32>(), [2.0, 5.0, 4.0, 6.0]);
+    }
+}

@@ -52,8 +52,8 @@ fn make_list(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
         true => binder.element_type("dtype")?,
         false => ElementType::Float32,
     };
-    let storage = Storage::natural(element)
-        .ok_or_else(|| OpError::unsupported("a list of strings"))?;
+    let storage =
+        Storage::natural(element).ok_or_else(|| OpError::unsupported("a list of strings"))?;
     Ok(Box::new(MakeList { length, element, storage }))
 }
 

@@ -22,6 +22,8 @@ mod slice;
 mod strided;
 mod tensor_operation;
 mod tensor_transformation;
+#[cfg(test)]
+mod testing;
 
 pub(crate) use binder::{Binder, Bound};
 pub(crate) use compression::expand;

@@ -6,9 +6,7 @@ use coreml_kernels::norm;
 use smallvec::SmallVec;
 
 use super::strided::{Layout, count, row_major, same_count};
-use super::{
-    Binder, Inputs, Op, OpDef, OpError, Outputs, ResultTypes, Scratch, axis, def, one,
-};
+use super::{Binder, Inputs, Op, OpDef, OpError, Outputs, ResultTypes, Scratch, axis, def, one};
 
 /// The elements of a parameter that may be absent.
 fn parameter<'a>(
@@ -200,8 +198,11 @@ impl Op for ChannelNorm {
         let channels = shape.get(1).copied().unwrap_or(1);
         let given = match self.given {
             None => None,
-            Some((mean, variance)) => parameter(inputs, Some(mean), channels)?
-                .zip(parameter(inputs, Some(variance), channels)?),
+            Some((mean, variance)) => parameter(inputs, Some(mean), channels)?.zip(parameter(
+                inputs,
+                Some(variance),
+                channels,
+            )?),
         };
         let gamma = parameter(inputs, self.gamma, channels)?;
         let beta = parameter(inputs, self.beta, channels)?;
@@ -210,9 +211,7 @@ impl Op for ChannelNorm {
         for (i, row) in values.chunks_mut(inner).enumerate() {
             let channel = i % channels;
             let (mean, variance) = match given {
-                Some((mean, variance)) => {
-                    (f64::from(mean[channel]), f64::from(variance[channel]))
-                }
+                Some((mean, variance)) => (f64::from(mean[channel]), f64::from(variance[channel])),
                 None => statistics(row.iter().copied()),
             };
             let gamma = gamma.map_or(1.0, |gamma| f64::from(gamma[channel]));

@@ -207,10 +207,7 @@ fn reduce_sum(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 }
 
 fn reduce_mean(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let ints = Ints {
-        finish: |total, count| total.checked_div(count as i64).unwrap_or(0),
-        ..SUM
-    };
+    let ints = Ints { finish: |total, count| total.checked_div(count as i64).unwrap_or(0), ..SUM };
     let finish = |total, count| total / count as f64;
     reduce(binder, Floats { start: 0.0, map: |x| x, combine: add, finish }, ints)
 }
@@ -248,11 +245,8 @@ fn reduce_l1_norm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 }
 
 fn reduce_l2_norm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let ints = Ints {
-        map: |x| x.wrapping_mul(x),
-        finish: |total, _| (total as f64).sqrt() as i64,
-        ..SUM
-    };
+    let ints =
+        Ints { map: |x| x.wrapping_mul(x), finish: |total, _| (total as f64).sqrt() as i64, ..SUM };
     let finish = |total: f64, _| total.sqrt();
     reduce(binder, Floats { start: 0.0, map: |x| x * x, combine: add, finish }, ints)
 }

@@ -58,11 +58,13 @@ struct Sizes {
 impl Gather {
     fn sizes(&self, x: &[usize], indices: &[usize]) -> Result<Sizes, OpError> {
         let axis = axis(self.axis, x.len(), "axis")?;
-        let batch_dims = usize::try_from(self.batch_dims).ok().filter(|&dims| {
-            dims <= axis && dims <= indices.len() && x[..dims] == indices[..dims]
-        });
+        let batch_dims = usize::try_from(self.batch_dims)
+            .ok()
+            .filter(|&dims| dims <= axis && dims <= indices.len() && x[..dims] == indices[..dims]);
         let Some(batch_dims) = batch_dims else {
-            let expected = format!("dimensions that `x` ({x:?}) and `indices` ({indices:?}) share before the axis");
+            let expected = format!(
+                "dimensions that `x` ({x:?}) and `indices` ({indices:?}) share before the axis"
+            );
             return Err(OpError::argument("batch_dims", expected, self.batch_dims.to_string()));
         };
         Ok(Sizes {
@@ -125,9 +127,9 @@ impl Gather {
 /// Part `number` of a slice in parts of `size`.
 fn part<T>(values: &mut [T], number: usize, size: usize) -> Result<&mut [T], OpError> {
     let got = values.len();
-    values
-        .get_mut(number * size..(number + 1) * size)
-        .ok_or_else(|| OpError::invalid(format!("the result has no room for more than {got} elements")))
+    values.get_mut(number * size..(number + 1) * size).ok_or_else(|| {
+        OpError::invalid(format!("the result has no room for more than {got} elements"))
+    })
 }
 
 impl Op for Gather {
@@ -302,3 +304,45 @@ pub(super) const OPS: &[OpDef] = &[
     def("gather_along_axis", Opset::Ios15, gather_along_axis),
     def("gather_along_axis", Opset::Ios17, gather_along_axis_ios17),
 ];
+
+#[cfg(test)]
+mod tests {
+    use coreml_format::mil::ElementType;
+
+    use super::*;
+    use crate::ops::testing::{Case, Value};
+
+    #[test]
+    fn rows_of_palettized_weights_are_looked_up() {
+        // The first example of coreml's iOS 18 `constexpr_lut_to_dense`, rows 5 and -5.
+        let indices = [0b00_11_11_10u8, 0b00_11_00_01, 0b11_00_01_10];
+        let lut = [1.0, 5.0, 9.0, 13.0, 2.0, 10.0, 18.0, 26.0];
+        let dense = Case::new()
+            .packed("indices", ElementType::UInt2, &[6, 2], &indices)
+            .dense::<f32>("lut", ElementType::Float32, &[2, 1, 4, 1], &lut);
+        let expected = [9.0, 13.0, 13.0, 1.0, 5.0, 1.0, 26.0, 2.0, 18.0, 10.0, 2.0, 26.0].to_vec();
+        let got = dense.run_floats("constexpr_lut_to_dense", Opset::Ios18);
+        assert_eq!(got, (vec![6, 2], expected));
+    }
+
+    #[test]
+    fn indices_count_from_both_ends_and_stay_inside() {
+        let x = |case: Case| case.halves("x", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let picked =
+            x(Case::new()).value("indices", Value::tensor(ElementType::Int16, &[2], &[-1i16, 0]));
+        let expected = (vec![2, 2], vec![5.0, 6.0, 1.0, 2.0]);
+        assert_eq!(picked.run_floats("gather", Opset::Ios16), expected);
+        let error = x(Case::new()).ints("indices", &[1], &[3]).run("gather", Opset::Ios16);
+        let message = error.err().unwrap().to_string();
+        assert!(message.contains("axis 0") && message.contains("got 3"), "{message}");
+    }
+
+    #[test]
+    fn batches_pick_from_their_own() {
+        // tf.gather(arange(8).reshape(2, 2, 2), [[1], [0]], axis=1, batch_dims=1)
+        let x: Vec<i32> = (0..8).collect();
+        let case = Case::new().ints("x", &[2, 2, 2], &x).ints("indices", &[2, 1], &[1, 0]);
+        let case = case.int("axis", 1).int("batch_dims", 1);
+        assert_eq!(case.run_ints("gather", Opset::Ios17), (vec![2, 1, 2], vec![2, 3, 4, 5]));
+    }
+}

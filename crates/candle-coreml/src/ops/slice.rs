@@ -107,7 +107,8 @@ fn range(size: usize, begin: Option<i64>, end: Option<i64>, step: i64) -> Result
     let start = begin.map_or(first, clamp);
     let stop = end.map_or(last, clamp);
     let distance = if step > 0 { stop - start } else { start - stop };
-    let count = if distance > 0 { (distance as u64).div_ceil(step.unsigned_abs()) as usize } else { 0 };
+    let count =
+        if distance > 0 { (distance as u64).div_ceil(step.unsigned_abs()) as usize } else { 0 };
     let start = if count == 0 { 0 } else { start as usize };
     Ok(Part { start, step: step as isize, count, squeezed: false })
 }
@@ -335,3 +336,47 @@ pub(super) const OPS: &[OpDef] = &[
     def("slice_by_size", Opset::Ios15, slice_by_size),
     def("slice_update", Opset::Ios18, slice_update),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::Case;
+
+    /// `x = arange(24).reshape(4, 6)` with bounds on both axes.
+    fn slice(begin: [i32; 2], end: [i32; 2], stride: [i32; 2]) -> Case {
+        let x: Vec<i32> = (0..24).collect();
+        let bounds = Case::new().ints("x", &[4, 6], &x).vector("begin", &begin);
+        bounds.vector("end", &end).vector("stride", &stride)
+    }
+
+    #[test]
+    fn bounds_and_strides_are_numpys() {
+        // x[1:4:2, 4:0:-2], x[-3:-1, -2:100], x[2:1, 0:6]
+        let run = |case: Case| case.run_ints("slice_by_index", Opset::Ios15);
+        assert_eq!(run(slice([1, 4], [4, 0], [2, -2])), (vec![2, 2], vec![10, 8, 22, 20]));
+        assert_eq!(run(slice([-3, -2], [-1, 100], [1, 1])), (vec![2, 2], vec![10, 11, 16, 17]));
+        assert_eq!(run(slice([2, 0], [1, 6], [1, 1])), (vec![0, 6], vec![]));
+    }
+
+    #[test]
+    fn masks_replace_bounds() {
+        // x[-1, ::-3]
+        let case = slice([-1, 9], [0, 9], [1, -3]).bools("begin_mask", &[0, 1]);
+        let case = case.bools("end_mask", &[0, 1]).bools("squeeze_mask", &[1, 0]);
+        assert_eq!(case.run_ints("slice_by_index", Opset::Ios15), (vec![2], vec![23, 20]));
+        let case = slice([4, 0], [0, 6], [1, 1]).bools("squeeze_mask", &[1, 0]);
+        assert!(case.run("slice_by_index", Opset::Ios15).is_err());
+    }
+
+    #[test]
+    fn updates_are_rounded_into_halves() {
+        // x = zeros((2, 3), float16); x[:, 1:3] = [[0.1, 1], [65519, 65520]]
+        let case = Case::new().halves("x", &[2, 3], &[0.0; 6]);
+        let case = case.floats("update", &[2, 2], &[0.1, 1.0, 65519.0, 65520.0]);
+        let case = case.vector("begin", &[0, 1]).vector("end", &[2, 3]);
+        let result = case.run("slice_update", Opset::Ios18).unwrap();
+        let bits: Vec<u16> =
+            result[0].values::<f16>().iter().map(|value| value.to_bits()).collect();
+        assert_eq!(bits, [0, 0x2e66, 0x3c00, 0, 0x7bff, 0x7c00]);
+    }
+}

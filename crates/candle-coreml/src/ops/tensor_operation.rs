@@ -60,7 +60,9 @@ fn same_shape(expected: &[usize], got: &[usize]) -> Result<(), OpError> {
     Err(OpError::argument(
         "values",
         format!("tensors that fit the first one, of shape {expected:?}"),
-        format!("one of shape {got:?} (along the axis, sizes may differ only without `interleave`)"),
+        format!(
+            "one of shape {got:?} (along the axis, sizes may differ only without `interleave`)"
+        ),
     ))
 }
 
@@ -87,7 +89,8 @@ impl Op for Concat {
                 return Err(OpError::argument("values", format!("`{}`", out.element), got));
             }
             let size = x.shape.get(axis).copied().unwrap_or(1);
-            let step = if self.interleave { stride.saturating_mul(self.values.len()) } else { stride };
+            let step =
+                if self.interleave { stride.saturating_mul(self.values.len()) } else { stride };
             let rows = (outer, stride.saturating_mul(shape[axis]) as isize);
             let layout = Layout::new(start, [rows, (size, step as isize), (stride, 1)]);
             layout.write(x.bytes, out.bytes, x.storage.size())?;
@@ -311,8 +314,7 @@ impl Op for Tile {
     ) -> Result<(), OpError> {
         let (x, reps) = (inputs.tensor(self.x)?, self.reps(inputs)?);
         let axes = x.shape.iter().zip(row_major(x.shape)).zip(reps);
-        let walk =
-            axes.flat_map(|((&size, stride), rep)| [(rep, 0), (size, stride as isize)]);
+        let walk = axes.flat_map(|((&size, stride), rep)| [(rep, 0), (size, stride as isize)]);
         Layout::new(0, walk).read(x.bytes, outputs.tensor(0)?.bytes, x.storage.size())
     }
 

@@ -47,7 +47,8 @@ impl Rule {
             Rule::RemoveAll => Ok(x.iter().copied().filter(|&size| size != 1).collect()),
             Rule::Flatten(at) => {
                 // As a place between axes, `at` may also be the rank.
-                let place = if *at == x.len() as i64 { x.len() } else { axis(*at, x.len(), "axis")? };
+                let place =
+                    if *at == x.len() as i64 { x.len() } else { axis(*at, x.len(), "axis")? };
                 Ok(Shape::from_slice(&[count(&x[..place]), count(&x[place..])]))
             }
             Rule::Keep => Ok(Shape::from_slice(x)),
@@ -71,7 +72,11 @@ fn inherited(x: &[usize], index: usize, rank: usize, zeros: Zeros) -> Result<usi
 
 fn reshaped(x: &[usize], wanted: &[i64], zeros: Zeros) -> Result<Shape, OpError> {
     let fail = || {
-        OpError::argument("shape", format!("a shape for the elements of {x:?}"), format!("{wanted:?}"))
+        OpError::argument(
+            "shape",
+            format!("a shape for the elements of {x:?}"),
+            format!("{wanted:?}"),
+        )
     };
     let mut shape = Shape::new();
     let mut open = None;
@@ -99,9 +104,8 @@ fn inserted(x: &[usize], axes: &[i64]) -> Result<Shape, OpError> {
         places.push(axis(place, rank, "axes")?);
     }
     let mut rest = x.iter().copied();
-    let shape: Shape = (0..rank)
-        .map_while(|i| if places.contains(&i) { Some(1) } else { rest.next() })
-        .collect();
+    let shape: Shape =
+        (0..rank).map_while(|i| if places.contains(&i) { Some(1) } else { rest.next() }).collect();
     if shape.len() != rank {
         return Err(OpError::argument("axes", "axes that differ", format!("{axes:?}")));
     }
@@ -285,9 +289,8 @@ fn windows(
 }
 
 fn image(x: &[usize]) -> Result<[usize; 4], OpError> {
-    <[usize; 4]>::try_from(x).map_err(|_| {
-        OpError::argument("x", "a tensor of rank 4", format!("one of shape {x:?}"))
-    })
+    <[usize; 4]>::try_from(x)
+        .map_err(|_| OpError::argument("x", "a tensor of rank 4", format!("one of shape {x:?}")))
 }
 
 fn indivisible(name: &str, size: usize, block: usize) -> OpError {
@@ -318,7 +321,11 @@ fn pixels_to_channels(
 ) -> Result<(Shape, Layout), OpError> {
     let [n, c, h, w] = image(x)?;
     if block == 0 || h % block != 0 || w % block != 0 {
-        return Err(indivisible("height and width", if block > 0 && h % block == 0 { w } else { h }, block));
+        return Err(indivisible(
+            "height and width",
+            if block > 0 && h % block == 0 { w } else { h },
+            block,
+        ));
     }
     let split = [n, c, h / block, block, w / block, block];
     let order = if channels_first { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };

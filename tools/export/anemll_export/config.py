@@ -129,8 +129,8 @@ def _read_json(path: Path) -> dict:
 
 def _number(path: Path, raw: dict, key: str) -> int:
     value = raw.get(key)
-    if not isinstance(value, int):
-        raise ExportError(f"`{path}` has no whole number `{key}` (found {value!r})")
+    if not isinstance(value, int) or value <= 0:
+        raise ExportError(f"`{path}` has no positive whole number `{key}` (found {value!r})")
     return value
 
 

@@ -237,9 +237,16 @@ class _LayerBuilder:
             axis=0,
             name=f"{name}_end",
         )
-        whole_axes = [False, True, False, True]
         filled = mb.slice_update(
-            x=self._cache, update=update, begin=begin, end=end, end_mask=whole_axes, name=name
+            x=self._cache,
+            update=update,
+            begin=begin,
+            end=end,
+            stride=[1] * 4,
+            begin_mask=[False] * 4,
+            end_mask=[False, True, False, True],
+            squeeze_mask=[False] * 4,
+            name=name,
         )
         self._cache = mb.coreml_update_state(state=self._state, value=filled, name=f"{name}_state")
 

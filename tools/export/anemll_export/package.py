@@ -22,6 +22,7 @@ from anemll_export.graph import (
 )
 from anemll_export.meta import chunk_name, embeddings_name, head_name
 from anemll_export.palettize import GROUP_ROWS, palettize
+from anemll_export.slim import share_constants
 
 SPECIFICATION_VERSION = 9  # iOS 18, the first with states and several functions
 
@@ -161,6 +162,7 @@ def _save(program: Program, path: Path, what: str, notes: dict[str, str], report
         shutil.rmtree(path)
     try:
         model.save(str(path))
+        share_constants(path)
     except OSError as error:
         raise ExportError(f"cannot write `{path}`: {error}") from error
     report(f"wrote {path.name}")

@@ -11,6 +11,7 @@ import torch
 from anemll_export.cli import main
 from anemll_export.package import chunk_layers, head_part_sizes
 from anemll_export.readback import checkpoint_weights, enumerated_shapes, read_package
+from coremltools.models.utils import load_spec
 from safetensors.torch import save_file
 
 LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCAB = 3, 32, 4, 2, 16, 48, 200
@@ -248,3 +249,28 @@ def test_head_parts(vocab, parts, sizes):
 
 def test_chunks_take_the_layers_in_order():
     assert chunk_layers(7, 3) == [range(0, 3), range(3, 5), range(5, 7)]
+
+
+def test_every_argument_names_an_earlier_value(two_chunks, palettized):
+    for path in [*two_chunks[0].glob("*.mlpackage"), *palettized[0].glob("*.mlpackage")]:
+        for function in read_program(path).functions.values():
+            block = function.block_specializations[function.opset]
+            known = {feature.name for feature in function.inputs}
+            constants = set()
+            for operation in block.operations:
+                for argument in operation.inputs.values():
+                    names = [b.name for b in argument.arguments if b.WhichOneof("binding") == "name"]
+                    assert known.issuperset(names), (path, operation)
+                outputs = [output.name for output in operation.outputs]
+                assert known.isdisjoint(outputs), (path, operation)
+                known.update(outputs)
+                if operation.type == "const":
+                    value = operation.attributes["val"].SerializeToString(deterministic=True)
+                    assert value not in constants, (path, operation)
+                    constants.add(value)
+            assert known.issuperset(block.outputs)
+
+
+def read_program(path):
+    """The program of a package as coremltools' own loader gives it."""
+    return load_spec(str(path)).mlProgram

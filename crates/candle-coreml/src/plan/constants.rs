@@ -104,7 +104,11 @@ fn immediate(tensor: &TensorValue) -> Result<Constant, OpError> {
             let bytes = Bytes::from_buffer(Buffer::copy_of(bytes)?);
             let constant = from_bytes(tensor.ty.element, shape, bytes)?;
             // Immediate values are small: widened at once, no operation meets them as F16.
-            if constant.storage() == Some(Storage::F16) { densify(&constant, false) } else { Ok(constant) }
+            if constant.storage() == Some(Storage::F16) {
+                densify(&constant, false)
+            } else {
+                Ok(constant)
+            }
         }
     }
 }
@@ -123,9 +127,9 @@ fn from_bytes(element: ElementType, shape: Shape, bytes: Bytes) -> Result<Consta
         ElementType::Float8E4M3FN => {
             Some(bytes.as_slice().iter().map(|&bits| float8(bits, 4, 7, false)).collect())
         }
-        ElementType::Float8E5M2 => {
-            Some(bytes.as_slice().iter().map(|&bits| float8(bits, 5, 15, true)).collect::<Vec<f32>>())
-        }
+        ElementType::Float8E5M2 => Some(
+            bytes.as_slice().iter().map(|&bits| float8(bits, 5, 15, true)).collect::<Vec<f32>>(),
+        ),
         _ => None,
     };
     if let Some(floats) = converted {

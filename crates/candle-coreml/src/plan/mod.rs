@@ -5,9 +5,9 @@
 //! follows.
 
 mod build;
+mod constants;
 mod control;
 mod draft;
-mod constants;
 mod fuse;
 mod memory;
 mod operation;

@@ -20,25 +20,25 @@ const LARGEST_FOLDED_BYTES: usize = 64 << 20;
 impl<'a> Builder<'a> {
     pub(super) fn plain(&mut self, operation: &'a Operation, steps: &mut Vec<Step>) -> Result<()> {
         let opset = self.function.opset;
-        let def = ops::lookup(&operation.operator, opset).ok_or_else(|| {
-            Error::UnsupportedOperation {
+        let def =
+            ops::lookup(&operation.operator, opset).ok_or_else(|| Error::UnsupportedOperation {
                 function: self.name.to_owned(),
                 operation: operation.name().to_owned(),
                 operator: operation.operator.clone(),
                 opset: opset.to_string(),
-            }
-        })?;
+            })?;
         let mut arguments: Vec<(&str, Bound)> = Vec::with_capacity(operation.inputs.len());
         for (name, argument) in &operation.inputs {
             arguments.push((name, self.bound(argument)?));
         }
         let declared: Vec<ValueType> =
             operation.outputs.iter().map(|output| output.ty.clone()).collect();
-        self.bind_and_plan(operation, def, &arguments, &declared, steps)
-            .map_err(|error| match error {
+        self.bind_and_plan(operation, def, &arguments, &declared, steps).map_err(
+            |error| match error {
                 PlanError::Op(error) => self.operation_error(operation, &error),
                 PlanError::Whole(error) => error,
-            })
+            },
+        )
     }
 
     fn bind_and_plan(
@@ -79,9 +79,9 @@ impl<'a> Builder<'a> {
         let operands_of_outputs: Vec<Operand> =
             outputs.iter().map(|&slot| Operand::Slot(slot)).collect();
         self.define_outputs(operation, &operands_of_outputs)?;
-        let views = outputs.iter().all(|&slot| {
-            matches!(self.draft.slots[slot].origin, Origin::View { .. })
-        });
+        let views = outputs
+            .iter()
+            .all(|&slot| matches!(self.draft.slots[slot].origin, Origin::View { .. }));
         if !views || outputs.is_empty() {
             let run = Run { op, inputs: operands, outputs, in_place: None };
             steps.push(step(operation, Work::Run(run)));
@@ -149,7 +149,11 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    pub(super) fn widen_all(&mut self, operands: &mut [Operand], steps: &mut Vec<Step>) -> Result<(), OpError> {
+    pub(super) fn widen_all(
+        &mut self,
+        operands: &mut [Operand],
+        steps: &mut Vec<Step>,
+    ) -> Result<(), OpError> {
         for operand in operands {
             *operand = match self.draft.constant(*operand) {
                 Some(constant) if is_half(constant) => {

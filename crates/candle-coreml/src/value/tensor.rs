@@ -173,11 +173,9 @@ impl<'a> TensorRef<'a> {
             Storage::I32 => self.slice::<i32>()?.iter().map(|&v| i64::from(v)).collect(),
             Storage::U32 => self.slice::<u32>()?.iter().map(|&v| i64::from(v)).collect(),
             Storage::I64 => self.slice::<i64>()?.iter().copied().collect(),
-            Storage::U64 => self
-                .slice::<u64>()?
-                .iter()
-                .map(|&v| i64::try_from(v).unwrap_or(i64::MAX))
-                .collect(),
+            Storage::U64 => {
+                self.slice::<u64>()?.iter().map(|&v| i64::try_from(v).unwrap_or(i64::MAX)).collect()
+            }
             Storage::F16 | Storage::F32 | Storage::F64 => {
                 return Err(wrong_storage(Storage::I32, self.element, self.storage));
             }

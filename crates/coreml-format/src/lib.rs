@@ -1,4 +1,17 @@
 //! Reads Core ML models without any Apple code: containers (`.mlpackage`, `.mlmodel`,
 //! `.mlmodelc`), feature descriptions, MIL programs (protobuf and text) and weight blobs.
+//!
+//! Everything read here is untrusted: malformed bytes give a [`FormatError`], never a panic.
 
+pub mod blob;
+pub mod description;
+mod error;
 pub mod mil;
+pub mod model;
+pub mod package;
+mod proto;
+
+pub use blob::{BlobFile, BlobRecord, BlobView, unpack_sub_byte};
+pub use description::ModelDescription;
+pub use error::FormatError;
+pub use package::{ModelSummary, Package, PackageKind};

@@ -1,0 +1,144 @@
+//! Compiled models (`.mlmodelc`): `model.mil`, `metadata.json`, `coremldata.bin`.
+
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+use super::{Contents, ModelSummary, PackageKind, paths};
+use crate::FormatError;
+use crate::blob::refuse_lfs_pointer;
+use crate::description::{CompiledMetadata, ModelDescription};
+use crate::mil::{self, Opset, Program};
+use crate::proto;
+
+const PROGRAM: &str = "model.mil";
+const METADATA: &str = "metadata.json";
+const DESCRIPTION: &str = "coremldata.bin";
+
+/// `coremldata.bin` starts with a header of about 80 bytes (the kind's field number, a class name,
+/// the specification version) that differs between compilers.
+const LONGEST_HEADER: usize = 1024;
+
+/// Whether a directory looks like a compiled model of any kind.
+pub(super) fn is_compiled(root: &Path) -> bool {
+    [PROGRAM, METADATA, DESCRIPTION].iter().any(|name| root.join(name).is_file())
+}
+
+/// Reads the compiled model in `root` (canonical).
+pub(super) fn read(root: &Path) -> Result<Contents, FormatError> {
+    let metadata = match optional_file(root, METADATA)? {
+        Some((file, bytes)) => {
+            Some(CompiledMetadata::parse(&bytes).map_err(|error| error.in_file(&file))?)
+        }
+        None => None,
+    };
+    let binary = optional_file(root, DESCRIPTION)?;
+    let program = read_program(root)?;
+    let description = describe(root, binary.as_ref().map(|file| &*file.1), metadata.as_ref())?;
+    let stated_kind = metadata.as_ref().and_then(CompiledMetadata::model_kind);
+    let kind = match (&program, stated_kind) {
+        (Some(_), _) => proto::model::ML_PROGRAM,
+        (None, Some(kind)) => kind,
+        (None, None) => binary.as_ref().and_then(|file| kind_of(&file.1)).unwrap_or("unknown"),
+    };
+    if program.is_none() && kind == proto::model::ML_PROGRAM {
+        let message = format!("is a compiled ML Program without its `{PROGRAM}`");
+        return Err(FormatError::container(root, message));
+    }
+    let summary = ModelSummary {
+        package_kind: PackageKind::Compiled,
+        model_kind: kind.to_owned(),
+        description: complete(description, program.as_ref()),
+    };
+    Ok(Contents {
+        summary,
+        program,
+        program_file: root.join(PROGRAM),
+        model_dir: root.to_owned(),
+        root: root.to_owned(),
+    })
+}
+
+/// A file of the model, if there is one.
+fn optional_file(root: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>, FormatError> {
+    if !root.join(name).exists() {
+        return Ok(None);
+    }
+    let file = paths::resolve(root, root, name)?;
+    let bytes = std::fs::read(&file).map_err(FormatError::io(&file))?;
+    refuse_lfs_pointer(&file, &bytes)?;
+    Ok(Some((file, bytes)))
+}
+
+fn read_program(root: &Path) -> Result<Option<Program>, FormatError> {
+    let Some((file, bytes)) = optional_file(root, PROGRAM)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(bytes)
+        .map_err(|error| FormatError::container(&file, format!("is not UTF-8 text: {error}")))?;
+    mil::from_text(&text).map(Some).map_err(|error| error.in_file(&file))
+}
+
+/// The description: the interface from `coremldata.bin` if it can be found there, else from
+/// `metadata.json`, which also has the functions and the version.
+fn describe(
+    root: &Path,
+    binary: Option<&[u8]>,
+    metadata: Option<&CompiledMetadata>,
+) -> Result<ModelDescription, FormatError> {
+    let from_metadata = metadata.map(CompiledMetadata::description);
+    match (binary.and_then(description_in), from_metadata) {
+        (Some(mut description), Some(Ok(metadata))) => {
+            description.specification_version = metadata.specification_version;
+            if description.functions.is_empty() && !metadata.functions.is_empty() {
+                description.functions = metadata.functions;
+                description.default_function = metadata.default_function;
+            }
+            Ok(description)
+        }
+        (Some(description), _) => Ok(description),
+        (None, Some(from_metadata)) => {
+            from_metadata.map_err(|error| error.in_file(&root.join(METADATA)))
+        }
+        (None, None) => Err(FormatError::container(
+            root,
+            format!("has neither a readable `{DESCRIPTION}` nor a `{METADATA}` to describe it"),
+        )),
+    }
+}
+
+/// The version that the opset implies where the files state none.
+fn complete(mut description: ModelDescription, program: Option<&Program>) -> ModelDescription {
+    if description.specification_version == 0 {
+        let newest = program.and_then(|p| p.functions.values().map(|f| f.opset).max());
+        description.specification_version = newest.map_or(0, |opset| match opset {
+            Opset::Ios15 => 6,
+            Opset::Ios16 => 7,
+            Opset::Ios17 => 8,
+            Opset::Ios18 => 9,
+            Opset::Ios26 => 10,
+        });
+    }
+    description
+}
+
+/// The first u32 of `coremldata.bin` is the field number of the model's kind in `Model.proto`.
+fn kind_of(bytes: &[u8]) -> Option<&'static str> {
+    proto::model::kind_name(u32::from_le_bytes(*bytes.first_chunk()?))
+}
+
+/// Finds the serialized `ModelDescription` in `coremldata.bin`: the first run of bytes after a
+/// matching u64 length that decodes to a description with an output.
+fn description_in(bytes: &[u8]) -> Option<ModelDescription> {
+    let starts = 0..bytes.len().min(LONGEST_HEADER);
+    starts.filter_map(|at| description_at(bytes.get(at..)?)).next()
+}
+
+fn description_at(bytes: &[u8]) -> Option<ModelDescription> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let message = proto::model::ModelDescription::decode(rest.get(..length)?).ok()?;
+    let features = message.output.len() + message.functions.len();
+    let description = ModelDescription::from_proto(0, message).ok()?;
+    (features > 0).then_some(description)
+}

@@ -7,14 +7,25 @@
 mod backend;
 mod error;
 mod exec;
+#[cfg(feature = "llm")]
+pub mod llm;
 mod model;
 mod ops;
 mod plan;
+#[cfg(feature = "llm")]
+pub mod qwen;
 mod state;
 mod value;
 
 pub use backend::{Backend, Executable};
 pub use coreml_format::description;
 pub use error::{Error, Result};
+#[cfg(feature = "llm")]
+pub use llm::{
+    FinishReason, Generation, GenerationOptions, Session, TextTokenizer, Timings, Token, TokenStream,
+    Usage,
+};
 pub use model::{BackendKind, CoreMLModel, LoadOptions};
+#[cfg(feature = "llm")]
+pub use qwen::{ModelConfig, ModelNamingConfig, QwenConfig, QwenModel};
 pub use state::{BackendState, CoreMLState};

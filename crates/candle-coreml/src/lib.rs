@@ -15,6 +15,7 @@ mod plan;
 #[cfg(feature = "llm")]
 pub mod qwen;
 mod state;
+mod tensors;
 mod value;
 
 pub use backend::{Backend, Executable};

@@ -1,1 +1,32 @@
 //! CPU kernels: slices in, slices out. The only home of SIMD code.
+//!
+//! Activations are `f32`; weights are `f32`, `f16` or compressed and may lie in a memory-mapped
+//! file. Nothing here knows of programs, operations or Candle. Every public function checks the
+//! lengths it is given and answers with a [`KernelError`]; none panics on bad sizes.
+//!
+//! Vector code is chosen at run time (see [`isa`]); every vector path has a portable twin it is
+//! tested against. Large calls are spread over rayon's current thread pool, small ones stay on
+//! the calling thread.
+
+mod arch;
+pub mod conv;
+pub mod convert;
+pub mod decompress;
+mod error;
+pub mod gemm;
+pub mod isa;
+pub mod matmul_f16;
+pub mod norm;
+pub mod project;
+pub mod softmax;
+pub mod unpack;
+pub mod vecmath;
+pub mod weights;
+
+pub use conv::{ConvParams, conv};
+pub use error::KernelError;
+pub use gemm::gemm;
+pub use isa::Isa;
+pub use matmul_f16::{BatchStrides, attention_matmul, matmul_f16};
+pub use project::{ColumnLayout, OutputLayout, project};
+pub use weights::{Blockwise, Encoding, Palettized, Table, Weights};

@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use super::strided::same_count;
 use super::{Inputs, Op, OpError, Outputs, ResultTypes, Scratch, one};
 
 /// Copies its input as it is held.
@@ -18,7 +19,9 @@ impl Op for Copy {
         outputs: &mut Outputs,
         _scratch: &mut Scratch,
     ) -> Result<(), OpError> {
-        outputs.tensor(0)?.bytes.copy_from_slice(inputs.tensor(0)?.bytes);
+        let (x, out) = (inputs.tensor(0)?, outputs.tensor(0)?);
+        same_count(out.bytes.len(), x.bytes.len())?;
+        out.bytes.copy_from_slice(x.bytes);
         Ok(())
     }
 
@@ -46,8 +49,7 @@ impl Op for Widen {
         _scratch: &mut Scratch,
     ) -> Result<(), OpError> {
         let halves = inputs.tensor(0)?.slice::<f16>()?;
-        coreml_kernels::convert::f16_to_f32(halves, outputs.tensor(0)?.f32s()?);
-        Ok(())
+        Ok(coreml_kernels::convert::f16_to_f32(halves, outputs.tensor(0)?.f32s()?)?)
     }
 
     fn accepts_half(&self, _input: usize) -> bool {

@@ -22,6 +22,7 @@ mod tensor_operation;
 mod tensor_transformation;
 
 pub(crate) use binder::{Binder, Bound};
+pub(crate) use compression::expand;
 pub(crate) use copy::{Copy, Widen};
 pub(crate) use error::OpError;
 pub(crate) use inputs::{Frame, Inputs, Operand, Output, Outputs, ResultType, Scratch};

@@ -7,6 +7,8 @@ mod list;
 mod tensor;
 
 pub(crate) use buffer::{Buffer, OutOfMemory};
-pub(crate) use constant::{BlockwiseData, Bytes, Constant, ConstantData, PalettizedData};
+pub(crate) use constant::{
+    BlockwiseData, Bytes, Constant, ConstantData, PalettizedData, WeightKey,
+};
 pub(crate) use list::{ListItem, ListValue};
 pub(crate) use tensor::{Element, Shape, Storage, TensorMut, TensorRef, element_count};

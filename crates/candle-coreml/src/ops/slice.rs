@@ -1,0 +1,337 @@
+//! Parts of tensors: `slice_by_index`, `slice_by_size`, `slice_update`.
+
+use coreml_format::mil::Opset;
+use coreml_kernels::KernelError;
+use coreml_kernels::convert::{f16_to_f32, f32_to_f16};
+use half::f16;
+use smallvec::SmallVec;
+
+use super::strided::{Layout, row_major, same_count};
+use super::{Binder, Inputs, Op, OpDef, OpError, Outputs, ResultTypes, Scratch, def, one};
+use crate::value::{Shape, Storage, TensorMut, TensorRef};
+
+/// The part of one axis: `count` elements from `start`, `step` apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Part {
+    start: usize,
+    step: isize,
+    count: usize,
+    squeezed: bool,
+}
+
+/// The arguments that `slice_by_index` and `slice_update` share.
+struct Range {
+    begin: usize,
+    end: usize,
+    stride: Option<SmallVec<[i64; 8]>>,
+    begin_mask: SmallVec<[bool; 8]>,
+    end_mask: SmallVec<[bool; 8]>,
+    squeeze_mask: SmallVec<[bool; 8]>,
+}
+
+fn masked(mask: &[bool], axis: usize) -> bool {
+    mask.get(axis).copied().unwrap_or(false)
+}
+
+impl Range {
+    fn bind(binder: &mut Binder) -> Result<Self, OpError> {
+        Ok(Range {
+            begin: binder.input("begin")?,
+            end: binder.input("end")?,
+            stride: binder.ints("stride")?,
+            begin_mask: binder.bools("begin_mask")?,
+            end_mask: binder.bools("end_mask")?,
+            squeeze_mask: binder.bools("squeeze_mask")?,
+        })
+    }
+
+    /// The parts of all axes of a tensor of `shape`, by NumPy's rules.
+    fn parts(&self, inputs: &Inputs, shape: &[usize]) -> Result<SmallVec<[Part; 6]>, OpError> {
+        let begin = inputs.ints(self.begin)?;
+        let end = inputs.ints(self.end)?;
+        let strides = self.stride.as_ref().map_or(shape.len(), |strides| strides.len());
+        for (name, len) in [("begin", begin.len()), ("end", end.len()), ("stride", strides)] {
+            if len != shape.len() {
+                let expected = format!("{} integers, the rank of `x`", shape.len());
+                return Err(OpError::argument(name, expected, len.to_string()));
+            }
+        }
+        let mut parts = SmallVec::new();
+        for (axis, &size) in shape.iter().enumerate() {
+            let step = self.stride.as_ref().map_or(1, |strides| strides[axis]);
+            let from = (!masked(&self.begin_mask, axis)).then_some(begin[axis]);
+            let to = (!masked(&self.end_mask, axis)).then_some(end[axis]);
+            parts.push(if masked(&self.squeeze_mask, axis) {
+                single(axis, size, from.unwrap_or(0))?
+            } else {
+                range(size, from, to, step)?
+            });
+        }
+        Ok(parts)
+    }
+}
+
+/// The one element at `index`.
+fn single(axis: usize, size: usize, index: i64) -> Result<Part, OpError> {
+    let resolved = if index < 0 { index + size as i64 } else { index };
+    match usize::try_from(resolved).ok().filter(|&start| start < size) {
+        Some(start) => Ok(Part { start, step: 1, count: 1, squeezed: true }),
+        None => Err(OpError::argument(
+            "begin",
+            format!("an index of axis {axis} of size {size}"),
+            index.to_string(),
+        )),
+    }
+}
+
+/// The elements from `begin` up to but not including `end`; `None` is the end of the axis that the
+/// step starts or stops at.
+fn range(size: usize, begin: Option<i64>, end: Option<i64>, step: i64) -> Result<Part, OpError> {
+    if step == 0 || isize::try_from(step).is_err() {
+        return Err(OpError::argument("stride", "strides other than 0", step.to_string()));
+    }
+    // An axis of one element gives it also where the bounds have different signs, such as -1 and 0:
+    // converters write so when they take the last element.
+    if let (1, Some(from), Some(to)) = (size, begin, end)
+        && (from < 0) != (to < 0)
+    {
+        return Ok(Part { start: 0, step: 1, count: 1, squeezed: false });
+    }
+    let len = i64::try_from(size).unwrap_or(i64::MAX);
+    let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
+    let clamp = |index: i64| {
+        let index = if index < 0 { index.saturating_add(len) } else { index };
+        index.clamp(low, high)
+    };
+    let (first, last) = if step > 0 { (low, high) } else { (high, low) };
+    let start = begin.map_or(first, clamp);
+    let stop = end.map_or(last, clamp);
+    let distance = if step > 0 { stop - start } else { start - stop };
+    let count = if distance > 0 { (distance as u64).div_ceil(step.unsigned_abs()) as usize } else { 0 };
+    let start = if count == 0 { 0 } else { start as usize };
+    Ok(Part { start, step: step as isize, count, squeezed: false })
+}
+
+fn part_shape(parts: &[Part]) -> Shape {
+    parts.iter().filter(|part| !part.squeezed).map(|part| part.count).collect()
+}
+
+/// Where the elements of these parts lie in a tensor of `shape`.
+fn part_layout(shape: &[usize], parts: &[Part]) -> Layout {
+    let strides = row_major(shape);
+    let start = parts.iter().zip(&strides).fold(0usize, |start, (part, stride)| {
+        start.saturating_add(part.start.saturating_mul(*stride))
+    });
+    let walk = parts.iter().zip(&strides);
+    Layout::new(
+        start,
+        walk.map(|(part, &stride)| (part.count, part.step.saturating_mul(stride as isize))),
+    )
+}
+
+/// Takes a part of `x`.
+struct Slice {
+    x: usize,
+    bounds: Bounds,
+}
+
+/// How [`Slice`] is told its part.
+enum Bounds {
+    Range(Range),
+    /// First elements and sizes; the size -1 means all that follow.
+    Sizes {
+        begin: usize,
+        size: usize,
+    },
+}
+
+impl Bounds {
+    fn parts(&self, inputs: &Inputs, shape: &[usize]) -> Result<SmallVec<[Part; 6]>, OpError> {
+        match self {
+            Bounds::Range(range) => range.parts(inputs, shape),
+            Bounds::Sizes { begin, size } => {
+                sized_parts(shape, &inputs.ints(*begin)?, &inputs.ints(*size)?)
+            }
+        }
+    }
+}
+
+fn sized_parts(
+    shape: &[usize],
+    begin: &[i64],
+    sizes: &[i64],
+) -> Result<SmallVec<[Part; 6]>, OpError> {
+    if begin.len() != shape.len() || sizes.len() != shape.len() {
+        let got = format!("{} and {}", begin.len(), sizes.len());
+        let expected = format!("{} integers in `begin` and `size`", shape.len());
+        return Err(OpError::argument("begin", expected, got));
+    }
+    let mut parts = SmallVec::new();
+    for (axis, &available) in shape.iter().enumerate() {
+        let from = if begin[axis] < 0 { begin[axis] + available as i64 } else { begin[axis] };
+        let start = usize::try_from(from).ok().filter(|&start| start <= available);
+        let count = start.and_then(|start| match sizes[axis] {
+            -1 => Some(available - start),
+            size => usize::try_from(size).ok().filter(|&size| size <= available - start),
+        });
+        let (Some(start), Some(count)) = (start, count) else {
+            let got = format!("{} elements from {}", sizes[axis], begin[axis]);
+            let expected = format!("a part of the {available} elements of axis {axis}");
+            return Err(OpError::argument("size", expected, got));
+        };
+        parts.push(Part { start, step: 1, count, squeezed: false });
+    }
+    Ok(parts)
+}
+
+impl Op for Slice {
+    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
+        let parts = self.bounds.parts(inputs, inputs.shape(self.x)?)?;
+        one(inputs.element(self.x)?, part_shape(&parts))
+    }
+
+    fn run(
+        &self,
+        inputs: &Inputs,
+        outputs: &mut Outputs,
+        _scratch: &mut Scratch,
+    ) -> Result<(), OpError> {
+        let x = inputs.tensor(self.x)?;
+        let layout = part_layout(x.shape, &self.bounds.parts(inputs, x.shape)?);
+        layout.read(x.bytes, outputs.tensor(0)?.bytes, x.storage.size())
+    }
+
+    fn accepts_half(&self, input: usize) -> bool {
+        input == self.x
+    }
+
+    fn keeps_storage_of(&self) -> Option<usize> {
+        Some(self.x)
+    }
+
+    fn view(&self, inputs: &Inputs, _output: usize) -> Option<(usize, usize)> {
+        let shape = inputs.shape(self.x).ok()?;
+        let layout = part_layout(shape, &self.bounds.parts(inputs, shape).ok()?);
+        layout.contiguous().map(|start| (self.x, start))
+    }
+}
+
+fn slice_by_index(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let x = binder.input("x")?;
+    Ok(Box::new(Slice { x, bounds: Bounds::Range(Range::bind(binder)?) }))
+}
+
+fn slice_by_size(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let x = binder.input("x")?;
+    let bounds = Bounds::Sizes { begin: binder.input("begin")?, size: binder.input("size")? };
+    Ok(Box::new(Slice { x, bounds }))
+}
+
+/// `x` with a part replaced by `update`.
+struct SliceUpdate {
+    x: usize,
+    update: usize,
+    range: Range,
+}
+
+impl Op for SliceUpdate {
+    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
+        let shape = inputs.shape(self.x)?;
+        one(inputs.element(self.x)?, shape)
+    }
+
+    fn run(
+        &self,
+        inputs: &Inputs,
+        outputs: &mut Outputs,
+        _scratch: &mut Scratch,
+    ) -> Result<(), OpError> {
+        let shape = inputs.shape(self.x)?;
+        let parts = self.range.parts(inputs, shape)?;
+        let update = inputs.tensor(self.update)?;
+        let expected = part_shape(&parts);
+        if expected.as_slice() != update.shape {
+            return Err(OpError::argument(
+                "update",
+                format!("a tensor of shape {:?}, that of the part", expected.as_slice()),
+                format!("shape {:?}", update.shape),
+            ));
+        }
+        let out = outputs.tensor(0)?;
+        if !inputs.is_in_place(self.x) {
+            let x = inputs.tensor(self.x)?;
+            same_count(out.bytes.len(), x.bytes.len())?;
+            out.bytes.copy_from_slice(x.bytes);
+        }
+        write_part(&part_layout(shape, &parts), &update, out)
+    }
+
+    fn accepts_half(&self, input: usize) -> bool {
+        input == self.x || input == self.update
+    }
+
+    fn keeps_storage_of(&self) -> Option<usize> {
+        Some(self.x)
+    }
+
+    fn in_place(&self) -> &[usize] {
+        std::slice::from_ref(&self.x)
+    }
+}
+
+fn write_part(layout: &Layout, update: &TensorRef, out: &mut TensorMut) -> Result<(), OpError> {
+    match (update.storage, out.storage) {
+        (from, to) if from == to => layout.write(update.bytes, out.bytes, to.size()),
+        (Storage::F32, Storage::F16) => {
+            let (from, to) = (update.f32s()?, out.slice::<f16>()?);
+            write_rows(layout, from, to, f32_to_f16, f16::from_f32)
+        }
+        (Storage::F16, Storage::F32) => {
+            let (from, to) = (update.slice::<f16>()?, out.f32s()?);
+            write_rows(layout, from, to, f16_to_f32, f16::to_f32)
+        }
+        _ => Err(OpError::argument(
+            "update",
+            format!("elements of type `{}`", out.element),
+            format!("`{}`", update.element),
+        )),
+    }
+}
+
+/// Writes converted elements: gap-free rows as a whole, others one by one.
+fn write_rows<A: Copy, B: Copy>(
+    layout: &Layout,
+    from: &[A],
+    to: &mut [B],
+    rows: impl Fn(&[A], &mut [B]) -> Result<(), KernelError>,
+    element: impl Fn(A) -> B,
+) -> Result<(), OpError> {
+    layout.check(to.len())?;
+    same_count(layout.count(), from.len())?;
+    let (len, stride) = layout.row();
+    let mut result = Ok(());
+    layout.for_each_row(|first, position| {
+        let row = &from[first..first + len];
+        if stride == 1 {
+            let converted = rows(row, &mut to[position..position + len]);
+            result = std::mem::replace(&mut result, Ok(())).and(converted);
+            return;
+        }
+        for (i, &value) in row.iter().enumerate() {
+            to[(position as isize + i as isize * stride) as usize] = element(value);
+        }
+    });
+    Ok(result?)
+}
+
+fn slice_update(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let x = binder.input("x")?;
+    let update = binder.input("update")?;
+    Ok(Box::new(SliceUpdate { x, update, range: Range::bind(binder)? }))
+}
+
+pub(super) const OPS: &[OpDef] = &[
+    def("slice_by_index", Opset::Ios15, slice_by_index),
+    def("slice_by_size", Opset::Ios15, slice_by_size),
+    def("slice_update", Opset::Ios18, slice_update),
+];

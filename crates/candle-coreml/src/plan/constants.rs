@@ -1,0 +1,182 @@
+//! Constants of a program as values of the engine, and the forms of weights that plans share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coreml_format::Package;
+use coreml_format::mil::{ElementType, TensorData, TensorValue, Value};
+use half::{bf16, f16};
+
+use crate::error::{Error, Result};
+use crate::ops::{OpError, expand};
+use crate::value::{Buffer, Bytes, Constant, ConstantData, Shape, Storage, WeightKey};
+
+/// Weights of a package: mapped from its blob files, and what had to be converted, once for all
+/// functions and input shapes.
+pub(crate) struct Weights {
+    package: Package,
+    converted: Mutex<HashMap<(WeightKey, Storage), Constant>>,
+}
+
+impl Weights {
+    pub(crate) fn new(package: Package) -> Arc<Self> {
+        Arc::new(Weights { package, converted: Mutex::default() })
+    }
+
+    /// The package that the weights belong to.
+    pub(crate) fn package(&self) -> &Package {
+        &self.package
+    }
+
+    /// A constant value of the program.
+    pub(crate) fn constant(&self, value: &Value) -> Result<Constant> {
+        match value {
+            Value::Tensor(tensor) => immediate(tensor).map_err(|error| program_error(&error)),
+            Value::BlobFile(blob) => {
+                let view = self.package.blob_file(&blob.file)?.tensor(blob)?;
+                let shape: Shape = blob.ty.fixed_shape().unwrap_or_default().into();
+                from_bytes(blob.ty.element, shape, Bytes::from_blob(view))
+                    .map_err(|error| program_error(&error))
+            }
+            // Lists of tensors (e.g. strings of `classify`) are no run-time values.
+            _ => Err(program_error(&OpError::unsupported("a list, tuple or dictionary constant"))),
+        }
+    }
+
+    /// A dense form of a constant, converted at most once for each weight.
+    ///
+    /// `half` says that `F16` is wanted where the constant has it; otherwise it becomes `F32`.
+    pub(crate) fn dense(&self, constant: &Constant, half: bool) -> Result<Constant, OpError> {
+        let storage = if half { Storage::F16 } else { Storage::F32 };
+        let Some(key) = constant.key().map(|key| (key, storage)) else {
+            return densify(constant, half);
+        };
+        let mut converted = self.converted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = converted.get(&key).filter(|found| found.shape == constant.shape) {
+            return Ok(found.clone());
+        }
+        let dense = densify(constant, half)?;
+        converted.insert(key, dense.clone());
+        Ok(dense)
+    }
+}
+
+fn program_error(error: &OpError) -> Error {
+    Error::Program { function: String::new(), message: error.to_string() }
+}
+
+fn densify(constant: &Constant, half: bool) -> Result<Constant, OpError> {
+    let dense = expand(constant)?;
+    match &dense.data {
+        ConstantData::Dense(Storage::F16, bytes) if !half => {
+            let halves = cast_halves(bytes)?;
+            let mut buffer = Buffer::zeroed(halves.len() * size_of::<f32>())?;
+            coreml_kernels::convert::f16_to_f32(
+                &halves,
+                bytemuck::cast_slice_mut(buffer.bytes_mut()),
+            );
+            let bytes = Bytes::from_buffer(buffer);
+            Ok(Constant::dense(dense.element, Storage::F32, dense.shape.clone(), bytes))
+        }
+        _ => Ok(dense),
+    }
+}
+
+fn cast_halves(bytes: &Bytes) -> Result<std::borrow::Cow<'_, [f16]>, OpError> {
+    match bytemuck::try_cast_slice(bytes.as_slice()) {
+        Ok(halves) => Ok(std::borrow::Cow::Borrowed(halves)),
+        Err(_) => {
+            Ok(std::borrow::Cow::Owned(bytemuck::pod_collect_to_vec::<u8, f16>(bytes.as_slice())))
+        }
+    }
+}
+
+/// An immediate tensor.
+fn immediate(tensor: &TensorValue) -> Result<Constant, OpError> {
+    let shape: Shape = tensor.ty.fixed_shape().unwrap_or_default().into();
+    match &tensor.data {
+        TensorData::Strings(strings) => Ok(Constant {
+            element: ElementType::String,
+            shape,
+            data: ConstantData::Strings(strings.clone().into()),
+        }),
+        TensorData::Bytes(bytes) => {
+            let bytes = Bytes::from_buffer(Buffer::copy_of(bytes)?);
+            let constant = from_bytes(tensor.ty.element, shape, bytes)?;
+            // Immediate values are small: widened at once, no operation meets them as F16.
+            if constant.storage() == Some(Storage::F16) { densify(&constant, false) } else { Ok(constant) }
+        }
+    }
+}
+
+/// A constant from bytes as files hold them.
+fn from_bytes(element: ElementType, shape: Shape, bytes: Bytes) -> Result<Constant, OpError> {
+    let constant = |data| Constant { element, shape: shape.clone(), data };
+    if element.is_sub_byte() {
+        return Ok(constant(ConstantData::Packed(bytes)));
+    }
+    let converted = match element {
+        ElementType::BFloat16 => {
+            let bits = bytemuck::pod_collect_to_vec::<u8, u16>(bytes.as_slice());
+            Some(bits.iter().map(|&bits| bf16::from_bits(bits).to_f32()).collect())
+        }
+        ElementType::Float8E4M3FN => {
+            Some(bytes.as_slice().iter().map(|&bits| float8(bits, 4, 7, false)).collect())
+        }
+        ElementType::Float8E5M2 => {
+            Some(bytes.as_slice().iter().map(|&bits| float8(bits, 5, 15, true)).collect::<Vec<f32>>())
+        }
+        _ => None,
+    };
+    if let Some(floats) = converted {
+        let bytes = Bytes::from_buffer(Buffer::copy_of(bytemuck::cast_slice(&floats))?);
+        return Ok(constant(ConstantData::Dense(Storage::F32, bytes)));
+    }
+    let storage = Storage::of_state(element)
+        .ok_or_else(|| OpError::unsupported(format!("a constant of type `{element}`")))?;
+    // Blobs are aligned to 64 bytes in well-made files; others are copied to be.
+    let misaligned = bytes.as_slice().as_ptr().align_offset(storage.size()) != 0;
+    let bytes =
+        if misaligned { Bytes::from_buffer(Buffer::copy_of(bytes.as_slice())?) } else { bytes };
+    Ok(constant(ConstantData::Dense(storage, bytes)))
+}
+
+/// An 8-bit float: `E4M3FN` has no infinities and one NaN pattern, `E5M2` follows IEEE 754
+/// (Micikevicius et al., "FP8 formats for deep learning", 2022).
+fn float8(bits: u8, exponent_bits: u32, bias: i32, infinities: bool) -> f32 {
+    let mantissa_bits = 7 - exponent_bits;
+    let sign = if bits & 0x80 != 0 { -1.0 } else { 1.0 };
+    let exponent = i32::from(bits & 0x7f) >> mantissa_bits;
+    let mantissa = i32::from(bits) & ((1 << mantissa_bits) - 1);
+    let top = (1 << exponent_bits) - 1;
+    let fraction = mantissa as f32 / (1 << mantissa_bits) as f32;
+    if exponent == top && infinities {
+        return if mantissa == 0 { sign * f32::INFINITY } else { f32::NAN };
+    }
+    if exponent == top && mantissa == (1 << mantissa_bits) - 1 {
+        return f32::NAN;
+    }
+    match exponent {
+        0 => sign * fraction * 2f32.powi(1 - bias),
+        _ => sign * (1.0 + fraction) * 2f32.powi(exponent - bias),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn float8_values_are_those_of_the_paper() {
+        // Table 1 of "FP8 formats for deep learning": largest and smallest values of each format.
+        assert_eq!(float8(0x7e, 4, 7, false), 448.0);
+        assert_eq!(float8(0x01, 4, 7, false), 2f32.powi(-9));
+        assert_eq!(float8(0x08, 4, 7, false), 2f32.powi(-6));
+        assert!(float8(0x7f, 4, 7, false).is_nan());
+        assert_eq!(float8(0x7b, 5, 15, true), 57344.0);
+        assert_eq!(float8(0x01, 5, 15, true), 2f32.powi(-16));
+        assert_eq!(float8(0xfc, 5, 15, true), f32::NEG_INFINITY);
+        assert!(float8(0x7d, 5, 15, true).is_nan());
+        assert_eq!(float8(0xb8, 4, 7, false), -1.0);
+    }
+}

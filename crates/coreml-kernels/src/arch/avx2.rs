@@ -1,0 +1,280 @@
+//! AVX2, FMA and F16C: eight lanes.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::{Block, LookupTable, PackedRow};
+use crate::isa::Avx2;
+use crate::unpack::{element, read_word};
+
+const LANES: usize = 8;
+
+pub(super) fn dot_f32(_proof: Avx2, w: &[f32], x: &[f32]) -> f32 {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { dot_f32_vector(w, x) }
+}
+
+pub(super) fn dot_f16(_proof: Avx2, w: &[f16], x: &[f32]) -> f32 {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { dot_f16_vector(w, x) }
+}
+
+pub(super) fn axpy_f16(_proof: Avx2, a: f32, w: &[f16], out: &mut [f32]) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { axpy_f16_vector(a, w, out) }
+}
+
+pub(super) fn widen(_proof: Avx2, from: &[f16], to: &mut [f32]) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { widen_vector(from, to) }
+}
+
+pub(super) fn narrow(_proof: Avx2, from: &[f32], to: &mut [f16]) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { narrow_vector(from, to) }
+}
+
+pub(super) fn dot_table(_proof: Avx2, row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { dot_table_vector(row, table, x) }
+}
+
+pub(super) fn expand_table(_proof: Avx2, row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { expand_table_vector(row, table, out) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn load(values: &[f32; LANES]) -> __m256 {
+    // SAFETY: the array is as long as the unaligned load.
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn load_half(values: &[f16; LANES]) -> __m256 {
+    // SAFETY: eight halves are the 16 bytes of the unaligned load.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(values.as_ptr().cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn store(to: &mut [f32; LANES], values: __m256) {
+    // SAFETY: the array is as long as the unaligned store.
+    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), values) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum(values: __m256) -> f32 {
+    let half = _mm_add_ps(_mm256_castps256_ps128(values), _mm256_extractf128_ps::<1>(values));
+    let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_f32_vector(w: &[f32], x: &[f32]) -> f32 {
+    let mut sums = [_mm256_setzero_ps(); 4];
+    let (w_body, w_tail) = w.as_chunks::<LANES>();
+    let (x_body, x_tail) = x.as_chunks::<LANES>();
+    for (w, x) in w_body.chunks(4).zip(x_body.chunks(4)) {
+        for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
+            *sum = _mm256_fmadd_ps(load(w), load(x), *sum);
+        }
+    }
+    let tail: f32 = w_tail.iter().zip(x_tail).map(|(w, x)| w * x).sum();
+    sum4(sums) + tail
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum4([a, b, c, d]: [__m256; 4]) -> f32 {
+    sum(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)))
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_f16_vector(w: &[f16], x: &[f32]) -> f32 {
+    let mut sums = [_mm256_setzero_ps(); 4];
+    let (w_body, w_tail) = w.as_chunks::<LANES>();
+    let (x_body, x_tail) = x.as_chunks::<LANES>();
+    for (w, x) in w_body.chunks(4).zip(x_body.chunks(4)) {
+        for ((sum, w), x) in sums.iter_mut().zip(w).zip(x) {
+            *sum = _mm256_fmadd_ps(load_half(w), load(x), *sum);
+        }
+    }
+    let tail: f32 = w_tail.iter().zip(x_tail).map(|(w, x)| w.to_f32() * x).sum();
+    sum4(sums) + tail
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn axpy_f16_vector(a: f32, w: &[f16], out: &mut [f32]) {
+    let factor = _mm256_set1_ps(a);
+    let (w_body, w_tail) = w.as_chunks::<LANES>();
+    let (out_body, out_tail) = out.as_chunks_mut::<LANES>();
+    for (w, out) in w_body.iter().zip(out_body) {
+        let sum = _mm256_fmadd_ps(factor, load_half(w), load(out));
+        store(out, sum);
+    }
+    for (w, out) in w_tail.iter().zip(out_tail) {
+        *out += a * w.to_f32();
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_vector(from: &[f16], to: &mut [f32]) {
+    let (from_body, from_tail) = from.as_chunks::<LANES>();
+    let (to_body, to_tail) = to.as_chunks_mut::<LANES>();
+    for (from, to) in from_body.iter().zip(to_body) {
+        store(to, load_half(from));
+    }
+    for (from, to) in from_tail.iter().zip(to_tail) {
+        *to = from.to_f32();
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn narrow_vector(from: &[f32], to: &mut [f16]) {
+    let (from_body, from_tail) = from.as_chunks::<LANES>();
+    let (to_body, to_tail) = to.as_chunks_mut::<LANES>();
+    for (from, to) in from_body.iter().zip(to_body) {
+        let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(load(from));
+        // SAFETY: eight halves are the 16 bytes of the unaligned store.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), halves) }
+    }
+    for (from, to) in from_tail.iter().zip(to_tail) {
+        *to = f16::from_f32(*from);
+    }
+}
+
+/// How eight packed elements are moved to the eight 32-bit lanes.
+struct Spread {
+    shuffle: __m256i,
+    shift: __m256i,
+    mask: __m256i,
+}
+
+impl Spread {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn new(bits: u8) -> Self {
+        let mut shuffle = [0x80u8; 32];
+        let mut shift = [0i32; LANES];
+        for lane in 0..LANES {
+            let bit = lane * usize::from(bits);
+            // Two bytes suffice: an element of at most 8 bits touches no more.
+            shuffle[lane * 4] = (bit / 8) as u8;
+            shuffle[lane * 4 + 1] = (bit / 8 + 1) as u8;
+            shift[lane] = (bit % 8) as i32;
+        }
+        Self {
+            // SAFETY: both arrays are the 32 bytes of the unaligned loads.
+            shuffle: unsafe { _mm256_loadu_si256(shuffle.as_ptr().cast()) },
+            // SAFETY: as above.
+            shift: unsafe { _mm256_loadu_si256(shift.as_ptr().cast()) },
+            mask: _mm256_set1_epi32((1 << bits) - 1),
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn apply(&self, word: u64) -> __m256i {
+        let pairs = _mm256_shuffle_epi8(_mm256_set1_epi64x(word.cast_signed()), self.shuffle);
+        _mm256_and_si256(_mm256_srlv_epi32(pairs, self.shift), self.mask)
+    }
+}
+
+/// The values at eight indices below `2^bits`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn look_up(bits: u8, table: &LookupTable, low: __m256, high: __m256, indices: __m256i) -> __m256 {
+    if bits <= 3 {
+        return _mm256_permutevar8x32_ps(low, indices);
+    }
+    if bits == 4 {
+        // Bit 3 of the index, moved to the sign, picks the half of the table.
+        let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(indices));
+        let from_low = _mm256_permutevar8x32_ps(low, indices);
+        let from_high = _mm256_permutevar8x32_ps(high, indices);
+        return _mm256_blendv_ps(from_low, from_high, upper);
+    }
+    // SAFETY: indices are masked to at most 8 bits and the table has 256 entries.
+    unsafe { _mm256_i32gather_ps::<4>(table.wide.as_ptr(), indices) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_table_vector(row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
+    let mut total = _mm256_setzero_ps();
+    let mut tails = 0.0;
+    let decode = Decoder::new(row.bits, table);
+    for block in row.blocks() {
+        let (x_body, x_tail) = x[block.start..block.start + block.count].as_chunks::<LANES>();
+        let offset = _mm256_set1_ps(block.offset);
+        let mut sum = _mm256_setzero_ps();
+        for (i, x) in x_body.iter().enumerate() {
+            let value = _mm256_sub_ps(decode.group(&block, i), offset);
+            sum = _mm256_fmadd_ps(value, load(x), sum);
+        }
+        total = _mm256_fmadd_ps(sum, _mm256_set1_ps(block.scale), total);
+        let tail: f32 =
+            x_tail.iter().enumerate().map(|(i, x)| x * decode.one(&block, x_body.len(), i)).sum();
+        tails += block.scale * tail;
+    }
+    sum(total) + tails
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn expand_table_vector(row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
+    let decode = Decoder::new(row.bits, table);
+    for block in row.blocks() {
+        let out = &mut out[block.start..block.start + block.count];
+        let (body, tail) = out.as_chunks_mut::<LANES>();
+        let (scale, offset) = (_mm256_set1_ps(block.scale), _mm256_set1_ps(block.offset));
+        let groups = body.len();
+        for (i, out) in body.iter_mut().enumerate() {
+            let value = _mm256_sub_ps(decode.group(&block, i), offset);
+            store(out, _mm256_mul_ps(scale, value));
+        }
+        for (i, out) in tail.iter_mut().enumerate() {
+            *out = block.scale * decode.one(&block, groups, i);
+        }
+    }
+}
+
+/// Turns packed elements of one width into table values.
+struct Decoder<'a> {
+    bits: u8,
+    table: &'a LookupTable,
+    spread: Spread,
+    low: __m256,
+    high: __m256,
+}
+
+impl<'a> Decoder<'a> {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn new(bits: u8, table: &'a LookupTable) -> Self {
+        // SAFETY: the table has 256 entries, of which the first 16 are loaded.
+        let (low, high) = unsafe {
+            let start = table.wide.as_ptr();
+            (_mm256_loadu_ps(start), _mm256_loadu_ps(start.add(LANES)))
+        };
+        Self { bits, table, spread: Spread::new(bits), low, high }
+    }
+
+    /// Elements `8 * group ..` of a block, without offset and scale.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn group(&self, block: &Block, group: usize) -> __m256 {
+        // Eight elements are `bits` whole bytes.
+        let at = (group * usize::from(self.bits)).min(block.packed.len());
+        let indices = self.spread.apply(read_word(&block.packed[at..]));
+        look_up(self.bits, self.table, self.low, self.high, indices)
+    }
+
+    /// Element `i` after `groups` groups of eight, less the offset.
+    fn one(&self, block: &Block, groups: usize, i: usize) -> f32 {
+        let index = element(self.bits, block.packed, groups * LANES + i);
+        self.table.wide[usize::from(index)] - block.offset
+    }
+}

@@ -1,0 +1,367 @@
+//! AVX-512 F, BW and VL: 32 half-precision look-ups at a time, sixteen float lanes.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::{LookupTable, PackedRow};
+use crate::isa::Avx512;
+
+const LANES: usize = 16;
+/// Elements decoded at a time.
+const GROUP: usize = 32;
+
+pub(super) fn dot_f32(_proof: Avx512, w: &[f32], x: &[f32]) -> f32 {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { dot_f32_vector(w, x) }
+}
+
+pub(super) fn dot_f16(_proof: Avx512, w: &[f16], x: &[f32]) -> f32 {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { dot_f16_vector(w, x) }
+}
+
+pub(super) fn axpy_f16(_proof: Avx512, a: f32, w: &[f16], out: &mut [f32]) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { axpy_f16_vector(a, w, out) }
+}
+
+pub(super) fn widen(_proof: Avx512, from: &[f16], to: &mut [f32]) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { widen_vector(from, to) }
+}
+
+pub(super) fn narrow(_proof: Avx512, from: &[f32], to: &mut [f16]) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { narrow_vector(from, to) }
+}
+
+/// As the generic twin; the table must be exact in half precision.
+pub(super) fn dot_table(_proof: Avx512, row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe {
+        match (row.bits, table.bytes) {
+            (1, _) => dot_table_vector::<1>(row, table, x),
+            (2, _) => dot_table_vector::<2>(row, table, x),
+            (3, _) => dot_table_vector::<3>(row, table, x),
+            (4, _) => dot_table_vector::<4>(row, table, x),
+            (6, _) => dot_table_vector::<6>(row, table, x),
+            (_, None) => dot_table_vector::<8>(row, table, x),
+            (_, Some(signed)) => dot_bytes_vector(row, signed, x),
+        }
+    }
+}
+
+/// As the generic twin; the table must be exact in half precision.
+pub(super) fn expand_table(_proof: Avx512, row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe {
+        match row.bits {
+            1 => expand_table_vector::<1>(row, table, out),
+            2 => expand_table_vector::<2>(row, table, out),
+            3 => expand_table_vector::<3>(row, table, out),
+            4 => expand_table_vector::<4>(row, table, out),
+            6 => expand_table_vector::<6>(row, table, out),
+            _ => expand_table_vector::<8>(row, table, out),
+        }
+    }
+}
+
+/// The lowest `count` of 16 lanes.
+fn lanes(count: usize) -> __mmask16 {
+    if count >= LANES { !0 } else { (1 << count) - 1 }
+}
+
+/// Up to sixteen values, the rest zero.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn load_some(values: &[f32]) -> __m512 {
+    // SAFETY: the mask covers no more lanes than the slice has, and masked lanes are not read.
+    unsafe { _mm512_maskz_loadu_ps(lanes(values.len()), values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn load(values: &[f32; LANES]) -> __m512 {
+    // SAFETY: the array is as long as the unaligned load.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn load_half(values: &[f16; LANES]) -> __m512 {
+    // SAFETY: sixteen halves are the 32 bytes of the unaligned load.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(values.as_ptr().cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn load_half_some(values: &[f16]) -> __m512 {
+    // SAFETY: the mask covers no more lanes than the slice has, and masked lanes are not read.
+    let halves = unsafe { _mm256_maskz_loadu_epi16(lanes(values.len()), values.as_ptr().cast()) };
+    _mm512_cvtph_ps(halves)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn store_some(to: &mut [f32], values: __m512) {
+    // SAFETY: the mask covers no more lanes than the slice has, and masked lanes are not written.
+    unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), lanes(to.len()), values) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn sum4([a, b, c, d]: [__m512; 4]) -> f32 {
+    _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn dot_f32_vector(w: &[f32], x: &[f32]) -> f32 {
+    let mut sums = [_mm512_setzero_ps(); 4];
+    let (w_body, w_tail) = w.as_chunks::<LANES>();
+    let (x_body, x_tail) = x.as_chunks::<LANES>();
+    let (w_fours, w_rest) = w_body.as_chunks::<4>();
+    let (x_fours, x_rest) = x_body.as_chunks::<4>();
+    for (w, x) in w_fours.iter().zip(x_fours) {
+        for i in 0..4 {
+            sums[i] = _mm512_fmadd_ps(load(&w[i]), load(&x[i]), sums[i]);
+        }
+    }
+    for (w, x) in w_rest.iter().zip(x_rest) {
+        sums[0] = _mm512_fmadd_ps(load(w), load(x), sums[0]);
+    }
+    sums[1] = _mm512_fmadd_ps(load_some(w_tail), load_some(x_tail), sums[1]);
+    sum4(sums)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn dot_f16_vector(w: &[f16], x: &[f32]) -> f32 {
+    let mut sums = [_mm512_setzero_ps(); 4];
+    let (w_body, w_tail) = w.as_chunks::<LANES>();
+    let (x_body, x_tail) = x.as_chunks::<LANES>();
+    let (w_fours, w_rest) = w_body.as_chunks::<4>();
+    let (x_fours, x_rest) = x_body.as_chunks::<4>();
+    for (w, x) in w_fours.iter().zip(x_fours) {
+        for i in 0..4 {
+            sums[i] = _mm512_fmadd_ps(load_half(&w[i]), load(&x[i]), sums[i]);
+        }
+    }
+    for (w, x) in w_rest.iter().zip(x_rest) {
+        sums[0] = _mm512_fmadd_ps(load_half(w), load(x), sums[0]);
+    }
+    sums[1] = _mm512_fmadd_ps(load_half_some(w_tail), load_some(x_tail), sums[1]);
+    sum4(sums)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn axpy_f16_vector(a: f32, w: &[f16], out: &mut [f32]) {
+    let factor = _mm512_set1_ps(a);
+    for (w, out) in w.chunks(LANES).zip(out.chunks_mut(LANES)) {
+        let sum = _mm512_fmadd_ps(factor, load_half_some(w), load_some(out));
+        store_some(out, sum);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn widen_vector(from: &[f16], to: &mut [f32]) {
+    for (from, to) in from.chunks(LANES).zip(to.chunks_mut(LANES)) {
+        store_some(to, load_half_some(from));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn narrow_vector(from: &[f32], to: &mut [f16]) {
+    for (from, to) in from.chunks(LANES).zip(to.chunks_mut(LANES)) {
+        let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(load_some(from));
+        // SAFETY: the mask covers no more lanes than the slice has; masked ones are not written.
+        unsafe { _mm256_mask_storeu_epi16(to.as_mut_ptr().cast(), lanes(to.len()), halves) }
+    }
+}
+
+/// Turns 32 packed elements of `BITS` (1, 2, 3, 4, 6 or 8) bits into table values.
+struct Decoder<const BITS: usize> {
+    /// Brings the six bytes of eight 6-bit elements to each 128-bit lane.
+    words: __m512i,
+    /// Puts the two bytes that hold an element into its 16-bit lane.
+    shuffle: __m512i,
+    /// Where in these the element starts.
+    shift: __m512i,
+    /// The table, 32 halves to a register.
+    table: [__m512i; 8],
+}
+
+impl<const BITS: usize> Decoder<BITS> {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+    fn new(table: &LookupTable) -> Self {
+        let mut words = [0u16; GROUP];
+        let mut shuffle = [0u8; 2 * GROUP];
+        let mut shift = [0u16; GROUP];
+        for element in 0..GROUP {
+            // Up to 4 bits, all 32 elements fit 16 bytes, which every lane gets whole.
+            let bit = if BITS <= 4 { element * BITS } else { element % 8 * BITS };
+            shuffle[element * 2] = (bit / 8) as u8;
+            // Past the lane there is nothing the element could need: 0x80 makes a zero.
+            shuffle[element * 2 + 1] = if bit / 8 < 15 { (bit / 8 + 1) as u8 } else { 0x80 };
+            shift[element] = (bit % 8) as u16;
+            words[element] = (element / 8 * 3 + element % 8) as u16;
+        }
+        // SAFETY: every array is the 64 bytes of an unaligned load; the table is eight times that.
+        unsafe {
+            let start: *const __m512i = table.half.as_ptr().cast();
+            let mut registers = [_mm512_setzero_si512(); 8];
+            for (i, register) in registers.iter_mut().enumerate() {
+                *register = _mm512_loadu_si512(start.add(i));
+            }
+            Self {
+                words: _mm512_loadu_si512(words.as_ptr().cast()),
+                shuffle: _mm512_loadu_si512(shuffle.as_ptr().cast()),
+                shift: _mm512_loadu_si512(shift.as_ptr().cast()),
+                table: registers,
+            }
+        }
+    }
+
+    /// The elements in the first bytes of `packed`, as 16-bit numbers with stray bits above
+    /// `BITS`. Bytes beyond the slice read as zero.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+    fn indices(&self, packed: &[u8]) -> __m512i {
+        let mask = if packed.len() >= 4 * BITS {
+            ((1u64 << (4 * BITS)) - 1) as u32
+        } else {
+            (1u32 << packed.len()) - 1
+        };
+        // SAFETY: the mask covers no more bytes than the slice has; masked ones are not read.
+        let bytes = unsafe { _mm256_maskz_loadu_epi8(mask, packed.as_ptr().cast()) };
+        if BITS == 8 {
+            return _mm512_cvtepu8_epi16(bytes);
+        }
+        let spread = if BITS <= 4 {
+            _mm512_broadcast_i32x4(_mm256_castsi256_si128(bytes))
+        } else {
+            _mm512_permutexvar_epi16(self.words, _mm512_castsi256_si512(bytes))
+        };
+        _mm512_srlv_epi16(_mm512_shuffle_epi8(spread, self.shuffle), self.shift)
+    }
+
+    /// The half-precision table values at 32 indices. The permutations ignore the bits above
+    /// those they need; short tables repeat to fill a register.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+    fn look_up(&self, indices: __m512i) -> __m512i {
+        let table = &self.table;
+        match BITS {
+            8 => {
+                let bit6 = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(0x40));
+                let bit7 = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(0x80));
+                let quarter =
+                    |i: usize| _mm512_permutex2var_epi16(table[2 * i], indices, table[2 * i + 1]);
+                let low = _mm512_mask_blend_epi16(bit6, quarter(0), quarter(1));
+                let high = _mm512_mask_blend_epi16(bit6, quarter(2), quarter(3));
+                _mm512_mask_blend_epi16(bit7, low, high)
+            }
+            6 => _mm512_permutex2var_epi16(table[0], indices, table[1]),
+            _ => _mm512_permutexvar_epi16(indices, table[0]),
+        }
+    }
+
+    /// The first 32 values of `packed`, less the offset.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+    fn values(&self, packed: &[u8], offset: __m512) -> [__m512; 2] {
+        let halves = self.look_up(self.indices(packed));
+        let low = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+        let high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves));
+        [_mm512_sub_ps(low, offset), _mm512_sub_ps(high, offset)]
+    }
+}
+
+/// The sum of products of up to 32 values; lanes without an `x` do not count, even if infinite.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn add_some(sums: [__m512; 2], values: [__m512; 2], x: &[f32]) -> [__m512; 2] {
+    let (low, high) = x.split_at(x.len().min(LANES));
+    [
+        _mm512_mask3_fmadd_ps(values[0], load_some(low), sums[0], lanes(low.len())),
+        _mm512_mask3_fmadd_ps(values[1], load_some(high), sums[1], lanes(high.len())),
+    ]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn add_all(sums: [__m512; 2], values: [__m512; 2], x: &[f32; GROUP]) -> [__m512; 2] {
+    // SAFETY: the array is as long as the two unaligned loads.
+    let (low, high) =
+        unsafe { (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(LANES))) };
+    [_mm512_fmadd_ps(values[0], low, sums[0]), _mm512_fmadd_ps(values[1], high, sums[1])]
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn dot_table_vector<const BITS: usize>(row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
+    let decode = Decoder::<BITS>::new(table);
+    let mut total = _mm512_setzero_ps();
+    for block in row.blocks() {
+        let (body, tail) = x[block.start..block.start + block.count].as_chunks::<GROUP>();
+        let mut packed = block.packed.chunks(4 * BITS);
+        let offset = _mm512_set1_ps(block.offset);
+        let mut sums = [_mm512_setzero_ps(); 2];
+        for (x, packed) in body.iter().zip(packed.by_ref()) {
+            sums = add_all(sums, decode.values(packed, offset), x);
+        }
+        if let Some(packed) = packed.next() {
+            sums = add_some(sums, decode.values(packed, offset), tail);
+        }
+        let sum = _mm512_add_ps(sums[0], sums[1]);
+        total = _mm512_fmadd_ps(sum, _mm512_set1_ps(block.scale), total);
+    }
+    _mm512_reduce_add_ps(total)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn expand_table_vector<const BITS: usize>(row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
+    let decode = Decoder::<BITS>::new(table);
+    for block in row.blocks() {
+        let (scale, offset) = (_mm512_set1_ps(block.scale), _mm512_set1_ps(block.offset));
+        let out = &mut out[block.start..block.start + block.count];
+        for (out, packed) in out.chunks_mut(GROUP).zip(block.packed.chunks(4 * BITS)) {
+            let [low, high] = decode.values(packed, offset);
+            let (out_low, out_high) = out.split_at_mut(out.len().min(LANES));
+            store_some(out_low, _mm512_mul_ps(scale, low));
+            store_some(out_high, _mm512_mul_ps(scale, high));
+        }
+    }
+}
+
+/// Sixteen bytes as floats.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn load_bytes(bytes: &[u8], signed: bool) -> __m512 {
+    // SAFETY: the mask covers no more bytes than the slice has; masked ones are not read.
+    let bytes = unsafe { _mm_maskz_loadu_epi8(lanes(bytes.len()), bytes.as_ptr().cast()) };
+    let wide = if signed { _mm512_cvtepi8_epi32(bytes) } else { _mm512_cvtepu8_epi32(bytes) };
+    _mm512_cvtepi32_ps(wide)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn dot_bytes_vector(row: &PackedRow, signed: bool, x: &[f32]) -> f32 {
+    let mut total = _mm512_setzero_ps();
+    for block in row.blocks() {
+        let (x, x_tail) = x[block.start..block.start + block.count].as_chunks::<GROUP>();
+        let (packed, packed_tail) = block.packed.as_chunks::<GROUP>();
+        let offset = _mm512_set1_ps(block.offset);
+        let values = |bytes: &[u8]| {
+            let (low, high) = bytes.split_at(bytes.len().min(LANES));
+            let (low, high) = (load_bytes(low, signed), load_bytes(high, signed));
+            [_mm512_sub_ps(low, offset), _mm512_sub_ps(high, offset)]
+        };
+        let mut sums = [_mm512_setzero_ps(); 2];
+        for (x, packed) in x.iter().zip(packed) {
+            sums = add_all(sums, values(packed), x);
+        }
+        sums = add_some(sums, values(packed_tail), x_tail);
+        let sum = _mm512_add_ps(sums[0], sums[1]);
+        total = _mm512_fmadd_ps(sum, _mm512_set1_ps(block.scale), total);
+    }
+    _mm512_reduce_add_ps(total)
+}

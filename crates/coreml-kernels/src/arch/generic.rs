@@ -1,0 +1,80 @@
+//! Portable Rust: what every CPU can run and what the vector code is tested against.
+
+use half::f16;
+
+use super::{LookupTable, PackedRow};
+use crate::unpack::{element, unpack_from};
+
+/// Partial sums kept apart, so that the compiler may use vectors and rounding errors stay small.
+const LANES: usize = 16;
+
+pub(super) fn dot_f32(w: &[f32], x: &[f32]) -> f32 {
+    let (w_body, w_tail) = w.as_chunks::<LANES>();
+    let (x_body, x_tail) = x.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for (w, x) in w_body.iter().zip(x_body) {
+        for lane in 0..LANES {
+            sums[lane] += w[lane] * x[lane];
+        }
+    }
+    let tail: f32 = w_tail.iter().zip(x_tail).map(|(w, x)| w * x).sum();
+    sums.iter().sum::<f32>() + tail
+}
+
+pub(super) fn dot_f16(w: &[f16], x: &[f32]) -> f32 {
+    let mut wide = [0.0f32; 256];
+    let mut sum = 0.0;
+    for (w, x) in w.chunks(wide.len()).zip(x.chunks(wide.len())) {
+        let wide = &mut wide[..w.len()];
+        widen(w, wide);
+        sum += dot_f32(wide, x);
+    }
+    sum
+}
+
+pub(super) fn axpy_f16(a: f32, w: &[f16], out: &mut [f32]) {
+    for (out, w) in out.iter_mut().zip(w) {
+        *out += a * w.to_f32();
+    }
+}
+
+pub(super) fn widen(from: &[f16], to: &mut [f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from.to_f32();
+    }
+}
+
+pub(super) fn narrow(from: &[f32], to: &mut [f16]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = f16::from_f32(*from);
+    }
+}
+
+pub(super) fn dot_table(row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
+    let mut bytes = [0u8; 256];
+    let mut values = [0.0f32; 256];
+    let mut sum = 0.0;
+    for block in row.blocks() {
+        let mut block_sum = 0.0;
+        let x = &x[block.start..block.start + block.count];
+        for (i, x) in x.chunks(values.len()).enumerate() {
+            let bytes = &mut bytes[..x.len()];
+            unpack_from(row.bits, block.packed, i * values.len(), bytes);
+            for (value, &byte) in values.iter_mut().zip(bytes.iter()) {
+                *value = table.wide[usize::from(byte)] - block.offset;
+            }
+            block_sum += dot_f32(&values[..x.len()], x);
+        }
+        sum += block.scale * block_sum;
+    }
+    sum
+}
+
+pub(super) fn expand_table(row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
+    for block in row.blocks() {
+        for (i, value) in out[block.start..block.start + block.count].iter_mut().enumerate() {
+            let index = usize::from(element(row.bits, block.packed, i));
+            *value = block.scale * (table.wide[index] - block.offset);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Inner loops over one row of weights, one file per instruction set.
+//!
+//! The functions here choose by [`Isa`]; slices have been checked against each other by the
+//! callers and are cut to the shorter one where they differ.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(crate) mod compiled;
+mod generic;
+
+use half::f16;
+
+use crate::isa::Isa;
+
+/// Values by index, in both widths, so that each instruction set finds what it can look up.
+pub(crate) struct LookupTable {
+    /// The values.
+    wide: [f32; 256],
+    /// The same as half-precision bits; valid if `exact`. The first entries repeat up to the
+    /// 32 that a vector register holds, so that stray index bits above a short index are harmless.
+    half: [u16; 256],
+    /// Whether every value is a half-precision number.
+    exact: bool,
+    /// Set if the table maps 8-bit integers to themselves: whether they are signed.
+    bytes: Option<bool>,
+}
+
+impl Default for LookupTable {
+    fn default() -> Self {
+        Self { wide: [0.0; 256], half: [0; 256], exact: true, bytes: None }
+    }
+}
+
+impl LookupTable {
+    /// Loads up to 256 single-precision values.
+    pub(crate) fn load_f32(&mut self, values: &[f32]) {
+        self.exact = true;
+        for (i, &value) in values.iter().enumerate().take(256) {
+            let half = f16::from_f32(value);
+            self.exact &= half.to_f32().to_bits() == value.to_bits();
+            self.wide[i] = value;
+            self.half[i] = half.to_bits();
+        }
+        self.repeat(values.len());
+    }
+
+    /// Loads up to 256 half-precision values.
+    pub(crate) fn load_f16(&mut self, values: &[f16]) {
+        let count = values.len().min(256);
+        self.exact = true;
+        crate::convert::widen(Isa::detect(), &values[..count], &mut self.wide[..count]);
+        for (to, from) in self.half.iter_mut().zip(values) {
+            *to = from.to_bits();
+        }
+        self.repeat(values.len());
+    }
+
+    /// The table of the `bits`-wide integers themselves.
+    pub(crate) fn integers(bits: u8, signed: bool) -> Self {
+        let mut table = Self::default();
+        let count = 1i32 << bits;
+        let values: Vec<f32> = (0..count)
+            .map(|q| if signed && q >= count / 2 { q - count } else { q } as f32)
+            .collect();
+        table.load_f32(&values);
+        table.bytes = (bits == 8).then_some(signed);
+        table
+    }
+
+    fn repeat(&mut self, count: usize) {
+        for i in count..32 {
+            self.half[i] = self.half[i % count.max(1)];
+        }
+    }
+}
+
+/// One row of packed elements that starts on a byte. Each stands for
+/// `scale * (table[element] - offset)`, with scale and offset of its block.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedRow<'a> {
+    /// Bits per element: 1 to 8.
+    pub(crate) bits: u8,
+    /// The elements.
+    pub(crate) packed: &'a [u8],
+    /// How many.
+    pub(crate) count: usize,
+    /// One scale per block.
+    pub(crate) scales: &'a [f32],
+    /// One offset per block.
+    pub(crate) offsets: &'a [f32],
+    /// Elements per block; whole bytes if there are several blocks.
+    pub(crate) block: usize,
+}
+
+/// One block of a [`PackedRow`].
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    packed: &'a [u8],
+    start: usize,
+    count: usize,
+    scale: f32,
+    offset: f32,
+}
+
+impl<'a> PackedRow<'a> {
+    fn blocks(&self) -> impl Iterator<Item = Block<'a>> {
+        let row = *self;
+        let bytes = row.block * usize::from(row.bits);
+        row.scales.iter().zip(row.offsets).enumerate().map(move |(i, (&scale, &offset))| {
+            let start = i * row.block;
+            let from = (i * bytes / 8).min(row.packed.len());
+            let count = row.block.min(row.count.saturating_sub(start));
+            let to = (from + (count * usize::from(row.bits)).div_ceil(8)).min(row.packed.len());
+            Block { packed: &row.packed[from..to], start, count, scale, offset }
+        })
+    }
+}
+
+/// The sum of products of two slices.
+pub(crate) fn dot_f32(isa: Isa, w: &[f32], x: &[f32]) -> f32 {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx512::dot_f32(token, w, x),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::dot_f32(token, w, x),
+        _ => generic::dot_f32(w, x),
+    }
+}
+
+/// The sum of products of a half-precision and a single-precision slice.
+pub(crate) fn dot_f16(isa: Isa, w: &[f16], x: &[f32]) -> f32 {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx512::dot_f16(token, w, x),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::dot_f16(token, w, x),
+        _ => generic::dot_f16(w, x),
+    }
+}
+
+/// Adds `a * w` to `out`.
+pub(crate) fn axpy_f16(isa: Isa, a: f32, w: &[f16], out: &mut [f32]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx512::axpy_f16(token, a, w, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::axpy_f16(token, a, w, out),
+        _ => generic::axpy_f16(a, w, out),
+    }
+}
+
+/// Widens half-precision values.
+pub(crate) fn widen(isa: Isa, from: &[f16], to: &mut [f32]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx512::widen(token, from, to),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::widen(token, from, to),
+        _ => generic::widen(from, to),
+    }
+}
+
+/// Rounds to half precision, to nearest even.
+pub(crate) fn narrow(isa: Isa, from: &[f32], to: &mut [f16]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx512::narrow(token, from, to),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::narrow(token, from, to),
+        _ => generic::narrow(from, to),
+    }
+}
+
+/// The product of a packed row with `x` (`row.count` values).
+pub(crate) fn dot_table(isa: Isa, row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) if table.exact => avx512::dot_table(token, row, table, x),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx2::dot_table(token.avx2(), row, table, x),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::dot_table(token, row, table, x),
+        _ => generic::dot_table(row, table, x),
+    }
+}
+
+/// Writes the values of a packed row to `out` (`row.count` values).
+pub(crate) fn expand_table(isa: Isa, row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) if table.exact => avx512::expand_table(token, row, table, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx2::expand_table(token.avx2(), row, table, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::expand_table(token, row, table, out),
+        _ => generic::expand_table(row, table, out),
+    }
+}

@@ -1,0 +1,406 @@
+//! Convolutions over one to three spatial dimensions.
+
+use rayon::prelude::*;
+
+use crate::arch::compiled::{self, Loop};
+use crate::error::{KernelError, check_len, product};
+use crate::isa::Isa;
+use crate::project::{Call, ColumnLayout, OutputLayout, grown};
+use crate::weights::Weights;
+
+const KERNEL: &str = "conv";
+
+/// Unfolded input values that are laid out at a time (8 MB).
+const UNFOLDED: usize = 1 << 21;
+
+/// Multiplications below which a second thread costs more than it brings.
+const PARALLEL: usize = 1 << 17;
+
+/// One spatial dimension of a convolution, in elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpatialDim {
+    /// Size of the input.
+    pub input: usize,
+    /// Size of the filter.
+    pub kernel: usize,
+    /// Step of the filter, at least 1.
+    pub stride: usize,
+    /// Distance between the filter's taps, at least 1.
+    pub dilation: usize,
+    /// Zeros before the input.
+    pub pad_begin: usize,
+    /// Zeros after the input.
+    pub pad_end: usize,
+}
+
+impl SpatialDim {
+    /// A dimension that is not there.
+    const UNIT: Self =
+        Self { input: 1, kernel: 1, stride: 1, dilation: 1, pad_begin: 0, pad_end: 0 };
+
+    /// Size of the output: how many places the filter fits into the padded input.
+    ///
+    /// # Errors
+    /// If the filter is larger than the padded input, or a parameter is zero.
+    pub fn output(&self) -> Result<usize, KernelError> {
+        if self.kernel == 0 || self.stride == 0 || self.dilation == 0 {
+            let got = (self.kernel, self.stride, self.dilation);
+            return Err(KernelError::value(KERNEL, "kernel, stride, dilation", "at least 1", got));
+        }
+        let overflow = KernelError::Overflow { kernel: KERNEL, argument: "spatial" };
+        let padded = self
+            .input
+            .checked_add(self.pad_begin)
+            .and_then(|size| size.checked_add(self.pad_end))
+            // Signed positions must be able to reach either end.
+            .filter(|&size| size <= isize::MAX.cast_unsigned() / 4)
+            .ok_or(overflow.clone())?;
+        let extent = (self.kernel - 1)
+            .checked_mul(self.dilation)
+            .and_then(|e| e.checked_add(1))
+            .ok_or(overflow)?;
+        let room = padded.checked_sub(extent).ok_or_else(|| {
+            let expected = format!("at most {padded}, the size of the padded input");
+            KernelError::value(KERNEL, "extent of the dilated filter", expected, extent)
+        })?;
+        Ok(room / self.stride + 1)
+    }
+
+    /// The outputs for which `tap` meets the input, and the input of the first of them.
+    #[inline(always)]
+    fn hits(&self, tap: usize, output: usize) -> (usize, usize, usize) {
+        let shift = (tap * self.dilation).cast_signed() - self.pad_begin.cast_signed();
+        let step = self.stride;
+        let first = if shift < 0 { shift.unsigned_abs().div_ceil(step) } else { 0 };
+        let room = (self.input.cast_signed() - shift).max(0).cast_unsigned();
+        let end = room.div_ceil(step).min(output);
+        let input = (first * step).cast_signed() + shift;
+        (first.min(end), end, input.max(0).cast_unsigned())
+    }
+
+    /// The input that `tap` meets at `output`, if it is not padding.
+    #[inline(always)]
+    fn input_at(&self, tap: usize, output: usize) -> Option<usize> {
+        let at = (output * self.stride + tap * self.dilation).checked_sub(self.pad_begin)?;
+        (at < self.input).then_some(at)
+    }
+}
+
+/// What a convolution is, apart from its data. Input is `[batch, in_channels, spatial…]`,
+/// output `[batch, out_channels, spatial…]`, filters `[out_channels, in_channels / groups,
+/// kernel…]`, all row-major.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvParams {
+    /// Independent inputs.
+    pub batch: usize,
+    /// Channels of the input; `groups` divides them.
+    pub in_channels: usize,
+    /// Channels of the output; `groups` divides them.
+    pub out_channels: usize,
+    /// Groups of channels that do not mix, at least 1.
+    pub groups: usize,
+    /// One to three spatial dimensions, outermost first.
+    pub spatial: Vec<SpatialDim>,
+}
+
+impl ConvParams {
+    /// Sizes of the output's spatial dimensions.
+    ///
+    /// # Errors
+    /// As [`SpatialDim::output`].
+    pub fn output_spatial(&self) -> Result<Vec<usize>, KernelError> {
+        self.spatial.iter().map(SpatialDim::output).collect()
+    }
+}
+
+/// Convolves `x` with the filters `w`, of `out_channels` rows and
+/// `in_channels / groups * kernel…` columns, into `out`. Filters over single points are projected
+/// directly, one filter per channel is applied in place, all else is unfolded into `scratch`.
+///
+/// # Errors
+/// If a slice does not have the length the parameters call for, or these do not fit together.
+pub fn conv(
+    params: &ConvParams,
+    x: &[f32],
+    w: &Weights,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    scratch: &mut Vec<f32>,
+) -> Result<(), KernelError> {
+    conv_with(Isa::detect(), params, x, w, bias, out, scratch)
+}
+
+fn conv_with(
+    isa: Isa,
+    params: &ConvParams,
+    x: &[f32],
+    w: &Weights,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    scratch: &mut Vec<f32>,
+) -> Result<(), KernelError> {
+    let shape = Shape::new(params)?;
+    shape.check(params, x.len(), w, bias, out.len())?;
+    let (x_step, out_step) =
+        (params.in_channels * shape.points_in, params.out_channels * shape.points_out);
+    if x_step == 0 || out_step == 0 {
+        return fill_bias(bias, shape.points_out, out);
+    }
+    for (x, out) in x.chunks_exact(x_step).zip(out.chunks_exact_mut(out_step)) {
+        if shape.in_per_group == 1 && shape.taps > 1 {
+            depthwise(isa, &shape, x, w, bias, out, scratch)?;
+        } else {
+            grouped(isa, &shape, x, w, bias, out, scratch)?;
+        }
+    }
+    Ok(())
+}
+
+/// The result where there is nothing to sum up.
+fn fill_bias(bias: Option<&[f32]>, points: usize, out: &mut [f32]) -> Result<(), KernelError> {
+    out.fill(0.0);
+    if let (Some(bias), true) = (bias, points > 0) {
+        for (channel, &bias) in out.chunks_exact_mut(points).zip(bias.iter().cycle()) {
+            channel.fill(bias);
+        }
+    }
+    Ok(())
+}
+
+/// Sizes derived from [`ConvParams`], with three spatial dimensions always.
+struct Shape {
+    dims: [SpatialDim; 3],
+    output: [usize; 3],
+    groups: usize,
+    in_per_group: usize,
+    out_per_group: usize,
+    points_in: usize,
+    points_out: usize,
+    taps: usize,
+}
+
+impl Shape {
+    fn new(params: &ConvParams) -> Result<Self, KernelError> {
+        if !(1..=3).contains(&params.spatial.len()) {
+            let got = params.spatial.len();
+            return Err(KernelError::value(KERNEL, "number of spatial dimensions", "1 to 3", got));
+        }
+        let groups = params.groups;
+        if groups == 0 || params.in_channels % groups != 0 || params.out_channels % groups != 0 {
+            let expected =
+                format!("a divisor of {} and {} channels", params.in_channels, params.out_channels);
+            return Err(KernelError::value(KERNEL, "groups", expected, groups));
+        }
+        let mut dims = [SpatialDim::UNIT; 3];
+        dims[3 - params.spatial.len()..].copy_from_slice(&params.spatial);
+        let mut output = [1; 3];
+        for (output, dim) in output.iter_mut().zip(&dims) {
+            *output = dim.output()?;
+        }
+        Ok(Self {
+            dims,
+            output,
+            groups,
+            in_per_group: params.in_channels / groups,
+            out_per_group: params.out_channels / groups,
+            points_in: product(KERNEL, "x", &dims.map(|dim| dim.input))?,
+            points_out: product(KERNEL, "out", &output)?,
+            taps: product(KERNEL, "w", &dims.map(|dim| dim.kernel))?,
+        })
+    }
+
+    fn check(
+        &self,
+        params: &ConvParams,
+        x: usize,
+        w: &Weights,
+        bias: Option<&[f32]>,
+        out: usize,
+    ) -> Result<(), KernelError> {
+        w.validate()?;
+        let expected = product(KERNEL, "x", &[params.batch, params.in_channels, self.points_in])?;
+        check_len(KERNEL, "x", expected, x)?;
+        let expected =
+            product(KERNEL, "out", &[params.batch, params.out_channels, self.points_out])?;
+        check_len(KERNEL, "out", expected, out)?;
+        check_len(KERNEL, "rows of `w`", params.out_channels, w.rows)?;
+        let expected = product(KERNEL, "w", &[self.in_per_group, self.taps])?;
+        check_len(KERNEL, "columns of `w`", expected, w.cols)?;
+        bias.map_or(Ok(()), |bias| check_len(KERNEL, "bias", params.out_channels, bias.len()))
+    }
+
+    /// Whether the filter covers one point at a time, in order.
+    fn pointwise(&self) -> bool {
+        self.dims
+            .iter()
+            .all(|dim| dim.kernel == 1 && dim.stride == 1 && dim.pad_begin == 0 && dim.pad_end == 0)
+    }
+}
+
+/// One input, group by group, as products of filters with (unfolded) columns.
+fn grouped(
+    isa: Isa,
+    shape: &Shape,
+    x: &[f32],
+    w: &Weights,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    scratch: &mut Vec<f32>,
+) -> Result<(), KernelError> {
+    let inputs = x.chunks_exact(shape.in_per_group * shape.points_in);
+    let outputs = out.chunks_exact_mut(shape.out_per_group * shape.points_out);
+    let mut unfolded = Vec::new();
+    for (group, (x, out)) in inputs.zip(outputs).enumerate() {
+        let rows = group * shape.out_per_group..(group + 1) * shape.out_per_group;
+        let bias = bias.map(|bias| &bias[rows.clone()]);
+        let points = shape.points_out;
+        let x_layout = ColumnLayout { stride_k: points, stride_s: 1 };
+        let out_layout = OutputLayout { stride_n: points, stride_s: 1 };
+        let call = Call { w, rows, x, x_layout, count_s: points, bias, out_layout };
+        if shape.pointwise() {
+            call.run(isa, out, scratch)?;
+            continue;
+        }
+        let tile = (UNFOLDED / w.cols).clamp(1, points);
+        for start in (0..points).step_by(tile) {
+            let count = tile.min(points - start);
+            let columns = grown(&mut unfolded, w.cols * count);
+            unfold(shape, x, start, count, columns);
+            let x_layout = ColumnLayout { stride_k: count, stride_s: 1 };
+            let call = Call { x: columns, x_layout, count_s: count, ..call.clone() };
+            call.run(isa, &mut out[start..], scratch)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lays out, for every channel and tap, the inputs it meets at outputs `start..start + count`.
+fn unfold(shape: &Shape, x: &[f32], start: usize, count: usize, columns: &mut [f32]) {
+    let fill = |row: usize, values: &mut [f32]| {
+        let channel = &x[row / shape.taps * shape.points_in..][..shape.points_in];
+        unfold_row(shape, channel, row % shape.taps, start, values);
+    };
+    if columns.len() < PARALLEL {
+        columns.chunks_exact_mut(count).enumerate().for_each(|(row, values)| fill(row, values));
+    } else {
+        let rows = columns.par_chunks_exact_mut(count);
+        rows.with_min_len((PARALLEL / 4 / count).max(1))
+            .enumerate()
+            .for_each(|(row, values)| fill(row, values));
+    }
+}
+
+fn unfold_row(shape: &Shape, channel: &[f32], tap: usize, start: usize, values: &mut [f32]) {
+    let [depth, height, width] = shape.dims;
+    let (tap_z, tap_y, tap_x) = split(tap, height.kernel, width.kernel);
+    let (first, end, input) = width.hits(tap_x, shape.output[2]);
+    values.fill(0.0);
+    let mut done = 0;
+    while done < values.len() {
+        let (z, y, from) = split(start + done, shape.output[1], shape.output[2]);
+        let count = (shape.output[2] - from).min(values.len() - done);
+        let line = &mut values[done..done + count];
+        done += count;
+        let (Some(in_z), Some(in_y)) = (depth.input_at(tap_z, z), height.input_at(tap_y, y)) else {
+            continue;
+        };
+        let source = &channel[(in_z * height.input + in_y) * width.input..][..width.input];
+        let (low, high) = (first.max(from), end.min(from + count));
+        if low >= high {
+            continue;
+        }
+        let source = &source[input + (low - first) * width.stride..];
+        let line = &mut line[low - from..high - from];
+        if width.stride == 1 {
+            line.copy_from_slice(&source[..line.len()]);
+        } else {
+            let inputs = source.iter().step_by(width.stride);
+            line.iter_mut().zip(inputs).for_each(|(to, &from)| *to = from);
+        }
+    }
+}
+
+/// The coordinates of a position among `[_, height, width]`.
+#[inline(always)]
+fn split(position: usize, height: usize, width: usize) -> (usize, usize, usize) {
+    (position / (height * width), position / width % height, position % width)
+}
+
+/// One input with one input channel per group: each filter runs over its channel.
+fn depthwise(
+    isa: Isa,
+    shape: &Shape,
+    x: &[f32],
+    w: &Weights,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    scratch: &mut Vec<f32>,
+) -> Result<(), KernelError> {
+    let filters = grown(scratch, w.rows * w.cols);
+    w.dequantize_rows_with(isa, 0..w.rows, filters)?;
+    let filters = &*filters;
+    let run = |channel: usize, out: &mut [f32]| {
+        let input = &x[channel / shape.out_per_group * shape.points_in..][..shape.points_in];
+        let filter = &filters[channel * shape.taps..][..shape.taps];
+        out.fill(bias.map_or(0.0, |bias| bias[channel]));
+        compiled::run(isa, Depthwise { shape, input, filter, out });
+    };
+    let work = out.len().saturating_mul(shape.taps);
+    let channels = shape.groups * shape.out_per_group;
+    if work < PARALLEL {
+        out.chunks_exact_mut(shape.points_out).enumerate().for_each(|(c, out)| run(c, out));
+    } else {
+        let per_task = (channels * (PARALLEL / 4) / work).max(1);
+        let outputs = out.par_chunks_exact_mut(shape.points_out);
+        outputs.with_min_len(per_task).enumerate().for_each(|(c, out)| run(c, out));
+    }
+    Ok(())
+}
+
+/// Adds the products of one filter with one channel.
+struct Depthwise<'a> {
+    shape: &'a Shape,
+    input: &'a [f32],
+    filter: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Loop for Depthwise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let [depth, height, width] = self.shape.dims;
+        let [_, out_height, out_width] = self.shape.output;
+        for (line, out) in self.out.chunks_exact_mut(out_width).enumerate() {
+            let (z, y) = (line / out_height, line % out_height);
+            for (tap, &weight) in self.filter.iter().enumerate() {
+                let (tap_z, tap_y, tap_x) = split(tap, height.kernel, width.kernel);
+                let (Some(in_z), Some(in_y)) =
+                    (depth.input_at(tap_z, z), height.input_at(tap_y, y))
+                else {
+                    continue;
+                };
+                let source = &self.input[(in_z * height.input + in_y) * width.input..];
+                let (first, end, input) = width.hits(tap_x, out_width);
+                if first < end {
+                    add_scaled(
+                        &mut out[first..end],
+                        weight,
+                        &source[input..width.input],
+                        width.stride,
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_scaled(out: &mut [f32], weight: f32, source: &[f32], stride: usize) {
+    if stride == 1 {
+        out.iter_mut().zip(source).for_each(|(out, x)| *out += weight * x);
+    } else {
+        out.iter_mut().zip(source.iter().step_by(stride)).for_each(|(out, x)| *out += weight * x);
+    }
+}

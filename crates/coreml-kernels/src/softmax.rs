@@ -1,0 +1,181 @@
+//! Softmax along one axis.
+
+use rayon::prelude::*;
+
+use crate::arch::compiled::{self, Loop};
+use crate::error::{KernelError, check_len, product};
+use crate::isa::Isa;
+use crate::vecmath::exp_one;
+
+/// Elements below which a second thread costs more than it brings.
+const PARALLEL: usize = 1 << 15;
+
+/// Lanes a sum is kept in.
+const LANES: usize = 16;
+
+/// Softmax in place over the middle axis of `values`, shaped `[outer, axis, inner]`. A slice of
+/// which every value is `-inf`, or one is NaN, becomes NaN.
+///
+/// # Errors
+/// If `values` does not have `outer * axis * inner` elements.
+pub fn softmax(
+    values: &mut [f32],
+    outer: usize,
+    axis: usize,
+    inner: usize,
+) -> Result<(), KernelError> {
+    softmax_with(Isa::detect(), values, outer, axis, inner)
+}
+
+fn softmax_with(
+    isa: Isa,
+    values: &mut [f32],
+    outer: usize,
+    axis: usize,
+    inner: usize,
+) -> Result<(), KernelError> {
+    let count = product("softmax", "values", &[outer, axis, inner])?;
+    check_len("softmax", "values", count, values.len())?;
+    if count == 0 {
+        return Ok(());
+    }
+    let slice = axis * inner;
+    let run = |slice: &mut [f32]| {
+        if inner == 1 {
+            compiled::run(isa, Row(slice));
+        } else {
+            compiled::run(isa, Columns { values: slice, inner });
+        }
+    };
+    if count < PARALLEL {
+        values.chunks_mut(slice).for_each(run);
+    } else {
+        values.par_chunks_mut(slice).with_min_len((PARALLEL / 4 / slice).max(1)).for_each(run);
+    }
+    Ok(())
+}
+
+/// Softmax of one dense row.
+struct Row<'a>(&'a mut [f32]);
+
+impl Loop for Row<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let peak = fold(self.0, f32::NEG_INFINITY, larger);
+        for value in self.0.iter_mut() {
+            *value = exp_one(*value - peak);
+        }
+        let factor = 1.0 / fold(self.0, 0.0, |a, b| a + b);
+        for value in self.0.iter_mut() {
+            *value *= factor;
+        }
+    }
+}
+
+/// The larger of two; a NaN on the left stays, one on the right is found by the exponential.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// Reduces in lanes, so that the compiler may use vectors.
+#[inline(always)]
+fn fold(values: &[f32], start: f32, step: impl Fn(f32, f32) -> f32) -> f32 {
+    let (body, tail) = values.as_chunks::<LANES>();
+    let mut lanes = [start; LANES];
+    for chunk in body {
+        for lane in 0..LANES {
+            lanes[lane] = step(lanes[lane], chunk[lane]);
+        }
+    }
+    let total = lanes.iter().fold(start, |a, &b| step(a, b));
+    tail.iter().fold(total, |a, &b| step(a, b))
+}
+
+/// Softmax down the columns of `[axis, inner]`, a strip of columns at a time.
+struct Columns<'a> {
+    values: &'a mut [f32],
+    inner: usize,
+}
+
+impl Loop for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        const STRIP: usize = 64;
+        for first in (0..self.inner).step_by(STRIP) {
+            let width = STRIP.min(self.inner - first);
+            let mut peaks = [f32::NEG_INFINITY; STRIP];
+            for row in self.values.chunks_exact(self.inner) {
+                for (peak, &value) in peaks.iter_mut().zip(&row[first..first + width]) {
+                    *peak = larger(*peak, value);
+                }
+            }
+            let mut sums = [0.0f32; STRIP];
+            for row in self.values.chunks_exact_mut(self.inner) {
+                let row = &mut row[first..first + width];
+                for ((value, peak), sum) in row.iter_mut().zip(&peaks).zip(&mut sums) {
+                    *value = exp_one(*value - peak);
+                    *sum += *value;
+                }
+            }
+            for row in self.values.chunks_exact_mut(self.inner) {
+                for (value, sum) in row[first..first + width].iter_mut().zip(&sums) {
+                    *value /= sum;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, in double precision.
+    fn oracle(x: &[f32], outer: usize, axis: usize, inner: usize) -> Vec<f64> {
+        let mut y = vec![0.0; x.len()];
+        for o in 0..outer {
+            for i in 0..inner {
+                let at = |a: usize| (o * axis + a) * inner + i;
+                let peak = (0..axis).map(|a| f64::from(x[at(a)])).fold(f64::MIN, f64::max);
+                let sum: f64 = (0..axis).map(|a| (f64::from(x[at(a)]) - peak).exp()).sum();
+                for a in 0..axis {
+                    y[at(a)] = (f64::from(x[at(a)]) - peak).exp() / sum;
+                }
+            }
+        }
+        y
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn matches_definition(outer in 0usize..4, axis in 0usize..70, inner in 0usize..70,
+                              scale in 0.1f32..40.0, seed in 0u32..1000) {
+            let x: Vec<f32> = (0..outer * axis * inner)
+                .map(|i| ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) % 1000) as f32
+                     / 1000.0 * scale).collect();
+            let expected = oracle(&x, outer, axis, inner);
+            for isa in Isa::available() {
+                let mut y = x.clone();
+                softmax_with(isa, &mut y, outer, axis, inner).unwrap();
+                for (y, e) in y.iter().zip(&expected) {
+                    proptest::prop_assert!((f64::from(*y) - e).abs() <= 1e-6 * e + 1e-37);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masked_and_hopeless_rows() {
+        let inf = f32::NEG_INFINITY;
+        let mut y = [inf, 1.0, inf, 1.0, inf, inf, inf, inf, f32::NAN, 1.0, 2.0, 3.0];
+        softmax(&mut y, 3, 4, 1).unwrap();
+        assert_eq!(y[..4], [0.0, 0.5, 0.0, 0.5]);
+        assert!(y[4..].iter().all(|y| y.is_nan()));
+        assert!(softmax(&mut y, 5, 4, 1).is_err());
+    }
+}

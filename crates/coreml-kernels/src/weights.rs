@@ -1,0 +1,425 @@
+//! Constant matrices as they lie in a model file: dense or compressed.
+
+use std::ops::Range;
+
+use half::f16;
+
+use crate::arch::{self, LookupTable, PackedRow};
+use crate::convert;
+use crate::error::{KernelError, check_len, product};
+use crate::isa::Isa;
+use crate::unpack::{packed_len, unpack_from};
+
+/// A constant matrix of `rows` x `cols`, row-major: row `n` makes output channel `n`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weights<'a> {
+    /// Output channels.
+    pub rows: usize,
+    /// Weights per output channel.
+    pub cols: usize,
+    /// How the values are stored.
+    pub encoding: Encoding<'a>,
+}
+
+/// How the values of [`Weights`] are stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Encoding<'a> {
+    /// Plain `f32` values, `rows * cols`.
+    F32(&'a [f32]),
+    /// Plain `f16` values, `rows * cols`.
+    F16(&'a [f16]),
+    /// Indices into look-up tables.
+    Palettized(Palettized<'a>),
+    /// Integers with a scale and an offset per block.
+    Blockwise(Blockwise<'a>),
+}
+
+/// A table of floats in either width.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Table<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision.
+    F16(&'a [f16]),
+}
+
+/// Values stored as indices into tables (`constexpr_lut_to_dense` with scalar entries).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Palettized<'a> {
+    /// Bits per index: 1, 2, 3, 4, 6 or 8.
+    pub bits: u8,
+    /// `rows * cols` indices, row-major, as a packed little-endian bit stream.
+    pub indices: &'a [u8],
+    /// Tables, `[row groups, col groups, 2^bits]`, row-major.
+    pub lut: Table<'a>,
+    /// Consecutive rows that share a table; divides `rows`.
+    pub rows_per_group: usize,
+    /// Consecutive columns that share a table; divides `cols`.
+    pub cols_per_group: usize,
+}
+
+/// Integers of which each is `scale * (q - offset)` (`constexpr_blockwise_shift_scale`,
+/// `constexpr_affine_dequantize`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Blockwise<'a> {
+    /// Bits per integer: 1, 2, 3, 4, 6 or 8.
+    pub bits: u8,
+    /// Whether the integers are two's complement.
+    pub signed: bool,
+    /// `rows * cols` integers, row-major, as a packed little-endian bit stream.
+    pub data: &'a [u8],
+    /// Scales, `[row blocks, col blocks]`, row-major.
+    pub scale: Table<'a>,
+    /// Offsets in the scales' layout; zero if absent. Integer offsets come as floats.
+    pub offset: Option<Table<'a>>,
+    /// Consecutive rows that share a scale; divides `rows`.
+    pub rows_per_block: usize,
+    /// Consecutive columns that share a scale; divides `cols`.
+    pub cols_per_block: usize,
+}
+
+const VALIDATE: &str = "weights";
+
+impl Table<'_> {
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F16(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies values `start..start + out.len()`, widened to `f32`.
+    pub(crate) fn copy_to(&self, start: usize, out: &mut [f32]) {
+        let range = start..start + out.len();
+        match self {
+            Self::F32(values) => out.copy_from_slice(&values[range]),
+            Self::F16(values) => convert::widen(Isa::detect(), &values[range], out),
+        }
+    }
+}
+
+impl Weights<'_> {
+    /// Checks that all lengths fit the sizes. Takes constant time; the kernels call it too.
+    ///
+    /// # Errors
+    /// If a slice has the wrong length, a group does not divide its dimension or a bit width
+    /// is unknown.
+    pub fn validate(&self) -> Result<(), KernelError> {
+        let count = product(VALIDATE, "weights", &[self.rows, self.cols])?;
+        match &self.encoding {
+            Encoding::F32(values) => check_len(VALIDATE, "values", count, values.len()),
+            Encoding::F16(values) => check_len(VALIDATE, "values", count, values.len()),
+            Encoding::Palettized(p) => p.validate(self.rows, self.cols, count),
+            Encoding::Blockwise(b) => b.validate(self.rows, self.cols, count),
+        }
+    }
+
+    /// Writes the values of `rows` as `f32`, row-major, to `out` (`rows.len() * cols`).
+    ///
+    /// # Errors
+    /// If the weights are not valid, the rows lie beyond them or `out` has another length.
+    pub fn dequantize_rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), KernelError> {
+        self.dequantize_rows_with(Isa::detect(), rows, out)
+    }
+
+    /// [`Weights::dequantize_rows`] on a chosen instruction set.
+    ///
+    /// # Errors
+    /// As [`Weights::dequantize_rows`].
+    pub fn dequantize_rows_with(
+        &self,
+        isa: Isa,
+        rows: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
+        const KERNEL: &str = "dequantize_rows";
+        self.validate()?;
+        if rows.start > rows.end || rows.end > self.rows {
+            let expected = format!("a range within 0..{}", self.rows);
+            return Err(KernelError::value(KERNEL, "rows", expected, rows));
+        }
+        let expected = product(KERNEL, "out", &[rows.len(), self.cols])?;
+        check_len(KERNEL, "out", expected, out.len())?;
+        self.expand(isa, rows.start, out);
+        Ok(())
+    }
+
+    /// Expands as many whole rows from `first` on as `out` holds; sizes have been checked.
+    pub(crate) fn expand(&self, isa: Isa, first: usize, out: &mut [f32]) {
+        if out.is_empty() {
+            return;
+        }
+        let start = first * self.cols;
+        match &self.encoding {
+            Encoding::F32(values) => out.copy_from_slice(&values[start..start + out.len()]),
+            Encoding::F16(values) => convert::widen(isa, &values[start..start + out.len()], out),
+            Encoding::Palettized(p) => {
+                let mut rows = p.rows_from(self.cols);
+                for (i, out) in out.chunks_exact_mut(self.cols).enumerate() {
+                    rows.expand(isa, first + i, out);
+                }
+            }
+            Encoding::Blockwise(b) => {
+                let mut rows = b.rows_from(self.cols);
+                for (i, out) in out.chunks_exact_mut(self.cols).enumerate() {
+                    rows.expand(isa, first + i, out);
+                }
+            }
+        }
+    }
+
+    /// Products of rows `first..first + out.len()` with `x` (`cols` values); sizes checked.
+    pub(crate) fn matvec(&self, isa: Isa, first: usize, x: &[f32], out: &mut [f32]) {
+        if out.is_empty() {
+            return;
+        }
+        let cols = self.cols;
+        match &self.encoding {
+            Encoding::F32(values) => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = arch::dot_f32(isa, &values[(first + i) * cols..][..cols], x);
+                }
+            }
+            Encoding::F16(values) => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = arch::dot_f16(isa, &values[(first + i) * cols..][..cols], x);
+                }
+            }
+            Encoding::Palettized(p) => {
+                let mut rows = p.rows_from(cols);
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = rows.dot(isa, first + i, x);
+                }
+            }
+            Encoding::Blockwise(b) => {
+                let mut rows = b.rows_from(cols);
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = rows.dot(isa, first + i, x);
+                }
+            }
+        }
+    }
+}
+
+/// Fails on widths that no Core ML type has.
+fn check_bits(bits: u8) -> Result<(), KernelError> {
+    if matches!(bits, 1 | 2 | 3 | 4 | 6 | 8) {
+        return Ok(());
+    }
+    Err(KernelError::value(VALIDATE, "bits", "1, 2, 3, 4, 6 or 8", bits))
+}
+
+/// `size / part`, or an error if `part` does not divide it.
+fn groups(argument: &'static str, size: usize, part: usize) -> Result<usize, KernelError> {
+    if part == 0 || size % part != 0 {
+        return Err(KernelError::value(VALIDATE, argument, format!("a divisor of {size}"), part));
+    }
+    Ok(size / part)
+}
+
+/// Checks the length of a packed stream of `count` elements.
+fn check_packed(
+    argument: &'static str,
+    bits: u8,
+    count: usize,
+    got: usize,
+) -> Result<(), KernelError> {
+    let expected =
+        packed_len(count, bits).ok_or(KernelError::Overflow { kernel: VALIDATE, argument })?;
+    check_len(VALIDATE, argument, expected, got)
+}
+
+impl<'a> Palettized<'a> {
+    fn validate(&self, rows: usize, cols: usize, count: usize) -> Result<(), KernelError> {
+        check_bits(self.bits)?;
+        check_packed("indices", self.bits, count, self.indices.len())?;
+        let row_groups = groups("rows_per_group", rows, self.rows_per_group)?;
+        let col_groups = groups("cols_per_group", cols, self.cols_per_group)?;
+        let expected = product(VALIDATE, "lut", &[row_groups, col_groups, 1 << self.bits])?;
+        check_len(VALIDATE, "lut", expected, self.lut.len())
+    }
+
+    fn rows_from(&self, cols: usize) -> PalettizedRows<'a> {
+        PalettizedRows {
+            source: *self,
+            cols,
+            loaded: None,
+            tables: Vec::new(),
+            aligned: aligned(self.bits, cols, self.cols_per_group),
+        }
+    }
+}
+
+impl<'a> Blockwise<'a> {
+    fn validate(&self, rows: usize, cols: usize, count: usize) -> Result<(), KernelError> {
+        check_bits(self.bits)?;
+        check_packed("data", self.bits, count, self.data.len())?;
+        let row_blocks = groups("rows_per_block", rows, self.rows_per_block)?;
+        let col_blocks = groups("cols_per_block", cols, self.cols_per_block)?;
+        let expected = product(VALIDATE, "scale", &[row_blocks, col_blocks])?;
+        check_len(VALIDATE, "scale", expected, self.scale.len())?;
+        match self.offset {
+            Some(offset) => check_len(VALIDATE, "offset", expected, offset.len()),
+            None => Ok(()),
+        }
+    }
+
+    fn rows_from(&self, cols: usize) -> BlockwiseRows<'a> {
+        let blocks = cols / self.cols_per_block.max(1);
+        BlockwiseRows {
+            source: *self,
+            cols,
+            loaded: None,
+            integers: LookupTable::integers(self.bits, self.signed),
+            scales: vec![1.0; blocks],
+            offsets: vec![0.0; blocks],
+            aligned: aligned(self.bits, cols, self.cols_per_block),
+        }
+    }
+}
+
+/// Whether every row and every group of columns starts on a byte, as the vector code needs.
+fn aligned(bits: u8, cols: usize, part: usize) -> bool {
+    let whole = |count: usize| count % 8 * usize::from(bits) % 8 == 0;
+    whole(cols) && (part == cols || whole(part))
+}
+
+/// A row's packed bytes, or its elements unpacked to `buffer` if it does not start on a byte.
+fn row_bytes<'b>(
+    (bits, packed): (u8, &'b [u8]),
+    row: usize,
+    cols: usize,
+    aligned: bool,
+    buffer: &'b mut Vec<u8>,
+) -> (u8, &'b [u8]) {
+    if aligned {
+        let bytes = cols * usize::from(bits) / 8;
+        return (bits, &packed[row * bytes..][..bytes]);
+    }
+    buffer.resize(cols, 0);
+    unpack_from(bits, packed, row * cols, buffer);
+    (8, buffer)
+}
+
+/// Walks rows of palettized weights, keeping the tables of the current row group at hand.
+struct PalettizedRows<'a> {
+    source: Palettized<'a>,
+    cols: usize,
+    loaded: Option<usize>,
+    tables: Vec<LookupTable>,
+    aligned: bool,
+}
+
+impl PalettizedRows<'_> {
+    fn load(&mut self, row: usize) {
+        let group = row / self.source.rows_per_group;
+        if self.loaded == Some(group) {
+            return;
+        }
+        let col_groups = self.cols / self.source.cols_per_group;
+        let entries = 1usize << self.source.bits;
+        self.tables.resize_with(col_groups, LookupTable::default);
+        for (i, table) in self.tables.iter_mut().enumerate() {
+            let start = (group * col_groups + i) * entries;
+            match self.source.lut {
+                Table::F32(lut) => table.load_f32(&lut[start..start + entries]),
+                Table::F16(lut) => table.load_f16(&lut[start..start + entries]),
+            }
+        }
+        self.loaded = Some(group);
+    }
+
+    /// Calls `visit` with each column group: its first column, its packed row and its table.
+    fn each(&mut self, row: usize, mut visit: impl FnMut(usize, PackedRow, &LookupTable)) {
+        self.load(row);
+        let mut buffer = Vec::new();
+        let stream = (self.source.bits, self.source.indices);
+        let (bits, bytes) = row_bytes(stream, row, self.cols, self.aligned, &mut buffer);
+        let part = self.source.cols_per_group;
+        let step = part * usize::from(bits) / 8;
+        for (i, table) in self.tables.iter().enumerate() {
+            let packed = &bytes[i * step..][..step];
+            let row = PackedRow {
+                bits,
+                packed,
+                count: part,
+                scales: &[1.0],
+                offsets: &[0.0],
+                block: part,
+            };
+            visit(i * part, row, table);
+        }
+    }
+
+    fn dot(&mut self, isa: Isa, row: usize, x: &[f32]) -> f32 {
+        let mut sum = 0.0;
+        self.each(row, |col, packed, table| {
+            sum += arch::dot_table(isa, &packed, table, &x[col..col + packed.count]);
+        });
+        sum
+    }
+
+    fn expand(&mut self, isa: Isa, row: usize, out: &mut [f32]) {
+        self.each(row, |col, packed, table| {
+            let out = &mut out[col..col + packed.count];
+            arch::expand_table(isa, &packed, table, out);
+        });
+    }
+}
+
+/// Walks rows of integers, keeping the scales of the current row block at hand.
+struct BlockwiseRows<'a> {
+    source: Blockwise<'a>,
+    cols: usize,
+    loaded: Option<usize>,
+    /// The integers' values by bit pattern.
+    integers: LookupTable,
+    scales: Vec<f32>,
+    offsets: Vec<f32>,
+    aligned: bool,
+}
+
+impl BlockwiseRows<'_> {
+    fn load(&mut self, row: usize) {
+        let block = row / self.source.rows_per_block;
+        if self.loaded == Some(block) {
+            return;
+        }
+        let start = block * self.scales.len();
+        self.source.scale.copy_to(start, &mut self.scales);
+        if let Some(offset) = self.source.offset {
+            offset.copy_to(start, &mut self.offsets);
+        }
+        self.loaded = Some(block);
+    }
+
+    fn with_row<T>(&mut self, row: usize, visit: impl FnOnce(PackedRow, &LookupTable) -> T) -> T {
+        self.load(row);
+        let mut buffer = Vec::new();
+        let stream = (self.source.bits, self.source.data);
+        let (bits, packed) = row_bytes(stream, row, self.cols, self.aligned, &mut buffer);
+        let row = PackedRow {
+            bits,
+            packed,
+            count: self.cols,
+            scales: &self.scales,
+            offsets: &self.offsets,
+            block: self.source.cols_per_block,
+        };
+        visit(row, &self.integers)
+    }
+
+    fn dot(&mut self, isa: Isa, row: usize, x: &[f32]) -> f32 {
+        self.with_row(row, |packed, table| arch::dot_table(isa, &packed, table, x))
+    }
+
+    fn expand(&mut self, isa: Isa, row: usize, out: &mut [f32]) {
+        self.with_row(row, |packed, table| arch::expand_table(isa, &packed, table, out));
+    }
+}

@@ -30,3 +30,9 @@ pub use model::{BackendKind, CoreMLModel, LoadOptions};
 #[cfg(feature = "llm")]
 pub use qwen::{ModelConfig, ModelNamingConfig, QwenConfig, QwenModel};
 pub use state::{BackendState, CoreMLState};
+
+/// Whether the portable engine computes an operator of an opset: `conv`, say. Combinations of
+/// arguments that it does not take are reported when a model is loaded.
+pub fn supports_operation(operator: &str, opset: coreml_format::mil::Opset) -> bool {
+    ops::STRUCTURAL.contains(&operator) || ops::lookup(operator, opset).is_some()
+}

@@ -296,8 +296,7 @@ impl<'a> Running<'a> {
             Some(tensor) => tensor.slice::<f32>().and_then(|floats| {
                 let halves = bytemuck::try_cast_slice_mut(buffer.bytes_mut())
                     .map_err(|error| OpError::invalid(error.to_string()))?;
-                coreml_kernels::convert::f32_to_f16(floats, halves);
-                Ok(())
+                Ok(coreml_kernels::convert::f32_to_f16(floats, halves)?)
             }),
         };
         self.states[state] = buffer;

@@ -144,7 +144,8 @@ pub(crate) fn to_candle(tensor: &TensorRef) -> Result<Tensor> {
             match tensor.element {
                 ElementType::Float16 => {
                     let mut halves = vec![f16::ZERO; values.len()];
-                    coreml_kernels::convert::f32_to_f16(values, &mut halves);
+                    coreml_kernels::convert::f32_to_f16(values, &mut halves)
+                        .map_err(|error| failed(error.into()))?;
                     Tensor::from_vec(halves, shape, device)
                 }
                 ElementType::BFloat16 => {

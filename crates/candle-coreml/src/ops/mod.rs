@@ -14,10 +14,12 @@ mod inputs;
 mod linear;
 mod list;
 mod normalization;
+mod pad;
 mod recurrent;
 mod reduction;
 mod scatter_gather;
 mod slice;
+mod strided;
 mod tensor_operation;
 mod tensor_transformation;
 

@@ -6,7 +6,7 @@ use super::OpError;
 
 /// Distance in elements between neighbours on each axis of a row-major tensor.
 pub(super) fn row_major(shape: &[usize]) -> SmallVec<[usize; 6]> {
-    let mut strides = SmallVec::from_elem(1usize, shape.len());
+    let mut strides: SmallVec<[usize; 6]> = SmallVec::from_elem(1, shape.len());
     for axis in (1..shape.len()).rev() {
         strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
     }

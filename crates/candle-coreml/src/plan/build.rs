@@ -7,7 +7,7 @@ use coreml_format::mil::{Argument, Binding, Function, NamedValueType, Operation,
 
 use super::constants::Weights;
 use super::draft::{Draft, Origin, SlotDraft};
-use super::{Block, Plan, PlanInput, PlanState, Step, Work, fuse, memory, states};
+use super::{Block, Plan, PlanState, Step, Work, fuse, memory, states};
 use crate::error::{Error, Result};
 use crate::ops::{Bound, Frame, OpError, Operand, Scratch};
 use crate::value::{Constant, Shape, Storage};
@@ -77,29 +77,27 @@ impl<'a> Builder<'a> {
     }
 
     fn declare_inputs(&mut self, inputs: &'a [NamedValueType], shapes: &[Shape]) -> Result<()> {
-        let mut shapes = shapes.iter();
+        let mut position = 0;
         for input in inputs {
-            let no_support = || self.program_error(format!("input `{}` has no tensor type", input.name));
-            let tensor = input.ty.as_tensor().ok_or_else(no_support)?;
             if let ValueType::State(_) = input.ty {
                 self.state_names.insert(&input.name, self.draft.states.len());
                 self.draft.states.push(PlanState::new(self.name, input)?);
                 continue;
             }
-            let storage = Storage::natural(tensor.element).ok_or_else(no_support)?;
-            let shape = shapes.next().cloned().unwrap_or_default();
+            let kind = input
+                .ty
+                .as_tensor()
+                .and_then(|tensor| Some((tensor.element, Storage::natural(tensor.element)?)));
+            let (element, storage) = kind.ok_or_else(|| {
+                self.program_error(format!("input `{}` has type {}", input.name, input.ty))
+            })?;
             let slot = self.draft.add_slot(SlotDraft {
-                element: tensor.element,
+                element,
                 storage,
-                shape: Some(shape.clone()),
-                origin: Origin::Input(self.draft.inputs.len()),
+                shape: shapes.get(position).cloned(),
+                origin: Origin::Input(position),
             });
-            self.draft.inputs.push(PlanInput {
-                name: input.name.clone(),
-                element: tensor.element,
-                storage,
-                shape,
-            });
+            position += 1;
             self.define(&input.name, Operand::Slot(slot));
         }
         Ok(())

@@ -74,7 +74,7 @@ fn densify(constant: &Constant, half: bool) -> Result<Constant, OpError> {
             coreml_kernels::convert::f16_to_f32(
                 &halves,
                 bytemuck::cast_slice_mut(buffer.bytes_mut()),
-            );
+            )?;
             let bytes = Bytes::from_buffer(buffer);
             Ok(Constant::dense(dense.element, Storage::F32, dense.shape.clone(), bytes))
         }

@@ -8,7 +8,7 @@ use super::build::{Builder, step};
 use super::draft::{Draft, Origin, SlotDraft};
 use super::operation::{PlanError, list_slot, natural};
 use super::{Block, Cond, LoopVariable, Step, While, Work};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::{Frame, OpError, Operand};
 use crate::value::Shape;
 

@@ -2,7 +2,7 @@
 
 use coreml_format::mil::ElementType;
 
-use super::{PlanInput, PlanState};
+use super::PlanState;
 use crate::ops::{Frame, Operand};
 use crate::value::{Constant, ListValue, Shape, Storage, TensorRef};
 
@@ -11,7 +11,6 @@ use crate::value::{Constant, ListValue, Shape, Storage, TensorRef};
 pub(super) struct Draft {
     pub(super) slots: Vec<SlotDraft>,
     pub(super) constants: Vec<Constant>,
-    pub(super) inputs: Vec<PlanInput>,
     pub(super) states: Vec<PlanState>,
 }
 

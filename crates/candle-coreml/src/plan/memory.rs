@@ -43,7 +43,6 @@ pub(super) fn assign(mut draft: Draft, mut body: Block, outputs: Vec<(String, Op
         })
         .collect();
     Plan {
-        inputs: draft.inputs,
         outputs,
         states: draft.states,
         slots,

@@ -25,7 +25,6 @@ use crate::value::{Constant, Shape, Storage};
 
 /// A function, ready to run for fixed input shapes. Immutable: sessions share it.
 pub(crate) struct Plan {
-    pub(crate) inputs: Vec<PlanInput>,
     pub(crate) outputs: Vec<(String, Operand)>,
     pub(crate) states: Vec<PlanState>,
     pub(crate) slots: Vec<Slot>,
@@ -37,14 +36,6 @@ pub(crate) struct Plan {
     pub(crate) dynamic: usize,
     /// How many slots are lists, with element type and storage.
     pub(crate) lists: Vec<(ElementType, Storage)>,
-}
-
-/// An input of the function.
-pub(crate) struct PlanInput {
-    pub(crate) name: String,
-    pub(crate) element: ElementType,
-    pub(crate) storage: Storage,
-    pub(crate) shape: Shape,
 }
 
 /// A state of the function.

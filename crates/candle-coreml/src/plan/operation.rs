@@ -12,7 +12,7 @@ use crate::ops::{
     self, Binder, Bound, Frame, Inputs, Op, OpError, Operand, Output, Outputs, ResultType,
     ResultTypes, Scratch, Widen,
 };
-use crate::value::{Buffer, Bytes, Constant, ConstantData, Shape, Storage, TensorMut};
+use crate::value::{Buffer, Bytes, Constant, ConstantData, Storage, TensorMut};
 
 /// Folded constants above this size are computed at run time instead.
 const LARGEST_FOLDED_BYTES: usize = 64 << 20;

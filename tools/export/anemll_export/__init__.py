@@ -1,0 +1,1 @@
+"""Exports Qwen 3 checkpoints to Core ML packages in ANEMLL's layout."""

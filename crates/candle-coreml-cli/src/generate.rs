@@ -15,9 +15,9 @@ use crate::demo;
 /// Generates and prints the text as it comes, or the result as JSON.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let demo = if args.model == Path::new("demo") { Some(demo::extract()?) } else { None };
-    let directory = demo.as_ref().map_or(Cow::Borrowed(args.model.as_path()), |demo| {
-        Cow::Owned(demo.path().to_owned())
-    });
+    let directory = demo
+        .as_ref()
+        .map_or(Cow::Borrowed(args.model.as_path()), |demo| Cow::Owned(demo.path().to_owned()));
     let mut model = QwenModel::load_from_directory(directory, None)?;
     let load_time = model.load_time();
     let options = options(args);
@@ -63,9 +63,8 @@ fn print_stream(
 
 fn timings_line(generation: &Generation, load_time: Duration) -> String {
     let usage = &generation.usage;
-    let rate = |rate: Option<f64>| {
-        rate.map_or_else(String::new, |rate| format!(" ({rate:.1} tokens/s)"))
-    };
+    let rate =
+        |rate: Option<f64>| rate.map_or_else(String::new, |rate| format!(" ({rate:.1} tokens/s)"));
     format!(
         "loaded in {:.2} s; prompt: {} tokens{}; generated: {} tokens{}",
         load_time.as_secs_f64(),

@@ -25,7 +25,7 @@ pub fn read_npz(path: &Path, name: &str) -> Result<Tensor> {
         Some(index) => index,
         None if archive.len() == 1 => 0,
         None => {
-            let names: Vec<&str> = archive.file_names().collect();
+            let names: Vec<_> = archive.file_names().filter_map(Result::ok).collect();
             bail!("{} has no array `{name}`; it has {}", path.display(), names.join(", "));
         }
     };
@@ -59,7 +59,9 @@ fn parse(bytes: &[u8]) -> Result<Tensor> {
             ensure!(values.len() == count, wrong_size(&header, values.len()));
             return Ok(Tensor::from_vec(values, header.shape, &Device::Cpu)?);
         }
-        other => bail!("elements of type `{other}` can't be used; convert them to float32 or int32"),
+        other => {
+            bail!("elements of type `{other}` can't be used; convert them to float32 or int32")
+        }
     };
     ensure!(
         count.checked_mul(dtype.size_in_bytes()) == Some(data.len()),
@@ -105,7 +107,8 @@ impl Header {
         let shape = value("shape")?.strip_prefix('(').and_then(|rest| rest.split_once(')'));
         let (shape, _) = shape.context("the shape is not a tuple")?;
         let sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
-        let shape = sizes.map(str::parse).collect::<Result<_, _>>().context("the shape is wrong")?;
+        let shape =
+            sizes.map(str::parse).collect::<Result<_, _>>().context("the shape is wrong")?;
         Ok(Header { kind: descr.trim_start_matches(['<', '>', '|', '=']).to_owned(), shape })
     }
 }
@@ -125,7 +128,8 @@ mod tests {
 
     #[test]
     fn reads_every_type_that_models_take() {
-        let floats = parse(&file(&header("<f4", "(2, 1)"), &[0, 0, 128, 63, 0, 0, 0, 192])).unwrap();
+        let floats =
+            parse(&file(&header("<f4", "(2, 1)"), &[0, 0, 128, 63, 0, 0, 0, 192])).unwrap();
         assert_eq!(floats.to_vec2::<f32>().unwrap(), [[1.0], [-2.0]]);
         let bools = parse(&file(&header("|b1", "(3,)"), &[1, 0, 1])).unwrap();
         assert_eq!(bools.to_vec1::<u8>().unwrap(), [1, 0, 1]);

@@ -146,8 +146,7 @@ fn predict_writes_and_shows_outputs() {
     let file = format!("input_ids={}", ids.display());
     let out = directory.path().join("out/new");
     let out = out.to_str().unwrap();
-    let written =
-        run(&["predict", &embeddings(), "--input", &file, "--output-dir", out]);
+    let written = run(&["predict", &embeddings(), "--input", &file, "--output-dir", out]);
     assert_eq!(stdout(&written), "");
     let hidden = Tensor::read_npy(Path::new(out).join("hidden_states.npy")).unwrap();
     assert_eq!(hidden.dims()[..2], [1, 1]);
@@ -172,6 +171,8 @@ fn inspect_shows_functions_operations_and_weights() {
     assert_eq!(json["functions"].as_array().unwrap().len(), 2);
     assert_eq!(json["opsets"]["infer"], "ios18");
     let operations = json["operations"].as_array().unwrap();
-    assert!(operations.iter().any(|entry| entry["operator"] == "conv" && entry["supported"] == true));
+    assert!(
+        operations.iter().any(|entry| entry["operator"] == "conv" && entry["supported"] == true)
+    );
     assert!(json["weights"][0]["bytes"].as_u64().unwrap() > 0);
 }

@@ -238,7 +238,8 @@ impl Function<'_> {
     fn allows(&self, name: &str, shape: &[usize]) -> Result<()> {
         self.shape(name)?;
         let mut inputs = self.description.inputs.iter();
-        let ty = inputs.find(|input| input.name == name).and_then(|input| input.ty.as_multi_array());
+        let ty =
+            inputs.find(|input| input.name == name).and_then(|input| input.ty.as_multi_array());
         match ty {
             Some(ty) if !ty.allows(shape) => Err(self.wrong(format!(
                 "input `{name}` is {ty}, but the model's other functions need {shape:?} here"

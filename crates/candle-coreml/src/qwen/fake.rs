@@ -129,7 +129,8 @@ impl Fake {
     ) -> Result<HashMap<String, Tensor>> {
         let rows = if function == "prefill" { self.layout.window } else { 1 };
         let start = usize::try_from(inputs.integers("current_pos")[0]).unwrap();
-        let positions: Vec<i32> = (start..start + rows).map(|p| i32::try_from(p).unwrap()).collect();
+        let positions: Vec<i32> =
+            (start..start + rows).map(|p| i32::try_from(p).unwrap()).collect();
         assert_eq!(inputs.integers("position_ids"), positions);
         assert!(start + rows <= self.layout.context, "{rows} rows at {start}");
         let call = {

@@ -235,9 +235,11 @@ impl Chunk {
     /// that one token by token.
     pub(super) fn new(model: CoreMLModel) -> Result<Self> {
         let has = |name: &str| {
-            model.description().functions.iter().any(|function: &FunctionDescription| {
-                function.name == name
-            })
+            model
+                .description()
+                .functions
+                .iter()
+                .any(|function: &FunctionDescription| function.name == name)
         };
         let infer = if has("infer") { model.function("infer")? } else { model.clone() };
         let prefill = if has("prefill") { Some(model.function("prefill")?) } else { None };

@@ -272,10 +272,7 @@ impl Found {
         for (name, path) in &self.chunks {
             let chunk =
                 ChunkName::parse(name).unwrap_or(ChunkName { base: name, number: 1, total: 1 });
-            models
-                .entry((chunk.base, chunk.total))
-                .or_default()
-                .insert(chunk.number, path.clone());
+            models.entry((chunk.base, chunk.total)).or_default().insert(chunk.number, path.clone());
         }
         if models.len() > 1 {
             let names: Vec<&str> = models.keys().map(|(base, _)| *base).collect();
@@ -290,7 +287,10 @@ impl Found {
             let name = chunk_name(base, missing.unwrap_or(total), total);
             return Err(wrong(
                 directory,
-                format!("has {} of the model's {total} FFN chunks; `{name}` is missing", chunks.len()),
+                format!(
+                    "has {} of the model's {total} FFN chunks; `{name}` is missing",
+                    chunks.len()
+                ),
             ));
         }
         (1..=total)

@@ -7,12 +7,9 @@ use crate::error::{Error, Result};
 
 /// `input_ids`: int32 `[1, length]`, padded with token 0 behind `ids`.
 pub(super) fn input_ids(ids: &[u32], length: usize) -> Result<Tensor> {
-    let padding = length.saturating_sub(ids.len());
-    let ids: Vec<i32> = ids
-        .iter()
-        .map(|&id| integer(id as usize, "token id"))
-        .chain(std::iter::repeat_n(Ok(0), padding))
-        .collect::<Result<_>>()?;
+    let mut ids: Vec<i32> =
+        ids.iter().map(|&id| integer(id as usize, "token id")).collect::<Result<_>>()?;
+    ids.resize(length, 0);
     Ok(Tensor::from_vec(ids, (1, length), &Device::Cpu)?)
 }
 
@@ -68,13 +65,7 @@ mod tests {
     use super::*;
 
     fn floats(tensor: &Tensor) -> Vec<f32> {
-        tensor
-            .flatten_all()
-            .unwrap()
-            .to_dtype(candle_core::DType::F32)
-            .unwrap()
-            .to_vec1()
-            .unwrap()
+        tensor.flatten_all().unwrap().to_dtype(candle_core::DType::F32).unwrap().to_vec1().unwrap()
     }
 
     #[test]

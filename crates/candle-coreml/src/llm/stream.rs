@@ -113,7 +113,11 @@ impl<'a> TokenStream<'a> {
 
     fn text_of(&mut self, id: u32) -> Result<String> {
         let tokenizer = &self.session.model().tokenizer;
-        let mut text = self.decoder.push(id, tokenizer)?;
+        let mut text = match self.finished {
+            // Also where the tokenizer does not know it for a special token.
+            Some(FinishReason::Stop) => String::new(),
+            _ => self.decoder.push(id, tokenizer)?,
+        };
         if self.finished.is_some() {
             text.push_str(&self.decoder.finish(tokenizer)?);
         }

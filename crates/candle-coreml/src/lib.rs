@@ -7,9 +7,13 @@
 mod backend;
 mod error;
 mod exec;
+#[cfg(feature = "llm")]
+pub mod llm;
 mod model;
 mod ops;
 mod plan;
+#[cfg(feature = "llm")]
+pub mod qwen;
 mod state;
 mod tensors;
 mod value;
@@ -17,5 +21,18 @@ mod value;
 pub use backend::{Backend, Executable};
 pub use coreml_format::description;
 pub use error::{Error, Result};
+#[cfg(feature = "llm")]
+pub use llm::{
+    FinishReason, Generation, GenerationOptions, Session, TextTokenizer, Timings, Token,
+    TokenStream, Usage,
+};
 pub use model::{BackendKind, CoreMLModel, LoadOptions};
+#[cfg(feature = "llm")]
+pub use qwen::{ModelConfig, ModelNamingConfig, QwenConfig, QwenModel};
 pub use state::{BackendState, CoreMLState};
+
+/// Whether the portable engine computes an operator of an opset: `conv`, say. Combinations of
+/// arguments that it does not take are reported when a model is loaded.
+pub fn supports_operation(operator: &str, opset: coreml_format::mil::Opset) -> bool {
+    ops::STRUCTURAL.contains(&operator) || ops::lookup(operator, opset).is_some()
+}

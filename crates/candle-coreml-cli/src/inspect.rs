@@ -1,0 +1,180 @@
+//! `inspect`: what a model is made of.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use anyhow::Result;
+use candle_coreml::description::{FeatureDescription, FunctionDescription, Metadata};
+use candle_coreml::supports_operation;
+use coreml_format::mil::{Block, Opset, Program};
+use coreml_format::{ModelSummary, Package};
+use serde::Serialize;
+
+use crate::args::InspectArgs;
+use crate::weights::{self, Encoding};
+
+/// Everything that is shown.
+#[derive(Debug, Serialize)]
+struct Inspection {
+    path: String,
+    container: String,
+    model_kind: String,
+    specification_version: i32,
+    default_function: String,
+    functions: Vec<FunctionDescription>,
+    metadata: Metadata,
+    /// Of ML Programs only, as is what follows.
+    opsets: BTreeMap<String, String>,
+    operations: Vec<OperationCount>,
+    weights: Vec<Encoding>,
+}
+
+/// How often an operator occurs in all functions.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct OperationCount {
+    operator: String,
+    count: usize,
+    /// Whether the portable engine computes it.
+    supported: bool,
+}
+
+/// Prints the model's parts as text or JSON.
+pub fn run(args: &InspectArgs) -> Result<()> {
+    let summary = Package::describe(&args.model)?;
+    let package = match summary.model_kind.as_str() {
+        "mlProgram" => Some(Package::open(&args.model)?),
+        _ => None,
+    };
+    let program = package.as_ref().map(Package::program);
+    let inspection = inspect(args.model.display().to_string(), summary, program);
+    let mut stdout = io::stdout().lock();
+    if args.json {
+        writeln!(stdout, "{}", serde_json::to_string_pretty(&inspection)?)?;
+    } else {
+        print(&mut stdout, &inspection)?;
+    }
+    Ok(())
+}
+
+fn inspect(path: String, summary: ModelSummary, program: Option<&Program>) -> Inspection {
+    let description = summary.description;
+    let functions = match description.functions.as_slice() {
+        [] => description.function(&description.default_function).into_iter().collect(),
+        functions => functions.to_vec(),
+    };
+    let opset = |program: &Program| {
+        let opset = |(name, function): (&String, &coreml_format::mil::Function)| {
+            (name.clone(), function.opset.to_string())
+        };
+        program.functions.iter().map(opset).collect()
+    };
+    Inspection {
+        path,
+        container: summary.package_kind.to_string(),
+        model_kind: summary.model_kind,
+        specification_version: description.specification_version,
+        default_function: description.default_function,
+        functions,
+        metadata: description.metadata,
+        opsets: program.map(opset).unwrap_or_default(),
+        operations: program.map(operations).unwrap_or_default(),
+        weights: program.map(weights::encodings).unwrap_or_default(),
+    }
+}
+
+/// Operators by how often they occur, the most frequent first.
+fn operations(program: &Program) -> Vec<OperationCount> {
+    let mut counts: BTreeMap<String, OperationCount> = BTreeMap::new();
+    for function in program.functions.values() {
+        count(&function.block, function.opset, &mut counts);
+    }
+    let mut counts: Vec<OperationCount> = counts.into_values().collect();
+    counts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.operator.cmp(&b.operator)));
+    counts
+}
+
+fn count(block: &Block, opset: Opset, counts: &mut BTreeMap<String, OperationCount>) {
+    for operation in &block.operations {
+        let supported = supports_operation(&operation.operator, opset);
+        let entry = counts.entry(operation.operator.clone()).or_insert_with(|| OperationCount {
+            operator: operation.operator.clone(),
+            count: 0,
+            supported: true,
+        });
+        entry.count += 1;
+        entry.supported &= supported;
+        operation.blocks.iter().for_each(|inner| count(inner, opset, counts));
+    }
+}
+
+fn print(out: &mut impl Write, inspection: &Inspection) -> io::Result<()> {
+    writeln!(out, "{}", inspection.path)?;
+    writeln!(
+        out,
+        "{}, {}, specification version {}",
+        inspection.container, inspection.model_kind, inspection.specification_version
+    )?;
+    for function in &inspection.functions {
+        print_function(out, function, inspection)?;
+    }
+    print_metadata(out, &inspection.metadata)?;
+    if !inspection.operations.is_empty() {
+        writeln!(out, "\nOperations")?;
+    }
+    for OperationCount { operator, count, supported } in &inspection.operations {
+        let note = if *supported { "" } else { "  not supported" };
+        writeln!(out, "{count:>8}  {operator}{note}")?;
+    }
+    if !inspection.weights.is_empty() {
+        writeln!(out, "\nWeights")?;
+    }
+    for Encoding { encoding, tensors, bytes } in &inspection.weights {
+        writeln!(out, "{bytes:>12} bytes in {tensors} tensors: {encoding}")?;
+    }
+    Ok(())
+}
+
+fn print_function(
+    out: &mut impl Write,
+    function: &FunctionDescription,
+    inspection: &Inspection,
+) -> io::Result<()> {
+    let opset = inspection.opsets.get(&function.name);
+    let opset = opset.map_or_else(String::new, |opset| format!(" ({opset})"));
+    let default = if function.name == inspection.default_function { ", the default" } else { "" };
+    writeln!(out, "\nFunction {}{opset}{default}", function.name)?;
+    print_features(out, "input", &function.inputs)?;
+    print_features(out, "output", &function.outputs)?;
+    print_features(out, "state", &function.states)
+}
+
+fn print_features(
+    out: &mut impl Write,
+    role: &str,
+    features: &[FeatureDescription],
+) -> io::Result<()> {
+    for feature in features {
+        let optional = if feature.optional { ", optional" } else { "" };
+        writeln!(out, "  {role:<6} {}: {}{optional}", feature.name, feature.ty)?;
+    }
+    Ok(())
+}
+
+fn print_metadata(out: &mut impl Write, metadata: &Metadata) -> io::Result<()> {
+    let fields = [
+        ("description", &metadata.short_description),
+        ("version", &metadata.version),
+        ("author", &metadata.author),
+        ("license", &metadata.license),
+    ];
+    let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    let own = metadata.user_defined.iter().map(|(key, value)| (key.as_str(), value));
+    let all: Vec<(&str, &String)> = fields.chain(own).collect();
+    if !all.is_empty() {
+        writeln!(out, "\nMetadata")?;
+    }
+    for (key, value) in all {
+        writeln!(out, "  {key}: {value}")?;
+    }
+    Ok(())
+}

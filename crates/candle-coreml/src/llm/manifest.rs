@@ -1,0 +1,200 @@
+//! `meta.yaml` of ANEMLL models: names of the components and how they were exported.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use saphyr_parser::{Event, Parser};
+
+use crate::error::{Error, Result};
+
+/// The parts of `meta.yaml` that matter for running a model. A value that the file lacks, or gives
+/// as `none`, is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) path: PathBuf,
+    /// Length of the context in tokens.
+    pub(crate) context_length: Option<usize>,
+    /// Tokens in a window of prefill.
+    pub(crate) batch_size: Option<usize>,
+    /// Number of FFN packages.
+    pub(crate) num_chunks: Option<usize>,
+    /// File names of the components; their endings may differ from what is in the directory.
+    pub(crate) embeddings: Option<String>,
+    pub(crate) lm_head: Option<String>,
+    pub(crate) ffn: Option<String>,
+    /// True when one package holds the whole model.
+    pub(crate) monolithic: bool,
+    /// True when each chunk keeps a state of its own.
+    pub(crate) per_chunk_state: bool,
+}
+
+impl Manifest {
+    /// Reads `meta.yaml` of a directory; `None` when there is none.
+    pub(crate) fn read(directory: &Path) -> Result<Option<Self>> {
+        let path = directory.join("meta.yaml");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&path, &text).map(Some),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self> {
+        let wrong = |message| Error::LanguageModel { path: path.to_owned(), message };
+        let fields = Fields(flatten(text).map_err(wrong)?);
+        Ok(Manifest {
+            path: path.to_owned(),
+            context_length: fields.size("context_length").map_err(wrong)?,
+            batch_size: fields.size("batch_size").map_err(wrong)?,
+            num_chunks: fields.size("num_chunks").map_err(wrong)?,
+            embeddings: fields.text("embeddings"),
+            lm_head: fields.text("lm_head"),
+            ffn: fields.text("ffn"),
+            monolithic: fields.0.get("model_info.model_type").is_some_and(|v| v == "monolithic"),
+            per_chunk_state: fields.text("per_chunk_state").is_some_and(|v| v == "true"),
+        })
+    }
+}
+
+/// Scalars by their path.
+struct Fields(BTreeMap<String, String>);
+
+impl Fields {
+    fn text(&self, name: &str) -> Option<String> {
+        let value = self.0.get(&format!("model_info.parameters.{name}"))?;
+        (!matches!(value.as_str(), "" | "none" | "null" | "~")).then(|| value.clone())
+    }
+
+    fn size(&self, name: &str) -> Result<Option<usize>, String> {
+        let parse = |value: String| match value.parse() {
+            Ok(size) if size > 0 => Ok(size),
+            _ => Err(format!("`{name}` must be a positive whole number, got `{value}`")),
+        };
+        self.text(name).map(parse).transpose()
+    }
+}
+
+/// An open mapping with the key whose value comes next, or an open sequence with the next index.
+enum Level {
+    Mapping(Option<String>),
+    Sequence(usize),
+}
+
+/// All scalars of a document by their path, e.g. `model_info.parameters.num_chunks`; the items of a
+/// sequence have numbers for keys. Aliases are refused: a short file could grow without bound.
+fn flatten(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut levels: Vec<Level> = Vec::new();
+    let mut scalars = BTreeMap::new();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| format!("is not valid YAML: {error}"))?;
+        match event {
+            Event::Scalar(value, ..) => match levels.last_mut() {
+                Some(Level::Mapping(key @ None)) => *key = Some(value.into_owned()),
+                _ => {
+                    scalars.insert(path_of(&levels), value.into_owned());
+                    value_ended(&mut levels);
+                }
+            },
+            Event::MappingStart(..) => levels.push(Level::Mapping(None)),
+            Event::SequenceStart(..) => levels.push(Level::Sequence(0)),
+            Event::MappingEnd | Event::SequenceEnd => {
+                levels.pop();
+                value_ended(&mut levels);
+            }
+            Event::Alias(_) => {
+                return Err(format!(
+                    "line {} has an alias, which is not read here; write the value itself",
+                    span.start.line()
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(scalars)
+}
+
+fn value_ended(levels: &mut [Level]) {
+    match levels.last_mut() {
+        Some(Level::Mapping(key)) => *key = None,
+        Some(Level::Sequence(index)) => *index += 1,
+        None => {}
+    }
+}
+
+fn path_of(levels: &[Level]) -> String {
+    let keys: Vec<String> = levels
+        .iter()
+        .map(|level| match level {
+            Level::Mapping(key) => key.clone().unwrap_or_default(),
+            Level::Sequence(index) => index.to_string(),
+        })
+        .collect();
+    keys.join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest> {
+        Manifest::parse(Path::new("meta.yaml"), text)
+    }
+
+    #[test]
+    fn reads_what_anemll_writes() {
+        let text = "\
+model_info:
+  name: anemll-qwen-ctx256
+  version: 0.3.4
+  description: |
+    Demonstrates running qwen
+    Context length: 256
+  architecture: qwen3
+  parameters:
+    context_length: 256
+    batch_size: 64
+    lut_embeddings: none
+    num_chunks: 2
+    model_prefix: qwen
+    embeddings: qwen_embeddings.mlmodelc
+    lm_head: qwen_lm_head_lut6.mlmodelc
+    ffn: qwen_FFN_PF_lut6.mlmodelc
+    lm_head_chunk_sizes: [64, 64]
+    per_chunk_state: true
+# trailer: of the converter
+";
+        let manifest = parse(text).unwrap();
+        assert_eq!(manifest.context_length, Some(256));
+        assert_eq!(manifest.batch_size, Some(64));
+        assert_eq!(manifest.num_chunks, Some(2));
+        assert_eq!(manifest.embeddings.as_deref(), Some("qwen_embeddings.mlmodelc"));
+        assert_eq!(manifest.lm_head.as_deref(), Some("qwen_lm_head_lut6.mlmodelc"));
+        assert_eq!(manifest.ffn.as_deref(), Some("qwen_FFN_PF_lut6.mlmodelc"));
+        assert!(manifest.per_chunk_state);
+        assert!(!manifest.monolithic);
+    }
+
+    #[test]
+    fn knows_monolithic_models_and_absent_values() {
+        let text = "model_info: {model_type: monolithic, parameters: {context_length: none}}";
+        let manifest = parse(text).unwrap();
+        assert!(manifest.monolithic);
+        assert_eq!(manifest.context_length, None);
+        assert_eq!(parse("").unwrap().num_chunks, None);
+    }
+
+    #[test]
+    fn wrong_files_are_errors() {
+        let cases = [
+            ("model_info: {parameters: {num_chunks: many}}", "`num_chunks`"),
+            ("model_info: {parameters: {context_length: 0}}", "`context_length`"),
+            ("model_info: {parameters: {batch_size: -4}}", "`batch_size`"),
+            ("model_info: [1, 2", "YAML"),
+            ("a: &x [1]\nb: *x\n", "line 2"),
+        ];
+        for (text, expected) in cases {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+}

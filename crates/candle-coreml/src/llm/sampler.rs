@@ -1,0 +1,229 @@
+//! Chooses a token from logits.
+
+use std::cmp::Ordering;
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::error::{Error, Result};
+use crate::llm::options::GenerationOptions;
+
+/// Chooses tokens as the options say. ChaCha12 is fixed by its definition, so that a seed gives
+/// the same tokens in every version and on every machine.
+pub(super) struct Sampler {
+    temperature: f64,
+    top_k: Option<usize>,
+    top_p: Option<f64>,
+    random: ChaCha12Rng,
+}
+
+/// A token with its logit, later its weight.
+type Candidate = (u32, f64);
+
+impl Sampler {
+    pub(super) fn new(options: &GenerationOptions) -> Self {
+        let random = match options.seed {
+            Some(seed) => ChaCha12Rng::seed_from_u64(seed),
+            None => ChaCha12Rng::from_os_rng(),
+        };
+        Sampler {
+            temperature: options.temperature,
+            top_k: options.top_k,
+            top_p: options.top_p,
+            random,
+        }
+    }
+
+    /// The next token. Errors when there are no logits, one is NaN or positive infinity, or all
+    /// are negative infinity: no choice would mean anything.
+    pub(super) fn sample(&mut self, logits: &[f32]) -> Result<u32> {
+        let greatest = first_maximum(logits)?;
+        if self.temperature == 0.0 {
+            return Ok(greatest.0);
+        }
+        let mut candidates: Vec<Candidate> =
+            (0u32..).zip(logits.iter().map(|&logit| f64::from(logit))).collect();
+        if let Some(k) = self.top_k {
+            keep_most_likely(&mut candidates, k);
+        }
+        for (_, value) in &mut candidates {
+            *value = ((*value - greatest.1) / self.temperature).exp();
+        }
+        if let Some(p) = self.top_p {
+            keep_nucleus(&mut candidates, p);
+        }
+        Ok(self.draw(&candidates).unwrap_or(greatest.0))
+    }
+
+    /// A candidate, with the probability of its share of the weights.
+    fn draw(&mut self, candidates: &[Candidate]) -> Option<u32> {
+        let total: f64 = candidates.iter().map(|candidate| candidate.1).sum();
+        let mut left = self.uniform() * total;
+        for &(id, weight) in candidates {
+            if left < weight {
+                return Some(id);
+            }
+            left -= weight;
+        }
+        // Rounding can leave a rest after the last one.
+        candidates.iter().rev().find(|candidate| candidate.1 > 0.0).map(|candidate| candidate.0)
+    }
+
+    /// Uniform in 0..1, with all 53 bits that an `f64` has there.
+    fn uniform(&mut self) -> f64 {
+        (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+fn first_maximum(logits: &[f32]) -> Result<(u32, f64)> {
+    let mut greatest: Option<(u32, f32)> = None;
+    for (id, &logit) in (0u32..).zip(logits) {
+        if logit.is_nan() || logit == f32::INFINITY {
+            return Err(Error::Generation(format!(
+                "the model gave {logit} as the logit of token {id}: its numbers overflow; check \
+                 the export, fp16 models are prone to it"
+            )));
+        }
+        if greatest.is_none_or(|(_, best)| logit > best) {
+            greatest = Some((id, logit));
+        }
+    }
+    match greatest {
+        Some((id, logit)) if logit > f32::NEG_INFINITY => Ok((id, f64::from(logit))),
+        _ => Err(Error::Generation(
+            "the model gave no finite logit, so no token is possible; check the export".to_owned(),
+        )),
+    }
+}
+
+/// By value, greatest first; equal ones by id.
+fn most_likely_first(a: &Candidate, b: &Candidate) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+fn keep_most_likely(candidates: &mut Vec<Candidate>, k: usize) {
+    if k < candidates.len() {
+        candidates.select_nth_unstable_by(k, most_likely_first);
+        candidates.truncate(k);
+        candidates.sort_unstable_by(most_likely_first);
+    }
+}
+
+/// Keeps the fewest candidates whose weights reach the share `p` of all.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, p: f64) {
+    let total: f64 = candidates.iter().map(|candidate| candidate.1).sum();
+    // All weights below this together are less than the share that may be left out, so that the
+    // many unlikely tokens of a large vocabulary need no sorting.
+    let least = (1.0 - p) * total / candidates.len().max(1) as f64;
+    candidates.retain(|candidate| candidate.1 >= least);
+    candidates.sort_unstable_by(most_likely_first);
+    let mut sum = 0.0;
+    let count = candidates.iter().take_while(|candidate| {
+        let needed = sum < p * total;
+        sum += candidate.1;
+        needed
+    });
+    let count = count.count();
+    candidates.truncate(count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(options: GenerationOptions, logits: &[f32], draws: usize) -> Vec<usize> {
+        let mut sampler = Sampler::new(&options);
+        let mut counts = vec![0; logits.len()];
+        for _ in 0..draws {
+            counts[sampler.sample(logits).unwrap() as usize] += 1;
+        }
+        counts
+    }
+
+    /// Logits of given probabilities.
+    fn logits(probabilities: &[f32]) -> Vec<f32> {
+        probabilities.iter().map(|p| p.ln()).collect()
+    }
+
+    #[test]
+    fn greedy_takes_the_first_maximum() {
+        let mut sampler = Sampler::new(&GenerationOptions::new());
+        assert_eq!(sampler.sample(&[0.5, 2.0, -1.0, 2.0]).unwrap(), 1);
+        assert_eq!(sampler.sample(&[f32::NEG_INFINITY, -3.0]).unwrap(), 1);
+    }
+
+    #[test]
+    fn frequencies_follow_the_probabilities() {
+        let probabilities = [0.5, 0.25, 0.125, 0.125];
+        let options = GenerationOptions::new().temperature(1.0).seed(1);
+        let seen = counts(options, &logits(&probabilities), 8000);
+        for (seen, p) in seen.iter().zip(probabilities) {
+            let expected = 8000.0 * p;
+            // Five standard deviations of the binomial distribution.
+            let bound = 5.0 * (8000.0 * p * (1.0 - p)).sqrt();
+            assert!((*seen as f32 - expected).abs() < bound, "{seen} of {expected}");
+        }
+    }
+
+    #[test]
+    fn temperature_sharpens() {
+        let options = GenerationOptions::new().temperature(0.5).seed(2);
+        // At temperature 1/2 the probabilities are squared: 0.8 and 0.2 become 16/17 and 1/17.
+        let seen = counts(options, &logits(&[0.8, 0.2]), 8000)[0] as f32;
+        assert!((seen - 8000.0 * 16.0 / 17.0).abs() < 5.0 * 21.1, "{seen}");
+    }
+
+    #[test]
+    fn top_k_keeps_the_most_likely_and_the_first_of_equals() {
+        let options = GenerationOptions::new().temperature(1.0).top_k(2).seed(3);
+        let seen = counts(options, &logits(&[0.2, 0.3, 0.3, 0.2]), 500);
+        assert!(seen[0] == 0 && seen[3] == 0 && seen[1] > 0 && seen[2] > 0, "{seen:?}");
+        let options = GenerationOptions::new().temperature(1.0).top_k(3).seed(3);
+        assert_eq!(counts(options, &logits(&[0.25; 4]), 500)[3], 0);
+        let options = GenerationOptions::new().temperature(1.0).top_k(100).seed(3);
+        assert!(counts(options, &logits(&[0.25; 4]), 500).iter().all(|&count| count > 0));
+    }
+
+    #[test]
+    fn top_p_keeps_the_fewest_that_reach_the_sum() {
+        let probabilities = [0.1, 0.4, 0.3, 0.2];
+        for (p, kept) in [(0.3, 1), (0.39, 1), (0.41, 2), (0.69, 2), (0.71, 3), (1.0, 4)] {
+            let options = GenerationOptions::new().temperature(1.0).top_p(p).seed(4);
+            let seen = counts(options, &logits(&probabilities), 2000);
+            assert_eq!(seen.iter().filter(|&&count| count > 0).count(), kept, "{p}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_tokens_and_another_one_others() {
+        let logits = logits(&[0.01; 100]);
+        let draw = |seed| {
+            let mut sampler = Sampler::new(&GenerationOptions::new().temperature(1.0).seed(seed));
+            (0..50).map(|_| sampler.sample(&logits).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(5), draw(5));
+        assert_ne!(draw(5), draw(6));
+    }
+
+    #[test]
+    fn impossible_tokens_are_never_drawn() {
+        let options = GenerationOptions::new().temperature(10.0).seed(6);
+        let seen = counts(options, &[f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY], 200);
+        assert_eq!(seen, [0, 200, 0]);
+    }
+
+    #[test]
+    fn meaningless_logits_are_errors() {
+        let mut sampler = Sampler::new(&GenerationOptions::new());
+        let cases: [(&[f32], &str); 4] = [
+            (&[0.0, f32::NAN], "NaN as the logit of token 1"),
+            (&[f32::INFINITY], "inf as the logit of token 0"),
+            (&[f32::NEG_INFINITY; 3], "no finite logit"),
+            (&[], "no finite logit"),
+        ];
+        for (logits, expected) in cases {
+            let message = sampler.sample(logits).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Text to token ids and back, and text from tokens that arrive one by one.
+
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use super::special_tokens::SpecialTokens;
+use crate::error::{Error, Result};
+
+/// The tokenizer of a language model, with its end tokens.
+#[derive(Clone, Debug)]
+pub struct TextTokenizer {
+    tokenizer: Tokenizer,
+    special: SpecialTokens,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json` of a directory, and the end tokens from `generation_config.json`,
+    /// `config.json` and `tokenizer_config.json`, as far as they are there.
+    ///
+    /// # Errors
+    /// When there is no `tokenizer.json`, or a file is malformed.
+    pub fn load(directory: impl AsRef<Path>) -> Result<Self> {
+        let directory = directory.as_ref();
+        let path = directory.join("tokenizer.json");
+        let wrong = |message| Error::LanguageModel { path: path.clone(), message };
+        if !path.is_file() {
+            return Err(wrong(
+                "there is no tokenizer; put the `tokenizer.json` of the original model (with \
+                 `tokenizer_config.json`) beside the model's packages"
+                    .to_owned(),
+            ));
+        }
+        let mut tokenizer = Tokenizer::from_file(&path).map_err(|error| {
+            wrong(format!("is not a tokenizer: {error}; check that the download is complete"))
+        })?;
+        // A file made for training may cut or pad every text to one length.
+        tokenizer.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
+        tokenizer.with_padding(None);
+        let special = SpecialTokens::read(directory, |token| tokenizer.token_to_id(token))?;
+        Ok(TextTokenizer { tokenizer, special })
+    }
+
+    /// Ids of a text, with the special tokens that the tokenizer adds by itself. An empty text is
+    /// the begin token, if there is one.
+    ///
+    /// # Errors
+    /// When the tokenizer can't encode the text, or it has no tokens.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, true)
+            .map_err(|error| Error::Generation(format!("can't tokenize the prompt: {error}")))?;
+        let ids = encoding.get_ids().to_vec();
+        match (ids.is_empty(), self.special.begin) {
+            (false, _) => Ok(ids),
+            (true, Some(begin)) => Ok(vec![begin]),
+            (true, None) => Err(Error::Generation(
+                "the prompt has no tokens, and the model has no begin token to start from; give \
+                 some text"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Text of ids, without special tokens.
+    ///
+    /// # Errors
+    /// When the tokenizer can't decode them.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.tokenizer
+            .decode(ids, true)
+            .map_err(|error| Error::Generation(format!("can't decode the tokens: {error}")))
+    }
+
+    /// Ids that end a text.
+    pub fn end_tokens(&self) -> impl Iterator<Item = u32> {
+        self.special.end.iter().copied()
+    }
+
+    /// Whether an id ends a text.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.special.end.contains(&id)
+    }
+}
+
+/// Makes text of tokens as they come, in whole characters: what may still change with the next
+/// token is held back.
+#[derive(Debug, Default)]
+pub(super) struct TextDecoder {
+    ids: Vec<u32>,
+    /// Where decoding starts: a token earlier than what is needed, since some tokenizers treat the
+    /// first token of a text differently.
+    window: usize,
+    /// Bytes of the window's text that are given out.
+    given: usize,
+}
+
+impl TextDecoder {
+    /// The text that `id` completes.
+    pub(super) fn push(&mut self, id: u32, tokenizer: &TextTokenizer) -> Result<String> {
+        let before = self.ids.len();
+        self.ids.push(id);
+        let text = tokenizer.decode(self.pending())?;
+        // An incomplete character decodes to replacement characters at the end.
+        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        let piece = whole.get(self.given..).unwrap_or_default().to_owned();
+        self.given += piece.len();
+        if !piece.is_empty() && whole.len() == text.len() {
+            self.window = before;
+            self.given = tokenizer.decode(self.pending())?.len();
+        }
+        Ok(piece)
+    }
+
+    /// What is still held back: an unfinished character, as a replacement character.
+    pub(super) fn finish(&mut self, tokenizer: &TextTokenizer) -> Result<String> {
+        let text = tokenizer.decode(self.pending())?;
+        let rest = text.get(self.given..).unwrap_or_default().to_owned();
+        self.given += rest.len();
+        Ok(rest)
+    }
+
+    fn pending(&self) -> &[u32] {
+        self.ids.get(self.window..).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A tokenizer of single bytes: id = byte, and `<end>` is 256. `E` is an end token too.
+    pub(crate) fn byte_tokenizer(directory: &Path) -> TextTokenizer {
+        write_byte_tokenizer(directory);
+        TextTokenizer::load(directory).unwrap()
+    }
+
+    pub(crate) fn write_byte_tokenizer(directory: &Path) {
+        let vocabulary: serde_json::Map<String, serde_json::Value> = (0..=255u32)
+            .map(|byte| (byte_character(byte).to_string(), serde_json::Value::from(byte)))
+            .collect();
+        let json = serde_json::json!({
+            "version": "1.0",
+            "added_tokens": [{"id": 256, "content": "<end>", "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false,
+                "trim_offsets": true, "use_regex": false},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false,
+                "trim_offsets": true, "use_regex": false},
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+        });
+        std::fs::write(directory.join("tokenizer.json"), json.to_string()).unwrap();
+        let config = r#"{"eos_token": "<end>"}"#;
+        std::fs::write(directory.join("tokenizer_config.json"), config).unwrap();
+        std::fs::write(directory.join("config.json"), r#"{"eos_token_id": 69}"#).unwrap();
+    }
+
+    /// GPT-2's printable stand-in for a byte: printable Latin-1 stands for itself, the others count
+    /// up from U+0100.
+    fn byte_character(byte: u32) -> char {
+        let printable = |b: u32| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+        let code = if printable(byte) {
+            byte
+        } else {
+            256 + (0..byte).filter(|&b| !printable(b)).count() as u32
+        };
+        char::from_u32(code).unwrap()
+    }
+
+    fn pieces(bytes: &[u8]) -> (Vec<String>, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let tokenizer = byte_tokenizer(directory.path());
+        let mut decoder = TextDecoder::default();
+        let pieces =
+            bytes.iter().map(|&byte| decoder.push(u32::from(byte), &tokenizer).unwrap()).collect();
+        (pieces, decoder.finish(&tokenizer).unwrap())
+    }
+
+    #[test]
+    fn bytes_are_tokens_and_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokenizer = byte_tokenizer(directory.path());
+        let text = "Füße, 猫 😀\n";
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(ids, text.bytes().map(u32::from).collect::<Vec<_>>());
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        assert_eq!(tokenizer.end_tokens().collect::<Vec<_>>(), [69, 256]);
+        assert_eq!(tokenizer.decode(&[104, 256]).unwrap(), "h");
+    }
+
+    #[test]
+    fn characters_come_whole() {
+        let (pieces, rest) = pieces("aé猫😀".as_bytes());
+        assert_eq!(pieces, ["a", "", "é", "", "", "猫", "", "", "", "😀"]);
+        assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn pieces_add_up_to_the_lossy_text_of_any_bytes() {
+        let cases: [&[u8]; 6] = [
+            b"plain",
+            b"\xf0\x9f\x98",
+            b"a\xff\xfe\x80b\xc3",
+            b"\xe7\x8c\xab\xe7\x8c",
+            b"\x80\x80\x80",
+            b"ok\xef\xbf\xbd!",
+        ];
+        for bytes in cases {
+            let (pieces, rest) = pieces(bytes);
+            assert_eq!(pieces.concat() + &rest, String::from_utf8_lossy(bytes), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_text_needs_a_begin_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokenizer = byte_tokenizer(directory.path());
+        assert!(tokenizer.encode("").unwrap_err().to_string().contains("no tokens"));
+        let config = r#"{"bos_token": "<end>"}"#;
+        std::fs::write(directory.path().join("tokenizer_config.json"), config).unwrap();
+        assert_eq!(TextTokenizer::load(directory.path()).unwrap().encode("").unwrap(), [256]);
+    }
+
+    #[test]
+    fn missing_and_broken_tokenizers_are_explained() {
+        let directory = tempfile::tempdir().unwrap();
+        let message = TextTokenizer::load(directory.path()).unwrap_err().to_string();
+        assert!(message.contains("tokenizer.json") && message.contains("put the"), "{message}");
+        let pointer = "version https://git-lfs.github.com/spec/v1\n";
+        std::fs::write(directory.path().join("tokenizer.json"), pointer).unwrap();
+        let message = TextTokenizer::load(directory.path()).unwrap_err().to_string();
+        assert!(message.contains("not a tokenizer"), "{message}");
+    }
+}

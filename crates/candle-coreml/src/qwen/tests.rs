@@ -1,0 +1,330 @@
+//! The pipeline on a [fake](super::fake) model.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::config::QwenConfig;
+use super::fake::{Calls, Component, Fake, Layout, reference};
+use super::inference::Chunk;
+use super::model::{Parts, QwenModel};
+use super::naming::Components;
+use crate::error::Result;
+use crate::llm::{FinishReason, GenerationOptions, Manifest, TextTokenizer};
+use crate::model::CoreMLModel;
+
+/// A model whose tokens are bytes, mostly ASCII only.
+struct Setup {
+    model: QwenModel,
+    calls: Calls,
+}
+
+fn tokenizer() -> TextTokenizer {
+    let directory = tempfile::tempdir().unwrap();
+    crate::llm::byte_tokenizer(directory.path())
+}
+
+fn try_setup(layout: Layout, fail_at: Option<usize>, manifest: Option<Manifest>) -> Result<Setup> {
+    let calls = Calls::default();
+    let load = |component| {
+        let mut fake = Fake::new(layout, component, calls.clone());
+        fake.fail_at = fail_at;
+        CoreMLModel::from_executable(Arc::new(fake), None).unwrap()
+    };
+    let parts = Parts {
+        embeddings: load(Component::Embeddings),
+        chunks: (0..layout.chunks)
+            .map(|chunk| Chunk::new(load(Component::Chunk(chunk))).unwrap())
+            .collect(),
+        lm_head: load(Component::LmHead),
+    };
+    let components = Components {
+        embeddings: PathBuf::from("embeddings"),
+        chunks: (0..layout.chunks).map(|chunk| PathBuf::from(format!("chunk{chunk}"))).collect(),
+        lm_head: PathBuf::from("lm_head"),
+    };
+    let model = QwenModel::assemble(parts, &components, manifest.as_ref(), tokenizer())?;
+    Ok(Setup { model, calls })
+}
+
+fn setup(layout: Layout) -> Setup {
+    try_setup(layout, None, None).unwrap()
+}
+
+/// The most likely tokens, whatever they are.
+fn greedy(max_tokens: usize) -> GenerationOptions {
+    GenerationOptions::new().max_tokens(max_tokens).ignore_eos(true)
+}
+
+fn prompt(length: usize) -> String {
+    (0..length).map(|i| char::from(b'a' + (i * i % 26) as u8)).collect()
+}
+
+fn bytes(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
+}
+
+fn expected(prompt: &str, count: usize, layout: &Layout) -> Vec<u32> {
+    let mut ids = bytes(prompt);
+    for _ in 0..count {
+        ids.push(reference(&ids, layout.chunks, layout.vocabulary));
+    }
+    ids.split_off(prompt.len())
+}
+
+#[test]
+fn prompts_of_every_length_give_the_right_tokens() {
+    let layouts = [
+        Layout::default(),
+        Layout { chunks: 1, parts: 1, ..Layout::default() },
+        Layout { chunks: 3, spare_rows: 32, ..Layout::default() },
+        Layout { window: 1, ..Layout::default() },
+        Layout { window: 64, ..Layout::default() },
+        Layout { state_per_chunk: true, chunks: 3, ..Layout::default() },
+        Layout { update_mask: true, ..Layout::default() },
+    ];
+    for layout in layouts {
+        let manifest = Manifest { per_chunk_state: layout.state_per_chunk, ..Manifest::default() };
+        let mut setup = try_setup(layout, None, Some(manifest)).unwrap();
+        assert_eq!(setup.model.config().has_shared_state(), !layout.state_per_chunk);
+        for length in [1, 2, 7, 8, 9, 10, 16, 17, 29, 57, 58, 62, 63] {
+            setup.model.reset_states();
+            let prompt = prompt(length);
+            let count = (layout.context - length).min(12);
+            let generation = setup.model.generate(&prompt, &greedy(count)).unwrap();
+            assert_eq!(generation.token_ids, expected(&prompt, count, &layout), "{length}");
+            assert_eq!(generation.prompt_ids, bytes(&prompt));
+            assert_eq!(generation.usage.prefilled_tokens, length);
+            assert_eq!(generation.usage.generated_tokens, count);
+        }
+    }
+}
+
+#[test]
+fn all_but_the_last_prompt_token_run_in_windows() {
+    let layout = Layout { chunks: 1, ..Layout::default() };
+    let cases: [(usize, &[(&str, usize)]); 6] = [
+        (1, &[("infer", 0)]),
+        (2, &[("infer", 0), ("infer", 1)]),
+        (9, &[("prefill", 0), ("infer", 8)]),
+        (10, &[("prefill", 0), ("infer", 8), ("infer", 9)]),
+        (12, &[("prefill", 0), ("prefill", 8), ("infer", 11)]),
+        (20, &[("prefill", 0), ("prefill", 8), ("prefill", 16), ("infer", 19)]),
+    ];
+    for (length, calls) in cases {
+        let mut setup = setup(layout);
+        setup.model.generate(&prompt(length), &greedy(1)).unwrap();
+        let seen = setup.calls.lock().unwrap();
+        let seen: Vec<_> = seen.iter().map(|(name, start, _)| (name.as_str(), *start)).collect();
+        assert_eq!(seen, calls, "{length}");
+    }
+}
+
+#[test]
+fn a_window_never_reaches_past_the_context() {
+    // Windows of 8 leave 4 positions of 60: those run one by one.
+    let layout = Layout { context: 60, chunks: 1, ..Layout::default() };
+    let mut setup = setup(layout);
+    let prompt = prompt(59);
+    let generation = setup.model.generate(&prompt, &greedy(9)).unwrap();
+    assert_eq!(generation.token_ids, expected(&prompt, 1, &layout));
+    let calls = setup.calls.lock().unwrap();
+    let singles = calls.iter().filter(|call| call.0 == "infer").map(|call| call.1);
+    assert_eq!(singles.collect::<Vec<_>>(), [56, 57, 58]);
+}
+
+#[test]
+fn a_conversation_runs_only_what_is_new() {
+    let layout = Layout::default();
+    let mut setup = setup(layout);
+    let options = greedy(5);
+    let first = prompt(20);
+    let answer = setup.model.generate(&first, &options).unwrap();
+    assert_eq!(answer.usage.reused_tokens, 0);
+
+    // Tokens below 128 come back from text as they were.
+    let second = format!("{first}{}and more", answer.text);
+    let next = setup.model.generate(&second, &options).unwrap();
+    assert_eq!(next.token_ids, expected(&second, 5, &layout));
+    // The answer's last token was given out but not run.
+    assert_eq!(next.usage.reused_tokens, 24);
+    assert_eq!(next.usage.prefilled_tokens, second.len() - 24);
+
+    let fork = format!("{}# another end", &first[..15]);
+    let other = setup.model.generate(&fork, &options).unwrap();
+    assert_eq!(other.token_ids, expected(&fork, 5, &layout));
+    assert_eq!(other.usage.reused_tokens, 15);
+
+    let again = setup.model.generate(&fork, &options).unwrap();
+    assert_eq!(again.token_ids, other.token_ids);
+    assert_eq!(again.usage.reused_tokens, fork.len() - 1);
+
+    setup.model.reset_states();
+    assert_eq!(setup.model.generate(&fork, &options).unwrap().usage.reused_tokens, 0);
+}
+
+#[test]
+fn sessions_do_not_disturb_each_other() {
+    let layout = Layout::default();
+    let model = setup(layout).model;
+    let (mut a, mut b) = (model.session(), model.session());
+    let options = greedy(6);
+    let (one, two) = (prompt(11), "other text".to_owned());
+    let mut streams = (a.stream(&one, &options).unwrap(), b.stream(&two, &options).unwrap());
+    for _ in 0..6 {
+        streams.0.next().unwrap().unwrap();
+        streams.1.next().unwrap().unwrap();
+    }
+    assert_eq!(streams.0.generation().token_ids, expected(&one, 6, &layout));
+    assert_eq!(streams.1.generation().token_ids, expected(&two, 6, &layout));
+}
+
+#[test]
+fn after_a_failure_the_conversation_goes_on() {
+    let layout = Layout { chunks: 1, ..Layout::default() };
+    // Calls: two windows and the last token of the prompt, then single tokens; the fifth fails.
+    let mut setup = try_setup(layout, Some(5), None).unwrap();
+    let prompt = prompt(17);
+    let options = greedy(4);
+    let mut stream = setup.model.stream(&prompt, &options).unwrap();
+    let tokens: Vec<bool> = stream.by_ref().map(|token| token.is_ok()).collect();
+    assert_eq!(tokens, [true, true, false]);
+    let again = setup.model.generate(&prompt, &options).unwrap();
+    assert_eq!(again.token_ids, expected(&prompt, 4, &layout));
+}
+
+#[test]
+fn generation_stops_at_the_budget_and_at_the_full_context() {
+    let mut setup = setup(Layout::default());
+    let cases = [
+        (60, 3, 3, FinishReason::Length),
+        (60, 4, 4, FinishReason::Length),
+        (60, 5, 4, FinishReason::Context),
+        (63, 100, 1, FinishReason::Context),
+        (5, 0, 0, FinishReason::Length),
+    ];
+    for (length, max, count, reason) in cases {
+        let generation = setup.model.generate(&prompt(length), &greedy(max)).unwrap();
+        assert_eq!((generation.token_ids.len(), generation.finish_reason), (count, reason));
+    }
+}
+
+#[test]
+fn generation_stops_at_an_end_token_unless_told_otherwise() {
+    let layout = Layout { vocabulary: 272, ..Layout::default() };
+    // A prompt whose third token is the first one that is an end token.
+    let ends = |text: &String| {
+        let tokens = expected(text, 3, &layout);
+        tokens[2] == END && tokens[..2].iter().all(|&token| token < 128 && token != END)
+    };
+    let prompt = (0..100_000).map(|i| format!("{i}")).find(ends).unwrap();
+    let mut setup = setup(layout);
+    let options = GenerationOptions::new().max_tokens(6);
+    let stopped = setup.model.generate(&prompt, &options).unwrap();
+    assert_eq!(stopped.finish_reason, FinishReason::Stop);
+    assert_eq!(stopped.token_ids, expected(&prompt, 3, &layout));
+    let text: Vec<u8> = stopped.token_ids[..2].iter().map(|&id| id as u8).collect();
+    assert_eq!(stopped.text.as_bytes(), text);
+    let ignored = setup.model.generate(&prompt, &options.ignore_eos(true)).unwrap();
+    assert_eq!(ignored.finish_reason, FinishReason::Length);
+    assert_eq!(ignored.token_ids, expected(&prompt, 6, &layout));
+}
+
+/// The end token of [`tokenizer`]: `E`, which the fake can give.
+const END: u32 = 69;
+
+#[test]
+fn sampling_is_reproducible_and_stays_near_the_greedy_choice() {
+    let layout = Layout::default();
+    let mut model = setup(layout).model;
+    let options = greedy(10).temperature(1.5);
+    let mut draw = |options: &GenerationOptions| model.generate("seed", options).unwrap().token_ids;
+    assert_eq!(draw(&options.clone().seed(1)), draw(&options.clone().seed(1)));
+    assert_ne!(draw(&options.clone().seed(1)), draw(&options.clone().seed(2)));
+    assert_eq!(draw(&options.clone().top_k(1)), expected("seed", 10, &layout));
+    assert_eq!(draw(&options.clone().top_p(1e-9)), expected("seed", 10, &layout));
+}
+
+#[test]
+fn the_methods_of_old_agree_with_generate() {
+    let layout = Layout::default();
+    let mut model = setup(layout).model;
+    let ids = expected("hello", 7, &layout);
+    let text: String = ids.iter().map(|&id| char::from(id as u8)).collect();
+    assert_eq!(model.complete_text("hello", 7).unwrap(), text);
+    assert_eq!(model.generate_text("hello", 7, 0.0).unwrap(), text);
+    assert_eq!(model.generate_text_with_params("hello", 7, 0.9, Some(1)).unwrap(), text);
+    assert_eq!(model.generate_tokens_topk_temp("hello", 7, 0.0, None).unwrap(), ids);
+    assert_eq!(model.tokenize("hi").unwrap(), [104, 105]);
+    model.initialize_states().unwrap();
+    assert_eq!(model.config().context_length(), 64);
+    assert_eq!(model.config().batch_size(), 8);
+    assert_eq!(model.config().vocab_size(), 128);
+    assert_eq!(model.config().logits_part_count(), 16);
+    assert!(model.config().has_multipart_logits());
+}
+
+#[test]
+fn prompts_that_do_not_fit_are_errors() {
+    let mut model = setup(Layout::default()).model;
+    let mut error =
+        |prompt: &str| model.generate(prompt, &GenerationOptions::new()).unwrap_err().to_string();
+    let long = error(&prompt(64));
+    assert!(long.contains("64 tokens") && long.contains("shorten"), "{long}");
+    assert!(error(&prompt(500)).contains("500 tokens"));
+    assert!(error("").contains("no tokens"));
+    let foreign = error("é");
+    assert!(foreign.contains("token 195") && foreign.contains("128"), "{foreign}");
+    let options = GenerationOptions::new().temperature(-1.0);
+    assert!(model.generate("x", &options).is_err());
+}
+
+#[test]
+fn packages_that_do_not_fit_together_are_errors() {
+    let refused = |parts: Parts| {
+        let components = Components {
+            embeddings: PathBuf::from("e"),
+            chunks: vec![PathBuf::from("c"); parts.chunks.len()],
+            lm_head: PathBuf::from("h"),
+        };
+        QwenModel::assemble(parts, &components, None, tokenizer()).unwrap_err().to_string()
+    };
+    let load = |layout, component| {
+        let fake = Fake::new(layout, component, Calls::default());
+        CoreMLModel::from_executable(Arc::new(fake), None).unwrap()
+    };
+    let layout = Layout::default();
+    let chunk = |layout, n| Chunk::new(load(layout, Component::Chunk(n))).unwrap();
+    let parts = |other: Layout| Parts {
+        embeddings: load(layout, Component::Embeddings),
+        chunks: vec![chunk(layout, 0), chunk(other, 1)],
+        lm_head: load(layout, Component::LmHead),
+    };
+    let message = refused(parts(Layout { context: 32, ..layout }));
+    assert!(message.contains("`causal_mask`") && message.contains("[1, 1, 1, 64]"), "{message}");
+    let message = refused(parts(Layout { window: 4, ..layout }));
+    assert!(message.contains("`prefill`") && message.contains("[1, 8, 2]"), "{message}");
+    let message = refused(parts(Layout { window: 1, ..layout }));
+    assert!(message.contains("no function `prefill`"), "{message}");
+    let mut swapped = parts(layout);
+    std::mem::swap(&mut swapped.embeddings, &mut swapped.lm_head);
+    assert!(refused(swapped).contains("expected the outputs `logits`"));
+    let none = Parts { chunks: Vec::new(), ..parts(layout) };
+    assert!(refused(none).contains("no FFN package"));
+    let windows = Parts {
+        embeddings: load(Layout { window: 4, ..layout }, Component::Embeddings),
+        ..parts(layout)
+    };
+    assert!(refused(windows).contains("`input_ids`"));
+}
+
+#[test]
+fn directories_without_a_model_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let load = || QwenModel::load_from_directory(directory.path(), Some(QwenConfig::new()));
+    assert!(load().unwrap_err().to_string().contains("there is no tokenizer"));
+    crate::llm::write_byte_tokenizer(directory.path());
+    assert!(load().unwrap_err().to_string().contains("no model packages"));
+    let meta = "model_info: {model_type: monolithic}";
+    std::fs::write(directory.path().join("meta.yaml"), meta).unwrap();
+    assert!(load().unwrap_err().to_string().contains("monolithic"));
+}

@@ -1,0 +1,84 @@
+//! Generated tokens against those of the PyTorch models whose weights the packages hold
+//! (`expected.json`, written by `tools/demo-model`). Greedy tokens must agree up to the first step
+//! at which the reference's two largest logits are too close to call in fp16.
+#![cfg(feature = "llm")]
+
+use std::path::{Path, PathBuf};
+
+use candle_coreml::{FinishReason, GenerationOptions, QwenModel};
+use serde_json::Value as Json;
+
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)
+}
+
+fn ids(prompt: &Json, key: &str) -> Vec<u32> {
+    let ids = prompt[key].as_array().unwrap();
+    ids.iter().map(|id| u32::try_from(id.as_u64().unwrap()).unwrap()).collect()
+}
+
+/// Generates every prompt's tokens in one conversation after the other, and all of them again in
+/// one session whose cache stays.
+fn check(name: &str) {
+    let directory = directory(name);
+    let text = std::fs::read_to_string(directory.join("expected.json")).unwrap();
+    let expected: Json = serde_json::from_str(&text).unwrap();
+    let model = QwenModel::load_from_directory(&directory, None).unwrap();
+    let prompts = expected["prompts"].as_array().unwrap();
+    assert!(prompts.len() >= 3, "{name}: {} prompts", prompts.len());
+    let mut kept = model.session();
+    for prompt in prompts {
+        let text = prompt["prompt"].as_str().unwrap();
+        let next = ids(prompt, "next_ids");
+        let robust = usize::try_from(prompt["robust_prefix_len"].as_u64().unwrap()).unwrap();
+        let place = format!("{name}, {}", prompt["name"]);
+        assert_eq!(model.tokenize(text).unwrap(), ids(prompt, "prompt_ids"), "{place}");
+        let options = GenerationOptions::new().max_tokens(next.len()).ignore_eos(true);
+        let fresh = model.session().generate(text, &options).unwrap();
+        assert_ne!(fresh.finish_reason, FinishReason::Stop, "{place}");
+        assert_eq!(fresh.token_ids[..robust], next[..robust], "{place}");
+        let continued = kept.generate(text, &options).unwrap();
+        assert_eq!(continued.token_ids[..robust], next[..robust], "{place}, continued");
+    }
+}
+
+#[test]
+fn two_chunks() {
+    check("fixtures/llm/two-chunks-fp16");
+}
+
+#[test]
+fn prefill_token_by_token() {
+    check("fixtures/llm/window-1");
+}
+
+#[test]
+fn palettized_embeddings() {
+    check("fixtures/llm/lut8-embeddings");
+}
+
+#[test]
+fn demo() {
+    check("models/demo");
+}
+
+#[test]
+fn an_end_token_ends_the_text() {
+    let directory = directory("fixtures/llm/window-1");
+    let text = std::fs::read_to_string(directory.join("expected.json")).unwrap();
+    let expected: Json = serde_json::from_str(&text).unwrap();
+    let mut model = QwenModel::load_from_directory(&directory, None).unwrap();
+    let end: Vec<u32> = model.tokenizer().end_tokens().collect();
+    let mut seen = 0;
+    for prompt in expected["prompts"].as_array().unwrap() {
+        let next = ids(prompt, "next_ids");
+        let robust = usize::try_from(prompt["robust_prefix_len"].as_u64().unwrap()).unwrap();
+        let Some(stop) = next[..robust].iter().position(|id| end.contains(id)) else { continue };
+        let options = GenerationOptions::new().max_tokens(next.len());
+        let generation = model.generate(prompt["prompt"].as_str().unwrap(), &options).unwrap();
+        assert_eq!(generation.token_ids, next[..=stop]);
+        assert_eq!(generation.finish_reason, FinishReason::Stop);
+        seen += 1;
+    }
+    assert!(seen > 0, "no prompt of the fixture ends early");
+}

@@ -24,11 +24,6 @@ fn path(relative: &str) -> String {
     root().join(relative).to_str().unwrap().to_owned()
 }
 
-/// A model that adds two float32 inputs `x` and `y`, with broadcasting.
-fn add() -> String {
-    path("fixtures/ops/add_same_ios15.mlmodel")
-}
-
 fn embeddings() -> String {
     path("fixtures/llm/two-chunks-fp16/qwen_embeddings.mlpackage")
 }
@@ -82,7 +77,7 @@ fn failures_have_exit_code_1_and_say_why() {
         (&["generate", "--model", directory, "x"], "tokenizer.json"),
         (&["generate", "--model", &chunks, &long], "shorten"),
         (&["generate", "--model", &chunks, ""], "no tokens"),
-        (&["predict", &add(), "--input", "nope=1"], "no input `nope`"),
+        (&["predict", &embeddings(), "--input", "nope=1"], "no input `nope`"),
     ];
     for (arguments, expected) in cases {
         let message = failure(&run(arguments));

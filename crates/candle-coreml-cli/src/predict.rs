@@ -69,9 +69,23 @@ fn write_outputs(directory: &Path, outputs: &[(String, Tensor)]) -> Result<()> {
             "output `{name}` can't be a file's name; leave --output-dir out to see it"
         );
         let path = directory.join(format!("{name}.npy"));
-        tensor.write_npy(&path).with_context(|| format!("can't write {}", path.display()))?;
+        write_npy(tensor, &path).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Writes beside the file and renames, so that a full disk spoils nothing that was there.
+fn write_npy(tensor: &Tensor, path: &Path) -> Result<()> {
+    let unfinished = path.with_extension("npy.part");
+    let written = tensor
+        .write_npy(&unfinished)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| Ok(fs::rename(&unfinished, path)?));
+    if written.is_err() {
+        // Nothing more can be done about it if this fails as well.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
 }
 
 fn print_summary(outputs: &[(String, Tensor)]) -> Result<()> {

@@ -1,10 +1,13 @@
 //! Published models with expected results, where they lie beside the repository.
 
+#![cfg(feature = "llm")]
+
 mod common;
 
 use std::path::Path;
 
-use candle_coreml::{CoreMLModel, LoadOptions};
+use candle_coreml::{CoreMLModel, GenerationOptions, LoadOptions, QwenModel};
+use serde_json::Value as Json;
 
 /// Runs a model over the steps of its `expected.npz`. Step K+1 feeds what step K gave out, which
 /// the file holds too.
@@ -51,4 +54,56 @@ fn dtln_gives_the_expected_masks() {
     let Some(models) = common::shared_models() else { return };
     let directory = models.join("dtln-aec-128-part1");
     check(&directory.join("model.mlpackage"), &directory.join("expected.npz"), |_| 1e-4);
+}
+
+fn ids(list: &Json) -> Vec<u32> {
+    let ids = list.as_array().expect("a list of token ids");
+    ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
+}
+
+/// Greedy tokens of an ANEMLL model against the Hugging Face model with the same weights, up to
+/// the first step whose two largest logits are closer than 0.1, and the first logits.
+fn check_language_model(directory: &Path) -> usize {
+    let text = std::fs::read_to_string(directory.join("goldens.json")).expect("goldens");
+    let goldens: Json = serde_json::from_str(&text).expect("well-formed goldens");
+    let logits = common::arrays(&directory.join("goldens.npz"));
+    let model = QwenModel::load_from_directory(directory, None)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let mut complete = 0;
+    let prompts = goldens["prompts"].as_array().expect("prompts");
+    for prompt in prompts {
+        let name = prompt["name"].as_str().expect("a name");
+        let place = format!("{}, {name}", directory.display());
+        let text = prompt["prompt"].as_str().expect("a prompt");
+        let reference = &prompt["fp32"];
+        let expected = ids(&reference["next_ids"]);
+        let robust = reference["robust_prefix_len"].as_u64().expect("a length") as usize;
+        assert_eq!(model.tokenize(text).expect("tokens"), ids(&prompt["prompt_ids"]), "{place}");
+
+        let first = model.session().logits(text).expect("logits");
+        let reference = common::floats(&logits[&format!("{name}_first_logits_fp32")]);
+        let worst = first.iter().zip(&reference).map(|(a, b)| (f64::from(*a) - b).abs());
+        assert_eq!(first.len(), reference.len(), "{place}");
+        assert!(worst.fold(0.0, f64::max) <= 0.03, "{place}: first logits");
+
+        let options = GenerationOptions::new().max_tokens(expected.len()).ignore_eos(true);
+        let generated = model.session().generate(text, &options).expect("text").token_ids;
+        assert_eq!(generated[..robust], expected[..robust], "{place}");
+        complete += usize::from(generated == expected);
+    }
+    complete
+}
+
+#[test]
+fn anemll_models_give_the_reference_tokens() {
+    let Some(models) = common::shared_models() else { return };
+    // How many of the 8 prompts give all 32 tokens in an independent interpreter with fp16
+    // rounding (the models' README): this engine computes at least as precisely.
+    for (directory, complete) in [
+        ("anemll-tiny-qwen3-fp16", 8),
+        ("anemll-tiny-qwen3-lut6", 8),
+        ("anemll-tiny-qwen3-lut6-2chunk", 7),
+    ] {
+        assert!(check_language_model(&models.join(directory)) >= complete, "{directory}");
+    }
 }

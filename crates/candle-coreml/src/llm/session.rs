@@ -68,6 +68,16 @@ impl Session {
         Ok(TokenStream::new(self, prompt, options))
     }
 
+    /// The model's logits, one for each token of the vocabulary, for what follows `prompt`.
+    ///
+    /// # Errors
+    /// When the prompt is empty or does not fit into the context, or the model fails.
+    pub fn logits(&mut self, prompt: &str) -> Result<Vec<f32>> {
+        let ids = self.model.tokenizer.encode(prompt)?;
+        self.check(&ids)?;
+        Ok(self.prefill(&ids)?.logits)
+    }
+
     /// Forgets the conversation.
     pub fn reset(&mut self) {
         self.cached.clear();

@@ -66,7 +66,13 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub max_tokens: usize,
     /// 0 always takes the most likely token; higher values vary more
-    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = temperature)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.0,
+        value_parser = temperature,
+        allow_negative_numbers = true
+    )]
     pub temperature: f64,
     /// Samples among the K most likely tokens
     #[arg(long, value_name = "K", value_parser = top_k)]

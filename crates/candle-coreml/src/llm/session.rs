@@ -135,12 +135,11 @@ impl Session {
         if prompt.is_empty() {
             return Err(Error::Generation("the prompt has no tokens; give some text".to_owned()));
         }
-        if length >= context {
+        if length > context {
             return Err(Error::Generation(format!(
-                "the prompt has {length} tokens, but the model's context is {context} tokens, of \
-                 which at least one is for the answer; shorten the prompt to {} tokens or use a \
-                 model with a longer context",
-                context.saturating_sub(1)
+                "the prompt has {length} tokens, but the model's context is {context} tokens; \
+                 shorten the prompt (to leave room for the answer, by more than the difference) \
+                 or use a model with a longer context"
             )));
         }
         let size = network.vocabulary_size();

@@ -284,7 +284,9 @@ impl Function<'_> {
                 && rows < context
             {
                 return Err(self.wrong(format!(
-                    "state `{}` has {rows} rows for a context of {context} tokens",
+                    "state `{}` has {rows} rows for a context of {context} tokens; models whose \
+                     states hold less than the context (sliding windows, recurrent states) are \
+                     not supported",
                     state.name
                 )));
             }

@@ -200,6 +200,8 @@ fn generation_stops_at_the_budget_and_at_the_full_context() {
         (60, 4, 4, FinishReason::Length),
         (60, 5, 4, FinishReason::Context),
         (63, 100, 1, FinishReason::Context),
+        // A prompt that fills the context is not too long: one token follows it.
+        (64, 100, 1, FinishReason::Context),
         (5, 0, 0, FinishReason::Length),
     ];
     for (length, max, count, reason) in cases {
@@ -268,8 +270,8 @@ fn prompts_that_do_not_fit_are_errors() {
     let mut model = setup(Layout::default()).model;
     let mut error =
         |prompt: &str| model.generate(prompt, &GenerationOptions::new()).unwrap_err().to_string();
-    let long = error(&prompt(64));
-    assert!(long.contains("64 tokens") && long.contains("shorten"), "{long}");
+    let long = error(&prompt(65));
+    assert!(long.contains("65 tokens") && long.contains("shorten"), "{long}");
     assert!(error(&prompt(500)).contains("500 tokens"));
     assert!(error("").contains("no tokens"));
     let foreign = error("é");

@@ -1,0 +1,184 @@
+//! The model API: inputs that do not fit are refused in words that help, functions share weights
+//! and states, and predictions run on several threads.
+
+mod common;
+
+use candle_core::{DType, Device, Tensor};
+use candle_coreml::{BackendKind, CoreMLModel, LoadOptions};
+
+const CPU: &Device = &Device::Cpu;
+
+fn load(name: &str, options: &LoadOptions) -> CoreMLModel {
+    let path = common::fixtures().join("ops").join(name);
+    CoreMLModel::load(&path, options).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A cache of shape [4, 3]: `prefill` writes the rows 0 and 1, `infer` the row `p`; both give out
+/// the whole cache, doubled.
+fn cache(function: &str) -> CoreMLModel {
+    load("write_state_functions_ios18/model.mlpackage", &LoadOptions::new().function(function))
+}
+
+fn fp16(rows: &[[f32; 3]]) -> Tensor {
+    let flat: Vec<f32> = rows.iter().flatten().copied().collect();
+    Tensor::from_vec(flat, (rows.len(), 3), CPU).unwrap().to_dtype(DType::F16).unwrap()
+}
+
+fn refused(model: &CoreMLModel, inputs: &[(&str, &Tensor)]) -> String {
+    let mut state = model.make_state().unwrap();
+    model.predict_with_state(inputs, &mut state).unwrap_err().to_string()
+}
+
+#[test]
+fn a_missing_input_is_named() {
+    let x = fp16(&[[1.0; 3]]);
+    let message = refused(&cache("infer"), &[("x", &x)]);
+    assert!(message.contains("input `p`") && message.contains("[1]"), "{message}");
+}
+
+#[test]
+fn an_unknown_input_is_told_what_there_is() {
+    let x = fp16(&[[1.0; 3]]);
+    let message = refused(&cache("infer"), &[("x", &x), ("q", &x)]);
+    assert!(message.contains("`q`") && message.contains("`x` and `p`"), "{message}");
+}
+
+#[test]
+fn a_wrong_shape_is_named_with_the_expected_one() {
+    let (x, p) = (fp16(&[[1.0; 3]; 2]), Tensor::new(&[0i64], CPU).unwrap());
+    let message = refused(&cache("infer"), &[("x", &x), ("p", &p)]);
+    assert!(message.contains("input `x`"), "{message}");
+    assert!(message.contains("[1, 3]") && message.contains("[2, 3]"), "{message}");
+}
+
+#[test]
+fn a_wrong_dtype_is_named_with_the_expected_one() {
+    let (x, p) = (fp16(&[[1.0; 3]]), Tensor::new(&[0f32], CPU).unwrap());
+    let message = refused(&cache("infer"), &[("x", &x), ("p", &p)]);
+    assert!(message.contains("input `p`"), "{message}");
+    assert!(message.contains("integer") && message.contains("F32"), "{message}");
+}
+
+#[test]
+fn an_integer_that_does_not_fit_is_an_error() {
+    let (x, p) = (fp16(&[[1.0; 3]]), Tensor::new(&[1i64 << 40], CPU).unwrap());
+    let message = refused(&cache("infer"), &[("x", &x), ("p", &p)]);
+    assert!(message.contains("1099511627776") && message.contains("int32"), "{message}");
+}
+
+#[test]
+fn a_function_that_is_not_there_is_told_which_are() {
+    let path = common::fixtures().join("ops/write_state_functions_ios18/model.mlpackage");
+    let error = CoreMLModel::load(path, &LoadOptions::new().function("train")).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("`train`") && message.contains("`prefill`"), "{message}");
+    assert!(cache("infer").function("train").is_err());
+}
+
+#[test]
+fn states_without_a_state_are_an_error() {
+    let (x, p) = (fp16(&[[1.0; 3]]), Tensor::new(&[0i64], CPU).unwrap());
+    let message = cache("infer").predict(&[("x", &x), ("p", &p)]).unwrap_err().to_string();
+    assert!(message.contains("`cache`") && message.contains("make_state"), "{message}");
+}
+
+#[test]
+fn the_apple_backend_says_that_it_is_not_there() {
+    let path = common::fixtures().join("ops/write_state_functions_ios18/model.mlpackage");
+    let options = LoadOptions::new().backend(BackendKind::Apple);
+    let message = CoreMLModel::load(path, &options).unwrap_err().to_string();
+    assert!(message.contains("apple") && message.contains("portable"), "{message}");
+}
+
+#[test]
+fn any_float_or_integer_dtype_and_layout_does() {
+    let model = cache("infer");
+    let reference = fp16(&[[1.0, -2.0, 0.5]]);
+    let run = |x: &Tensor, p: &Tensor| {
+        let mut state = model.make_state().unwrap();
+        let outputs = model.predict_with_state(&[("x", x), ("p", p)], &mut state).unwrap();
+        assert_eq!(outputs["y"].dtype(), DType::F16);
+        common::floats(&outputs["y"])
+    };
+    let p = Tensor::new(&[2i32], CPU).unwrap();
+    let expected = run(&reference, &p);
+    assert_eq!(expected[6..9], [2.0, -4.0, 1.0]);
+    for dtype in [DType::F32, DType::F64, DType::BF16] {
+        assert_eq!(run(&reference.to_dtype(dtype).unwrap(), &p), expected, "{dtype:?}");
+    }
+    for dtype in [DType::U8, DType::U32, DType::I16, DType::I64] {
+        assert_eq!(run(&reference, &p.to_dtype(dtype).unwrap()), expected, "{dtype:?}");
+    }
+    let column = Tensor::new(&[[1f32], [-2.0], [0.5]], CPU).unwrap();
+    assert_eq!(run(&column.t().unwrap(), &p), expected);
+    let part = Tensor::new(&[[9f32, 9.0, 9.0], [1.0, -2.0, 0.5]], CPU).unwrap();
+    assert_eq!(run(&part.narrow(0, 1, 1).unwrap(), &p), expected);
+}
+
+#[test]
+fn functions_share_a_state_that_can_be_read_written_and_reset() {
+    let prefill = cache("prefill");
+    let infer = prefill.function("infer").unwrap();
+    let mut state = prefill.make_state().unwrap();
+    assert_eq!(state.names(), ["cache"]);
+    let rows = fp16(&[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+    prefill.predict_with_state(&[("x", &rows)], &mut state).unwrap();
+    let (row, p) = (fp16(&[[7.0, 8.0, 9.0]]), Tensor::new(&[3i64], CPU).unwrap());
+    let outputs = infer.predict_with_state(&[("x", &row), ("p", &p)], &mut state).unwrap();
+    let expected = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 0.0, 0.0, 7.0, 8.0, 9.0];
+    assert_eq!(common::floats(&outputs["y"]), expected.map(|value| 2.0 * value));
+    let read = state.read("cache").unwrap();
+    assert_eq!((read.dims(), read.dtype()), (&[4, 3][..], DType::F16));
+    assert_eq!(common::floats(&read), expected);
+
+    let other = Tensor::full(2.5f32, (4, 3), CPU).unwrap();
+    state.write("cache", &other).unwrap();
+    assert_eq!(common::floats(&state.read("cache").unwrap()), [2.5; 12]);
+    // What was read before is a copy.
+    assert_eq!(common::floats(&read), expected);
+    state.reset();
+    assert_eq!(common::floats(&state.read("cache").unwrap()), [0.0; 12]);
+
+    let message = state.write("cache", &row).unwrap_err().to_string();
+    assert!(message.contains("[4, 3]") && message.contains("[1, 3]"), "{message}");
+    let message = state.read("memory").unwrap_err().to_string();
+    assert!(message.contains("`memory`") && message.contains("`cache`"), "{message}");
+}
+
+#[test]
+fn a_state_of_another_model_is_refused() {
+    let other = common::fixtures().join("llm/window-1");
+    let chunk = std::fs::read_dir(other)
+        .unwrap()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.to_string_lossy().contains("FFN"))
+        .unwrap();
+    let mut state = CoreMLModel::load(chunk, &LoadOptions::new()).unwrap().make_state().unwrap();
+    let x = fp16(&[[1.0; 3]; 2]);
+    let error = cache("prefill").predict_with_state(&[("x", &x)], &mut state).unwrap_err();
+    assert!(error.to_string().contains("`cache`"), "{error}");
+}
+
+#[test]
+fn predictions_run_on_several_threads() {
+    let model = load("linear_functions_ios18/model.mlpackage", &LoadOptions::new());
+    let arrays = common::arrays(
+        &common::fixtures()
+            .join("ops")
+            .join(format!("linear_functions_{}_ios18.npz", model.function_description().name)),
+    );
+    let expected = common::with_prefix(&arrays, "out_");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let outputs = model.predict(&common::with_prefix(&arrays, "in_")).unwrap();
+                    for (name, tensor) in &expected {
+                        let difference = common::difference(tensor, &outputs[*name], 1e-5, 1e-5);
+                        assert_eq!(difference, None);
+                    }
+                }
+            });
+        }
+    });
+}

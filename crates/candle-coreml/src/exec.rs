@@ -30,7 +30,7 @@ struct Dynamic {
 pub(crate) struct StepError {
     pub(crate) operation: String,
     pub(crate) operator: String,
-    pub(crate) error: OpError,
+    pub(crate) error: Box<OpError>,
 }
 
 impl Session {
@@ -157,7 +157,7 @@ impl<'a> Running<'a> {
         let named = |error| StepError {
             operation: step.name.clone(),
             operator: step.operator.clone(),
-            error,
+            error: Box::new(error),
         };
         match &step.work {
             Work::Run(run) => self.operation(run).map_err(named),
@@ -228,10 +228,9 @@ impl<'a> Running<'a> {
         let drafted = &self.plan.slots[slot];
         let shape = shape.or_else(|| drafted.shape.clone()).unwrap_or_default();
         let byte_len = |shape: &[usize]| {
-            drafted
-                .storage
-                .byte_len(shape)
-                .ok_or_else(|| OpError::invalid(format!("a result of shape {shape:?} is too large")))
+            drafted.storage.byte_len(shape).ok_or_else(|| {
+                OpError::invalid(format!("a result of shape {shape:?} is too large"))
+            })
         };
         Ok(match drafted.place {
             Place::Arena { buffer, .. } => {
@@ -331,11 +330,7 @@ impl<'a> Running<'a> {
     }
 
     /// Gives loop variables their next values, all at once: a value may be another variable.
-    fn assign(
-        &mut self,
-        values: &[Operand],
-        variables: &[LoopVariable],
-    ) -> Result<(), OpError> {
+    fn assign(&mut self, values: &[Operand], variables: &[LoopVariable]) -> Result<(), OpError> {
         let mut next: SmallVec<[Copied; 8]> = SmallVec::new();
         for &value in values {
             next.push(self.copied(value)?);

@@ -92,7 +92,10 @@ impl CoreMLModel {
     ///
     /// # Errors
     /// When there is no function of that name.
-    pub fn from_executable(executable: Arc<dyn Executable>, function: Option<&str>) -> Result<Self> {
+    pub fn from_executable(
+        executable: Arc<dyn Executable>,
+        function: Option<&str>,
+    ) -> Result<Self> {
         let description = executable.description();
         let name = function.unwrap_or(&description.default_function).to_owned();
         let function =

@@ -42,9 +42,7 @@ fn run(dir: &Path, case: &Case) -> Result<(), String> {
         for (name, expected) in expected {
             let got = outputs.get(name).ok_or_else(|| format!("there is no output `{name}`"))?;
             let tolerance = &case.tolerance;
-            if let Some(message) =
-                common::difference(expected, got, tolerance.abs, tolerance.rel)
-            {
+            if let Some(message) = common::difference(expected, got, tolerance.abs, tolerance.rel) {
                 return Err(format!("step {step}, output `{name}`: {message}"));
             }
         }
@@ -65,7 +63,13 @@ fn operations_give_the_reference_values() {
             Some(format!("{} ({}): {message}", case.name, case.op))
         })
         .collect();
-    assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} fail:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
 }
 
 #[derive(Deserialize)]

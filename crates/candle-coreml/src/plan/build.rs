@@ -28,8 +28,7 @@ pub(crate) fn build(
         outputs.push((output.clone(), builder.named(output)?));
     }
     let mut draft = builder.draft;
-    let mut body =
-        Block { steps, results: outputs.iter().map(|(_, operand)| *operand).collect() };
+    let mut body = Block { steps, results: outputs.iter().map(|(_, operand)| *operand).collect() };
     fuse::absorb_repeats(&mut body, &mut draft);
     fuse::drop_unneeded(&mut body, &draft);
     states::resolve(&mut body, &mut draft);
@@ -192,10 +191,11 @@ impl<'a> Builder<'a> {
     }
 
     fn state(&self, operation: &'a Operation, argument: &str) -> Result<usize> {
-        let name = operation.inputs.get(argument).and_then(|argument| match argument.0.as_slice() {
-            [Binding::Name(name)] => Some(name.as_str()),
-            _ => None,
-        });
+        let name =
+            operation.inputs.get(argument).and_then(|argument| match argument.0.as_slice() {
+                [Binding::Name(name)] => Some(name.as_str()),
+                _ => None,
+            });
         let state = name.and_then(|name| self.state_names.get(name)).copied();
         state.ok_or_else(|| {
             let error = OpError::argument(
@@ -266,4 +266,3 @@ impl<'a> Builder<'a> {
 pub(super) fn step(operation: &Operation, work: Work) -> Step {
     Step { name: operation.name().to_owned(), operator: operation.operator.clone(), work }
 }
-

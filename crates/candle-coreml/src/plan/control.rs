@@ -27,14 +27,17 @@ impl<'a> Builder<'a> {
         Ok(self.draft.add_slot(slot))
     }
 
-    pub(super) fn while_loop(&mut self, operation: &'a Operation, steps: &mut Vec<Step>) -> Result<()> {
+    pub(super) fn while_loop(
+        &mut self,
+        operation: &'a Operation,
+        steps: &mut Vec<Step>,
+    ) -> Result<()> {
         let wrong = |this: &Self, message: &str| {
             this.operation_error(operation, &OpError::invalid(message))
         };
-        let argument = operation
-            .inputs
-            .get("loop_vars")
-            .ok_or_else(|| self.operation_error(operation, &OpError::Missing("loop_vars".into())))?;
+        let argument = operation.inputs.get("loop_vars").ok_or_else(|| {
+            self.operation_error(operation, &OpError::Missing("loop_vars".into()))
+        })?;
         let mut initial = self.bound(argument)?;
         let [condition, body] = operation.blocks.as_slice() else {
             return Err(wrong(self, "a `while_loop` has two blocks, condition and body"));
@@ -46,7 +49,10 @@ impl<'a> Builder<'a> {
             || operation.outputs.len() != count
             || condition.outputs.len() != 1
         {
-            return Err(wrong(self, "loop variables, block parameters and results differ in number"));
+            return Err(wrong(
+                self,
+                "loop variables, block parameters and results differ in number",
+            ));
         }
         for operand in &mut initial {
             *operand = self.natural_operand(operation, *operand, steps)?;
@@ -95,10 +101,8 @@ impl<'a> Builder<'a> {
             let error = OpError::invalid("a `cond` has two blocks, for true and for false");
             return Err(self.operation_error(operation, &error));
         };
-        let branches = [
-            self.nested(operation, when_true, &[])?,
-            self.nested(operation, when_false, &[])?,
-        ];
+        let branches =
+            [self.nested(operation, when_true, &[])?, self.nested(operation, when_false, &[])?];
         let mut outputs = Vec::with_capacity(operation.outputs.len());
         for (index, output) in operation.outputs.iter().enumerate() {
             let of_branch = |branch: &Block| {
@@ -158,4 +162,3 @@ impl<'a> Builder<'a> {
         Ok(operands[0])
     }
 }
-

@@ -93,4 +93,3 @@ impl Frame for Draft {
         None
     }
 }
-

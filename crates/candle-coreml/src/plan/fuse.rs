@@ -25,7 +25,9 @@ pub(super) fn absorb_repeats(block: &mut Block, draft: &mut Draft) {
                     }
                     let repeat = producer.op.as_repeat(&Inputs::new(&producer.inputs, draft, None));
                     let Some((source, size, times)) = repeat else { continue };
-                    let Some(&Operand::Slot(source)) = producer.inputs.get(source) else { continue };
+                    let Some(&Operand::Slot(source)) = producer.inputs.get(source) else {
+                        continue;
+                    };
                     let Some(narrow) = narrowed(draft, slot, source, size, times) else { continue };
                     if run.op.absorb_repeat(input, times) {
                         run.inputs[input] = Operand::Slot(draft.add_slot(narrow));
@@ -62,8 +64,12 @@ fn narrowed(
     }
     *batch /= times;
     let (element, storage) = (wide.element, draft.slots[source].storage);
-    let narrow =
-        SlotDraft { element, storage, shape: Some(shape), origin: Origin::View { of: source, offset: 0 } };
+    let narrow = SlotDraft {
+        element,
+        storage,
+        shape: Some(shape),
+        origin: Origin::View { of: source, offset: 0 },
+    };
     let len = narrow.storage.byte_len(narrow.shape.as_ref()?)?;
     (draft.byte_len(source) == Some(len)).then_some(narrow)
 }

@@ -147,7 +147,8 @@ fn take_over_buffers(draft: &mut Draft, body: &mut Block, lives: &mut HashMap<us
             let &Operand::Slot(slot) = run.inputs.get(input)? else { return None };
             let (root, start) = draft.root(slot);
             let others = run.inputs.iter().enumerate().any(|(other, operand)| {
-                other != input && matches!(operand, Operand::Slot(slot) if draft.root(*slot).0 == root)
+                other != input
+                    && matches!(operand, Operand::Slot(slot) if draft.root(*slot).0 == root)
             });
             let fits = start == 0
                 && !others
@@ -172,7 +173,10 @@ fn take_over_buffers(draft: &mut Draft, body: &mut Block, lives: &mut HashMap<us
 
 /// Buffers for the slots that own bytes of a known size: a buffer serves one value after another.
 /// Gives the buffer of each slot and the size of each buffer.
-fn share_buffers(draft: &Draft, lives: &HashMap<usize, Life>) -> (HashMap<usize, usize>, Vec<usize>) {
+fn share_buffers(
+    draft: &Draft,
+    lives: &HashMap<usize, Life>,
+) -> (HashMap<usize, usize>, Vec<usize>) {
     let mut owners: Vec<(Life, usize, usize)> = lives
         .iter()
         .filter(|(slot, _)| draft.slots[**slot].origin == Origin::Own)

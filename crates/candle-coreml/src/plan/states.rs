@@ -75,12 +75,11 @@ fn in_place_update(
 ) -> Option<(usize, usize, usize)> {
     let Operand::Slot(data) = data else { return None };
     let (output, start) = draft.root(data);
-    let (producer, run) = body.steps[..index].iter().enumerate().rev().find_map(|(at, step)| {
-        match &step.work {
+    let (producer, run) =
+        body.steps[..index].iter().enumerate().rev().find_map(|(at, step)| match &step.work {
             Work::Run(run) if run.outputs.first() == Some(&output) => Some((at, run)),
             _ => None,
-        }
-    })?;
+        })?;
     let declared = &draft.states[state];
     let whole = declared.storage.byte_len(&declared.shape);
     if start != 0

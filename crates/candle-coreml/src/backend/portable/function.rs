@@ -76,9 +76,10 @@ impl PortableFunction {
     }
 
     fn build(&self, shapes: &[Shape]) -> Result<Arc<Prepared>> {
-        let function = self.weights.package().program().functions.get(&self.name).ok_or_else(|| {
-            Error::UnknownFunction { name: self.name.clone(), available: Vec::new() }
-        })?;
+        let function =
+            self.weights.package().program().functions.get(&self.name).ok_or_else(|| {
+                Error::UnknownFunction { name: self.name.clone(), available: Vec::new() }
+            })?;
         let plan = plan::build(&self.name, function, shapes, &self.weights)?;
         tracing::debug!(
             function = self.name,
@@ -118,7 +119,8 @@ impl PortableFunction {
     ) -> Result<HashMap<String, Tensor>> {
         let device = given.first().map_or(Device::Cpu, |(_, tensor)| tensor.device().clone());
         self.check_names(given)?;
-        let tensors = self.inputs.iter().map(|input| input.find(given)).collect::<Result<Vec<_>>>()?;
+        let tensors =
+            self.inputs.iter().map(|input| input.find(given)).collect::<Result<Vec<_>>>()?;
         let shapes: Vec<Shape> = tensors.iter().map(|tensor| tensor.dims().into()).collect();
         let prepared = self.prepared(&shapes)?;
         let mut bytes = Vec::with_capacity(tensors.len());
@@ -177,9 +179,7 @@ impl PortableFunction {
             for (name, operand) in &plan.outputs {
                 let tensor = session
                     .result(plan, inputs, states, *operand, |tensor| tensors::to_candle(&tensor))
-                    .ok_or_else(|| {
-                        self.program_error(format!("output `{name}` is no tensor"))
-                    })??;
+                    .ok_or_else(|| self.program_error(format!("output `{name}` is no tensor")))??;
                 outputs.insert(name.clone(), tensor);
             }
             Ok(outputs)
@@ -204,7 +204,8 @@ impl PortableFunction {
     fn check_names(&self, given: &[(&str, &Tensor)]) -> Result<()> {
         for (position, (name, _)) in given.iter().enumerate() {
             if !self.inputs.iter().any(|input| input.name == *name) {
-                let names: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
+                let names: Vec<&str> =
+                    self.inputs.iter().map(|input| input.name.as_str()).collect();
                 return Err(Error::Input {
                     name: (*name).to_owned(),
                     message: format!(
@@ -272,12 +273,10 @@ impl Input {
         let Some((_, tensor)) = given.iter().find(|(name, _)| *name == self.name) else {
             let default = self.feature.as_ref().and_then(|feature| feature.default_value);
             return match (self.optional, self.default_shape()) {
-                (true, Some(shape)) => Ok(Tensor::full(
-                    default.unwrap_or(0.0) as f32,
-                    shape.as_slice(),
-                    &Device::Cpu,
-                )?
-                .to_dtype(self.candle_dtype())?),
+                (true, Some(shape)) => {
+                    Ok(Tensor::full(default.unwrap_or(0.0) as f32, shape.as_slice(), &Device::Cpu)?
+                        .to_dtype(self.candle_dtype())?)
+                }
                 _ => Err(wrong(format!("it is missing; expected {}", self.expected()))),
             };
         };

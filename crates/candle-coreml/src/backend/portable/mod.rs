@@ -59,10 +59,7 @@ fn check_operators(program: &Program) -> Result<()> {
 }
 
 /// Name and operator of the first operation that `supported` does not know, nested ones too.
-fn first_unsupported(
-    block: &Block,
-    supported: &dyn Fn(&str) -> bool,
-) -> Option<(String, String)> {
+fn first_unsupported(block: &Block, supported: &dyn Fn(&str) -> bool) -> Option<(String, String)> {
     block.operations.iter().find_map(|operation| {
         if !supported(&operation.operator) {
             return Some((operation.name().to_owned(), operation.operator.clone()));

@@ -30,7 +30,7 @@ struct Dynamic {
 pub(crate) struct StepError {
     pub(crate) operation: String,
     pub(crate) operator: String,
-    pub(crate) error: OpError,
+    pub(crate) error: Box<OpError>,
 }
 
 impl Session {
@@ -157,7 +157,7 @@ impl<'a> Running<'a> {
         let named = |error| StepError {
             operation: step.name.clone(),
             operator: step.operator.clone(),
-            error,
+            error: Box::new(error),
         };
         match &step.work {
             Work::Run(run) => self.operation(run).map_err(named),

@@ -89,8 +89,8 @@ impl SpatialDim {
 /// What a convolution is, apart from its data. Input is `[batch, in_channels, spatial…]`,
 /// output `[batch, out_channels, spatial…]`, filters `[out_channels, in_channels / groups,
 /// kernel…]`, all row-major.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConvParams {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvParams<'a> {
     /// Independent inputs.
     pub batch: usize,
     /// Channels of the input; `groups` divides them.
@@ -100,22 +100,13 @@ pub struct ConvParams {
     /// Groups of channels that do not mix, at least 1.
     pub groups: usize,
     /// One to three spatial dimensions, outermost first.
-    pub spatial: Vec<SpatialDim>,
-}
-
-impl ConvParams {
-    /// Sizes of the output's spatial dimensions.
-    ///
-    /// # Errors
-    /// As [`SpatialDim::output`].
-    pub fn output_spatial(&self) -> Result<Vec<usize>, KernelError> {
-        self.spatial.iter().map(SpatialDim::output).collect()
-    }
+    pub spatial: &'a [SpatialDim],
 }
 
 /// Convolves `x` with the filters `w`, of `out_channels` rows and
 /// `in_channels / groups * kernel…` columns, into `out`. Filters over single points are projected
-/// directly, one filter per channel is applied in place, all else is unfolded into `scratch`.
+/// directly, one filter per channel is applied in place, all else is unfolded. The two buffers of
+/// `scratch` grow as needed; their contents do not matter.
 ///
 /// # Errors
 /// If a slice does not have the length the parameters call for, or these do not fit together.
@@ -125,7 +116,7 @@ pub fn conv(
     w: &Weights,
     bias: Option<&[f32]>,
     out: &mut [f32],
-    scratch: &mut Vec<f32>,
+    scratch: &mut [Vec<f32>; 2],
 ) -> Result<(), KernelError> {
     conv_with(Isa::detect(), params, x, w, bias, out, scratch)
 }
@@ -137,7 +128,7 @@ fn conv_with(
     w: &Weights,
     bias: Option<&[f32]>,
     out: &mut [f32],
-    scratch: &mut Vec<f32>,
+    scratch: &mut [Vec<f32>; 2],
 ) -> Result<(), KernelError> {
     let shape = Shape::new(params)?;
     shape.check(params, x.len(), w, bias, out.len())?;
@@ -148,7 +139,7 @@ fn conv_with(
     }
     for (x, out) in x.chunks_exact(x_step).zip(out.chunks_exact_mut(out_step)) {
         if shape.in_per_group == 1 && shape.taps > 1 {
-            depthwise(isa, &shape, x, w, bias, out, scratch)?;
+            depthwise(isa, &shape, x, w, bias, out, &mut scratch[0])?;
         } else {
             grouped(isa, &shape, x, w, bias, out, scratch)?;
         }
@@ -195,7 +186,7 @@ impl Shape {
             return Err(KernelError::value(KERNEL, "groups", expected, groups));
         }
         let mut dims = [SpatialDim::UNIT; 3];
-        dims[3 - params.spatial.len()..].copy_from_slice(&params.spatial);
+        dims[3 - params.spatial.len()..].copy_from_slice(params.spatial);
         let mut output = [1; 3];
         for (output, dim) in output.iter_mut().zip(&dims) {
             *output = dim.output()?;
@@ -248,11 +239,10 @@ fn grouped(
     w: &Weights,
     bias: Option<&[f32]>,
     out: &mut [f32],
-    scratch: &mut Vec<f32>,
+    [unfolded, scratch]: &mut [Vec<f32>; 2],
 ) -> Result<(), KernelError> {
     let inputs = x.chunks_exact(shape.in_per_group * shape.points_in);
     let outputs = out.chunks_exact_mut(shape.out_per_group * shape.points_out);
-    let mut unfolded = Vec::new();
     for (group, (x, out)) in inputs.zip(outputs).enumerate() {
         let rows = group * shape.out_per_group..(group + 1) * shape.out_per_group;
         let bias = bias.map(|bias| &bias[rows.clone()]);
@@ -267,7 +257,7 @@ fn grouped(
         let tile = (UNFOLDED / w.cols).clamp(1, points);
         for start in (0..points).step_by(tile) {
             let count = tile.min(points - start);
-            let columns = grown(&mut unfolded, w.cols * count);
+            let columns = grown(unfolded, w.cols * count);
             unfold(shape, x, start, count, columns);
             let x_layout = ColumnLayout { stride_k: count, stride_s: 1 };
             let call = Call { x: columns, x_layout, count_s: count, ..call.clone() };

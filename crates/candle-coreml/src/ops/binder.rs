@@ -165,11 +165,6 @@ impl<'a> Binder<'a> {
         self.frame.kind(self.inputs[input]).0
     }
 
-    /// The shape of a run-time input, by its index, if it is known.
-    pub(crate) fn shape(&self, input: usize) -> Option<&'a [usize]> {
-        self.frame.shape(self.inputs[input])
-    }
-
     /// Types that the program declares for the results.
     pub(crate) fn outputs(&self) -> &'a [ValueType] {
         self.outputs

@@ -34,58 +34,73 @@ pub(super) fn strides(operand: &[usize], result: &[usize]) -> SmallVec<[usize; 6
 }
 
 /// An axis of a walk: its size and each operand's stride.
-type Axis = (usize, [usize; 2]);
+type Axis<const N: usize> = (usize, [usize; N]);
 
-/// A walk over a result and the two operands that broadcast to it. Axes that can be walked as one
+/// A walk over a result and the `N` operands that broadcast to it. Axes that can be walked as one
 /// are merged, so that equal shapes and scalars make one row.
-pub(super) struct Walk {
-    axes: SmallVec<[Axis; 6]>,
-    operands: [usize; 2],
+pub(super) struct Walk<const N: usize> {
+    axes: SmallVec<[Axis<N>; 6]>,
+    operands: [usize; N],
     result: usize,
 }
 
-impl Walk {
-    /// The walk for operands of shapes `x` and `y` and their broadcast shape.
-    pub(super) fn new(x: &[usize], y: &[usize], result: &[usize]) -> Self {
-        let mut axes: SmallVec<[Axis; 6]> = SmallVec::new();
-        for ((&size, x), y) in result.iter().zip(strides(x, result)).zip(strides(y, result)) {
+impl<const N: usize> Walk<N> {
+    /// The walk for operands of these shapes and their broadcast shape.
+    pub(super) fn new(operands: [&[usize]; N], result: &[usize]) -> Self {
+        let strides = operands.map(|operand| strides(operand, result));
+        let mut axes: SmallVec<[Axis<N>; 6]> = SmallVec::new();
+        for (axis, &size) in result.iter().enumerate() {
+            let steps = std::array::from_fn(|operand| strides[operand][axis]);
             match axes.last_mut() {
                 _ if size == 1 => {}
-                Some((outer, steps)) if *steps == [x, y].map(|step| step.saturating_mul(size)) => {
+                Some((outer, last)) if *last == steps.map(|step| step.saturating_mul(size)) => {
                     *outer = outer.saturating_mul(size);
-                    *steps = [x, y];
+                    *last = steps;
                 }
-                _ => axes.push((size, [x, y])),
+                _ => axes.push((size, steps)),
             }
         }
-        Walk { axes, operands: [count(x), count(y)], result: count(result) }
+        Walk { axes, operands: operands.map(count), result: count(result) }
     }
 
-    fn for_each_row(&self, mut visit: impl FnMut(usize, [usize; 2])) {
+    /// Fails unless the operands and the result have as many elements as their shapes say.
+    pub(super) fn check(&self, operands: [usize; N], result: usize) -> Result<(), OpError> {
+        for (&expected, got) in self.operands.iter().zip(operands) {
+            same_count(expected, got)?;
+        }
+        same_count(self.result, result)
+    }
+
+    /// Calls `visit` for each row with the number of its first element in the result and the place
+    /// of that in each operand.
+    pub(super) fn for_each_row(&self, mut visit: impl FnMut(usize, [usize; N])) {
         let row = self.axes.last().map_or(1, |axis| axis.0);
         let outer = &self.axes[..self.axes.len().saturating_sub(1)];
         let rows = self.result.checked_div(row).unwrap_or(0);
         let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, outer.len());
-        let mut at = [0usize; 2];
+        let mut at = [0usize; N];
         for number in 0..rows {
             visit(number * row, at);
             for (i, (size, steps)) in index.iter_mut().zip(outer).rev() {
                 *i += 1;
-                at = [at[0] + steps[0], at[1] + steps[1]];
+                at.iter_mut().zip(steps).for_each(|(at, step)| *at += step);
                 if *i < *size {
                     break;
                 }
                 *i = 0;
-                at = [at[0] - steps[0] * size, at[1] - steps[1] * size];
+                at.iter_mut().zip(steps).for_each(|(at, step)| *at -= step * size);
             }
         }
     }
 
-    fn row(&self) -> (usize, [bool; 2]) {
-        let (len, steps) = self.axes.last().copied().unwrap_or((1, [0, 0]));
+    /// Elements of a row, and for each operand whether it has as many or one for all.
+    pub(super) fn row(&self) -> (usize, [bool; N]) {
+        let (len, steps) = self.axes.last().copied().unwrap_or((1, [0; N]));
         (len, steps.map(|step| step != 0))
     }
+}
 
+impl Walk<2> {
     /// `out = function(x, y)`.
     pub(super) fn zip<A: Copy, B: Copy, R>(
         &self,
@@ -94,9 +109,7 @@ impl Walk {
         out: &mut [R],
         function: impl Fn(A, B) -> R,
     ) -> Result<(), OpError> {
-        same_count(self.operands[0], x.len())?;
-        same_count(self.operands[1], y.len())?;
-        same_count(self.result, out.len())?;
+        self.check([x.len(), y.len()], out.len())?;
         let (len, moves) = self.row();
         self.for_each_row(|first, [i, j]| {
             let out = &mut out[first..first + len];
@@ -198,7 +211,7 @@ mod tests {
             let x: Vec<i32> = (0..xs.iter().product::<usize>() as i32).collect();
             let y: Vec<i32> = (0..ys.iter().product::<usize>() as i32).map(|v| v * 7).collect();
             let expected = naive(&x, xs, &y, ys, &result);
-            let walk = Walk::new(xs, ys, &result);
+            let walk = Walk::new([xs, ys], &result);
             let mut out = vec![0; expected.len()];
             walk.zip(&x, &y, &mut out, |x, y| x * 1000 - y).unwrap();
             prop_assert_eq!(&out, &expected);

@@ -74,7 +74,7 @@ impl Conv {
         let fits = (3..=5).contains(&x.len())
             && weight.len() == x.len()
             && weight[1].checked_mul(self.groups) == Some(x[1])
-            && weight[0] % self.groups == 0;
+            && weight[0].is_multiple_of(self.groups);
         if !fits {
             let expected = format!(
                 "filters for `x` of shape {x:?}: [channels of the result, channels of `x` / {} \
@@ -147,7 +147,7 @@ impl Op for Conv {
             let to = OutputLayout { stride_n: points, stride_s: 1 };
             let images = x.f32s()?.chunks((w.cols * points).max(1));
             for (x, out) in images.zip(out.chunks_mut((w.rows * points).max(1))) {
-                project(&w, x, from, points, bias, out, to, &mut scratch.floats)?;
+                project(&w, x, from, points, bias, out, to, &mut scratch.kernel[0])?;
             }
             return Ok(());
         }
@@ -156,9 +156,9 @@ impl Op for Conv {
             in_channels: x.shape[1],
             out_channels: weight[0],
             groups: self.groups,
-            spatial: dims.to_vec(),
+            spatial: &dims,
         };
-        Ok(kernel(&params, x.f32s()?, &w, bias, out, &mut scratch.floats)?)
+        Ok(kernel(&params, x.f32s()?, &w, bias, out, &mut scratch.kernel)?)
     }
 
     fn accepts_half(&self, input: usize) -> bool {
@@ -203,3 +203,42 @@ fn conv(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 }
 
 pub(super) const OPS: &[OpDef] = &[def("conv", Opset::Ios15, conv)];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ops::testing::{Case, indices, position};
+
+    /// Small integers, whose sums of products are exact.
+    fn numbers(shape: &[usize], factor: usize) -> Vec<f32> {
+        (0..count(shape)).map(|i| (i * factor % 7) as f32 - 3.0).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn filters_over_points_and_over_neighbours(
+            batch in 1usize..3, inputs in 1usize..5, filters in 1usize..5,
+            points in 1usize..9, size in 1usize..4, pad in 0usize..3,
+        ) {
+            prop_assume!(points + 2 * pad >= size);
+            let shape = [batch, inputs, points];
+            let weight = [filters, inputs, size];
+            let (x, w) = (numbers(&shape, 3), numbers(&weight, 5));
+            let result = [batch, filters, points + 2 * pad + 1 - size];
+            let expected: Vec<f32> = indices(&result).iter().map(|at| {
+                indices(&[inputs, size]).iter().map(|from| {
+                    let place = (at[2] + from[1]).checked_sub(pad).filter(|&i| i < points);
+                    place.map_or(0.0, |place| {
+                        x[position(&shape, &[at[0], from[0], place])]
+                            * w[position(&weight, &[at[1], from[0], from[1]])]
+                    })
+                }).sum()
+            }).collect();
+            let case = Case::new().floats("x", &shape, &x).floats("weight", &weight, &w);
+            let case = case.string("pad_type", "custom").vector("pad", &[pad as i32; 2]);
+            prop_assert_eq!(case.run_floats("conv", Opset::Ios15), (result.to_vec(), expected));
+        }
+    }
+}

@@ -10,27 +10,32 @@ use crate::value::{Element, Storage};
 struct Operands {
     x: usize,
     y: usize,
+    /// Their common element type. Where a float constant has another one than the operand that is
+    /// no constant, this counts: it is a default that a converter wrote as `fp32`.
+    element: ElementType,
 }
 
 impl Operands {
     fn bind(binder: &mut Binder, logical: bool) -> Result<Self, OpError> {
-        let operands = Operands { x: binder.input("x")?, y: binder.input("y")? };
-        let (x, y) = (binder.element(operands.x), binder.element(operands.y));
+        let operands = (binder.input("x")?, binder.input("y")?);
+        let (x, y) = (binder.element(operands.0), binder.element(operands.1));
         if Storage::natural(x) != Storage::natural(y) {
             return Err(OpError::argument("y", format!("`{x}`, as `x` has"), format!("`{y}`")));
         }
         if logical && x != ElementType::Bool {
             return Err(OpError::argument("x", "`bool`", format!("`{x}`")));
         }
-        Ok(operands)
+        let constant = |name| matches!(binder.constant(name), Ok(Some(_)));
+        let element = if constant("x") && !constant("y") { y } else { x };
+        Ok(Operands { x: operands.0, y: operands.1, element })
     }
 
     fn infer(&self, inputs: &Inputs, element: ElementType) -> Result<ResultTypes, OpError> {
         one(element, shape(inputs.shape(self.x)?, inputs.shape(self.y)?)?)
     }
 
-    fn walk(&self, inputs: &Inputs, result: &[usize]) -> Result<Walk, OpError> {
-        Ok(Walk::new(inputs.shape(self.x)?, inputs.shape(self.y)?, result))
+    fn walk(&self, inputs: &Inputs, result: &[usize]) -> Result<Walk<2>, OpError> {
+        Ok(Walk::new([inputs.shape(self.x)?, inputs.shape(self.y)?], result))
     }
 
     /// `out = function(x, y)`.
@@ -75,7 +80,7 @@ where
     I: Fn(i32, i32) -> i32 + Send + Sync,
 {
     fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
-        self.operands.infer(inputs, inputs.element(self.operands.x)?)
+        self.operands.infer(inputs, self.operands.element)
     }
 
     fn run(
@@ -101,7 +106,7 @@ fn arithmetic(
     ints: impl Fn(i32, i32) -> i32 + Send + Sync + 'static,
 ) -> Result<Box<dyn Op>, OpError> {
     let operands = Operands::bind(binder, false)?;
-    let element = binder.element(operands.x);
+    let element = operands.element;
     if !matches!(Storage::natural(element), Some(Storage::F32 | Storage::I32)) {
         return Err(OpError::argument("x", "`fp16`, `fp32` or `int32`", format!("`{element}`")));
     }
@@ -146,7 +151,7 @@ fn comparison(
     ints: impl Fn(i32, i32) -> bool + Send + Sync + 'static,
 ) -> Result<Box<dyn Op>, OpError> {
     let operands = Operands::bind(binder, false)?;
-    let element = binder.element(operands.x);
+    let element = operands.element;
     if !matches!(Storage::natural(element), Some(Storage::F32 | Storage::I32 | Storage::Bool)) {
         let expected = "`fp16`, `fp32`, `int32` or `bool`";
         return Err(OpError::argument("x", expected, format!("`{element}`")));
@@ -351,3 +356,41 @@ pub(super) const OPS: &[OpDef] = &[
     def("real_div", Opset::Ios15, real_div),
     def("sub", Opset::Ios15, sub),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Case, Value};
+
+    #[test]
+    fn quotients_and_remainders_are_pythons() {
+        // [x // y for …] and [x % y for …] of 7, -7, 7, -7 and 2, 2, -2, -2
+        let (x, y) = ([7, -7, 7, -7], [2, 2, -2, -2]);
+        let ints = || Case::new().ints("x", &[4], &x).ints("y", &[4], &y);
+        assert_eq!(ints().run_ints("floor_div", Opset::Ios15).1, [3, -4, -4, 3]);
+        assert_eq!(ints().run_ints("mod", Opset::Ios15).1, [1, 1, -1, -1]);
+        let (x, y) = (x.map(|v| v as f32), y.map(|v| v as f32));
+        let floats = || Case::new().floats("x", &[4], &x).floats("y", &[4], &y);
+        assert_eq!(floats().run_floats("floor_div", Opset::Ios15).1, [3.0, -4.0, -4.0, 3.0]);
+        assert_eq!(floats().run_floats("mod", Opset::Ios15).1, [1.0, 1.0, -1.0, -1.0]);
+    }
+
+    #[test]
+    fn no_division_of_integers_panics() {
+        for operator in ["real_div", "floor_div", "mod"] {
+            let case = Case::new().ints("x", &[2], &[i32::MIN, 5]).ints("y", &[2], &[-1, 0]);
+            assert!(case.run(operator, Opset::Ios15).is_ok(), "{operator}");
+        }
+    }
+
+    #[test]
+    fn a_constant_does_not_decide_the_type() {
+        let x = Value::tensor(ElementType::Float16, &[2], &[2f32, 3.0]);
+        for (first, second) in [("x", "y"), ("y", "x")] {
+            let case = Case::new().value(first, x.clone()).float(second, 2.0);
+            let result = case.run("mul", Opset::Ios16).unwrap();
+            assert_eq!(result[0].element(), ElementType::Float16);
+            assert_eq!(result[0].values::<f32>(), [4.0, 6.0]);
+        }
+    }
+}

@@ -9,10 +9,13 @@ use super::strided::same_count;
 use super::{Binder, Inputs, Op, OpDef, OpError, Outputs, ResultTypes, Scratch, def, one};
 use crate::value::{Element, Storage, TensorMut, TensorRef};
 
+/// Changes floats in place.
+pub(super) type SliceFunction = Box<dyn Fn(&mut [f32]) + Send + Sync>;
+
 /// A function of `f32` elements that works in place.
 pub(super) struct Map {
     x: usize,
-    function: Box<dyn Fn(&mut [f32]) + Send + Sync>,
+    function: SliceFunction,
 }
 
 /// Binds `x` of a function of floats.
@@ -401,3 +404,53 @@ pub(super) const OPS: &[OpDef] = &[
     def("tanh", Opset::Ios15, tanh),
     def("threshold", Opset::Ios15, threshold),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{Case, Value};
+
+    fn cast_to(values: &[f32], to: &str) -> Value {
+        let case = Case::new().floats("x", &[values.len()], values).string("dtype", to);
+        case.run("cast", Opset::Ios17).unwrap().remove(0)
+    }
+
+    #[test]
+    fn casts_truncate_and_saturate() {
+        let values = [1.9, -1.9, 3e9, -3e9, f32::NAN];
+        assert_eq!(cast_to(&values, "int32").values::<i32>(), [1, -1, i32::MAX, i32::MIN, 0]);
+        assert_eq!(cast_to(&values, "uint8").values::<u8>(), [1, 0, 255, 0, 0]);
+        assert_eq!(cast_to(&values, "int8").values::<i8>(), [1, -1, 127, -128, 0]);
+        assert_eq!(cast_to(&[0.0, -0.5], "bool").values::<u8>(), [0, 1]);
+        // 65520 is the first number that rounds to infinity in half precision; 2049 is a tie.
+        assert_eq!(
+            cast_to(&[65520.0, 65519.0, 2049.0], "fp16").values::<f32>(),
+            [f32::INFINITY, 65504.0, 2048.0]
+        );
+    }
+
+    #[test]
+    fn parameters_may_be_wider_than_the_tensor() {
+        let x = || {
+            let x = Value::tensor(ElementType::Float16, &[1, 2], &[1f32, 5.0]);
+            Case::new().value("x", x)
+        };
+        let check = |operator: &str, case: Case, expected: &[f32]| {
+            let result = case.run(operator, Opset::Ios16).unwrap().remove(0);
+            assert_eq!(result.element(), ElementType::Float16, "{operator}");
+            let got = result.values::<f32>();
+            let near =
+                got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 1e-6);
+            assert!(near && got.len() == expected.len(), "{operator}: {got:?}");
+        };
+        check("clip", x().float("alpha", 2.0).float("beta", 4.0), &[2.0, 4.0]);
+        check("rsqrt", x().float("epsilon", 3.0), &[0.5, 8f32.sqrt().recip()]);
+        check("log", x().float("epsilon", 1.0), &[2f32.ln(), 6f32.ln()]);
+        let padded = x().vector("pad", &[1, 0]).float("constant_val", 7.0);
+        check("pad", padded, &[7.0, 1.0, 5.0]);
+        let normalized = x().vector("axes", &[1]).float("epsilon", 0.0);
+        let gamma = [2f32, 2.0];
+        let normalized = normalized.dense("gamma", ElementType::Float32, &[2], &gamma);
+        check("layer_norm", normalized, &[-2.0, 2.0]);
+    }
+}

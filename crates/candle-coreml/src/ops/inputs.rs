@@ -53,11 +53,6 @@ impl<'a> Inputs<'a> {
             .ok_or_else(|| OpError::invalid(format!("the operation has no input {input}")))
     }
 
-    /// Number of inputs.
-    pub(crate) fn len(&self) -> usize {
-        self.operands.len()
-    }
-
     /// The element type of an input.
     pub(crate) fn element(&self, input: usize) -> Result<ElementType, OpError> {
         Ok(self.frame.kind(self.operand(input)?).0)
@@ -146,6 +141,8 @@ impl<'a> Outputs<'_, 'a> {
 /// Memory that operations of a session use while they run.
 #[derive(Default)]
 pub(crate) struct Scratch {
+    /// For kernels, which may want up to two buffers.
+    pub(crate) kernel: [Vec<f32>; 2],
+    /// For an operation itself.
     pub(crate) floats: Vec<f32>,
-    pub(crate) more_floats: Vec<f32>,
 }

@@ -9,10 +9,10 @@ use half::f16;
 use smallvec::SmallVec;
 
 use super::broadcast;
-use super::compression::weights;
+use super::compression::{expand, weights};
 use super::strided::{count, same_count};
 use super::{Binder, Inputs, Op, OpDef, OpError, Outputs, ResultTypes, Scratch, def, one};
-use crate::value::{Constant, Shape, Storage, TensorMut, TensorRef};
+use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorMut, TensorRef};
 
 /// An input as a matrix of weights: compressed, or dense in either width.
 pub(super) fn matrix<'a>(
@@ -85,7 +85,7 @@ impl Op for Linear {
             bias,
             outputs.tensor(0)?.f32s()?,
             OutputLayout { stride_n: 1, stride_s: rows },
-            &mut scratch.floats,
+            &mut scratch.kernel[0],
         )?)
     }
 
@@ -129,6 +129,8 @@ struct Matmul {
     transpose_y: bool,
     constant: ConstantOperand,
     element: ElementType,
+    /// A constant operand of integers beside one of floats, as floats.
+    converted: Option<(usize, Constant)>,
     /// How many consecutive matrices each one of `y` stands for.
     repeat: usize,
 }
@@ -214,12 +216,36 @@ impl Matmul {
         } else {
             ConstantOperand::Neither
         };
-        let element = match constant_x.is_some() && constant_y.is_none() {
-            true => binder.element(y),
-            false => binder.element(x),
+        // From iOS 17 on a constant may have another type than the other operand, which counts.
+        let (element, other) = match (constant_x, constant_y) {
+            (Some(constant), None) => (binder.element(y), Some((x, constant))),
+            (None, Some(constant)) => (binder.element(x), Some((y, constant))),
+            _ => (binder.element(x), None),
         };
-        let constant = if element == ElementType::Int32 { ConstantOperand::Neither } else { kind };
-        Ok(Matmul { x, y, transpose_x, transpose_y, constant, element, repeat: 1 })
+        let fits = |got| Storage::natural(got) == Storage::natural(element);
+        let converted = match other {
+            Some((input, constant)) if element.is_float() && !fits(constant.element) => {
+                Some((input, as_floats(constant)?))
+            }
+            _ => None,
+        };
+        let same = converted.is_some() || fits(binder.element(x)) && fits(binder.element(y));
+        if !same || !element.is_float() && element != ElementType::Int32 {
+            let got = format!("`{}` and `{}`", binder.element(x), binder.element(y));
+            let expected = "operands both of floats or both `int32`";
+            return Err(OpError::argument("y", expected, got));
+        }
+        let plain = element == ElementType::Int32 || converted.is_some();
+        let constant = if plain { ConstantOperand::Neither } else { kind };
+        Ok(Matmul { x, y, transpose_x, transpose_y, constant, element, converted, repeat: 1 })
+    }
+
+    /// The elements of an operand.
+    fn tensor<'a>(&'a self, inputs: &Inputs<'a>, input: usize) -> Result<TensorRef<'a>, OpError> {
+        match &self.converted {
+            Some((at, constant)) if *at == input => constant.tensor().ok_or(OpError::NotYetKnown),
+            _ => inputs.tensor(input),
+        }
     }
 
     /// `x` times a constant `y`, whose rows are the result's columns.
@@ -237,11 +263,11 @@ impl Matmul {
         if !self.transpose_x {
             let columns = ColumnLayout { stride_k: 1, stride_s: k };
             let number = count(&sizes.batch).saturating_mul(m);
-            return Ok(project(&w, x, columns, number, None, out, to, &mut scratch.floats)?);
+            return Ok(project(&w, x, columns, number, None, out, to, &mut scratch.kernel[0])?);
         }
         let columns = ColumnLayout { stride_k: m, stride_s: 1 };
         for (x, out) in x.chunks(k.max(1) * m).zip(out.chunks_mut(m.max(1) * n)) {
-            project(&w, x, columns, m, None, out, to, &mut scratch.floats)?;
+            project(&w, x, columns, m, None, out, to, &mut scratch.kernel[0])?;
         }
         Ok(())
     }
@@ -263,7 +289,7 @@ impl Matmul {
         };
         let to = OutputLayout { stride_n: n, stride_s: 1 };
         for (y, out) in y.chunks((k * n).max(1)).zip(out.chunks_mut((m * n).max(1))) {
-            project(&w, y, columns, n, None, out, to, &mut scratch.floats)?;
+            project(&w, y, columns, n, None, out, to, &mut scratch.kernel[0])?;
         }
         Ok(())
     }
@@ -318,7 +344,7 @@ impl Matmul {
                         n,
                         1,
                         1.0,
-                        &mut scratch.floats,
+                        &mut scratch.kernel[0],
                     )?);
                 }
                 let y = y.f32s()?;
@@ -337,7 +363,7 @@ impl Matmul {
                     let out = &mut out[i * m * n..(i + 1) * m * n];
                     if storage == Storage::F16 {
                         let y = &y.slice::<f16>()?[from..from + k * n];
-                        let floats = &mut scratch.floats;
+                        let floats = &mut scratch.kernel[0];
                         matmul_f16(m, n, k, x, x_rs, x_cs, y, y_rs, y_cs, out, n, 1, 1.0, floats)?;
                     } else {
                         let y = &y.f32s()?[from..from + k * n];
@@ -377,6 +403,19 @@ impl Matmul {
         }
         Ok(())
     }
+}
+
+/// A constant of integers as floats.
+fn as_floats(constant: &Constant) -> Result<Constant, OpError> {
+    let values: SmallVec<[f32; 8]> = expand(constant)?
+        .tensor()
+        .ok_or_else(|| OpError::unsupported(constant.describe()))?
+        .ints()?
+        .iter()
+        .map(|&value| value as f32)
+        .collect();
+    let bytes = Bytes::from_buffer(Buffer::copy_of(bytemuck::cast_slice(&values))?);
+    Ok(Constant::dense(ElementType::Float32, Storage::F32, constant.shape.clone(), bytes))
 }
 
 /// The position, by strides, of element `number` of a batch.
@@ -420,7 +459,7 @@ impl Op for Matmul {
             ConstantOperand::Y => self.project_y(inputs, &sizes, out, scratch),
             ConstantOperand::X => self.project_x(inputs, &sizes, out, scratch),
             ConstantOperand::Neither => {
-                let (x, y) = (inputs.tensor(self.x)?, inputs.tensor(self.y)?);
+                let (x, y) = (self.tensor(inputs, self.x)?, self.tensor(inputs, self.y)?);
                 self.multiply(x.f32s()?, &y, &sizes, out, scratch)
             }
         }
@@ -455,12 +494,7 @@ impl Op for Matmul {
 }
 
 fn matmul(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let matmul = Matmul::bind(binder)?;
-    if !matmul.element.is_float() && matmul.element != ElementType::Int32 {
-        let got = format!("`{}`", matmul.element);
-        return Err(OpError::argument("x", "`fp16`, `fp32` or `int32`", got));
-    }
-    Ok(Box::new(matmul))
+    Ok(Box::new(Matmul::bind(binder)?))
 }
 
 pub(super) const OPS: &[OpDef] =

@@ -5,6 +5,7 @@ mod activation;
 mod binder;
 mod broadcast;
 mod compression;
+mod concat;
 mod conv;
 mod copy;
 mod elementwise_binary;
@@ -18,6 +19,7 @@ mod pad;
 mod recurrent;
 mod reduction;
 mod scatter_gather;
+mod select;
 mod slice;
 mod strided;
 mod tensor_operation;
@@ -38,6 +40,9 @@ use crate::value::Constant;
 
 /// Types of an operation's results.
 pub(crate) type ResultTypes = SmallVec<[ResultType; 1]>;
+
+/// Results that are known when the plan is made.
+pub(crate) type Folded = SmallVec<[Constant; 1]>;
 
 /// An operation with its arguments parsed.
 pub(crate) trait Op: Send + Sync {
@@ -95,9 +100,9 @@ pub(crate) trait Op: Send + Sync {
         None
     }
 
-    /// The result as a constant, when all inputs are constants and there is a better way than to
+    /// All results as constants, when all inputs are constants and there is a better way than to
     /// run: keeps compressed weights compressed.
-    fn fold(&self, _inputs: &Inputs) -> Result<Option<Constant>, OpError> {
+    fn fold(&self, _inputs: &Inputs) -> Result<Option<Folded>, OpError> {
         Ok(None)
     }
 }
@@ -130,6 +135,7 @@ const FAMILIES: &[&[OpDef]] = &[
     recurrent::OPS,
     reduction::OPS,
     scatter_gather::OPS,
+    select::OPS,
     slice::OPS,
     tensor_operation::OPS,
     tensor_transformation::OPS,
@@ -146,11 +152,6 @@ pub(crate) fn lookup(name: &str, opset: Opset) -> Option<&'static OpDef> {
         .flat_map(|family| family.iter())
         .filter(|def| def.name == name && def.since <= opset)
         .max_by_key(|def| def.since)
-}
-
-/// All operator versions, for tables and tests.
-pub(crate) fn all() -> impl Iterator<Item = &'static OpDef> {
-    FAMILIES.iter().flat_map(|family| family.iter())
 }
 
 /// An axis that may count from the end.
@@ -183,7 +184,7 @@ mod tests {
     #[test]
     fn no_operator_version_is_defined_twice() {
         let mut seen = HashSet::new();
-        for def in all() {
+        for def in FAMILIES.iter().flat_map(|family| family.iter()) {
             assert!(seen.insert((def.name, def.since)), "`{}` ({})", def.name, def.since);
         }
     }

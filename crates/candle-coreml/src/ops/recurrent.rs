@@ -5,15 +5,12 @@ use coreml_kernels::{ColumnLayout, Encoding, OutputLayout, Weights, project, vec
 use half::f16;
 
 use super::compression::expand;
-use super::elementwise_unary::each;
+use super::elementwise_unary::{SliceFunction, each};
 use super::strided::same_count;
 use super::{
     Binder, Inputs, Op, OpDef, OpError, Output, Outputs, ResultType, ResultTypes, Scratch, def,
 };
 use crate::value::{Shape, Storage};
-
-/// An activation function of gates, in place.
-type Activation = Box<dyn Fn(&mut [f32]) + Send + Sync>;
 
 /// The weights of one direction; gates are in the order input, forget, output, cell.
 struct Direction {
@@ -38,9 +35,9 @@ struct Lstm {
     inputs: usize,
     hidden: usize,
     output_sequence: bool,
-    recurrent_activation: Activation,
-    cell_activation: Activation,
-    activation: Activation,
+    recurrent_activation: SliceFunction,
+    cell_activation: SliceFunction,
+    activation: SliceFunction,
     clip: Option<f32>,
 }
 
@@ -97,7 +94,7 @@ fn direction(
     Ok((Direction { input, hidden, bias, peephole, backwards }, inputs, size))
 }
 
-fn activation(binder: &Binder, name: &str, default: &str) -> Result<Activation, OpError> {
+fn activation(binder: &Binder, name: &str, default: &str) -> Result<SliceFunction, OpError> {
     match binder.string(name)?.unwrap_or(default).to_ascii_lowercase().as_str() {
         "sigmoid" => Ok(Box::new(vecmath::sigmoid)),
         "tanh" => Ok(Box::new(vecmath::tanh)),
@@ -191,20 +188,20 @@ impl Lstm {
         let Sizes { steps, batch, width, offset } = sizes;
         let gates = self.hidden * 4;
         let all = steps * batch * gates;
-        scratch.more_floats.clear();
-        scratch.more_floats.resize(all + batch * gates, 0.0);
-        let (from_x, from_h) = scratch.more_floats.split_at_mut(all);
+        scratch.floats.clear();
+        scratch.floats.resize(all + batch * gates, 0.0);
+        let (from_x, from_h) = scratch.floats.split_at_mut(all);
         let to = OutputLayout { stride_n: 1, stride_s: gates };
         let input = matrix_of(&direction.input, gates, self.inputs);
         let columns = ColumnLayout { stride_k: 1, stride_s: self.inputs };
         let (bias, rows) = (direction.bias.as_deref(), steps * batch);
-        project(&input, x, columns, rows, bias, from_x, to, &mut scratch.floats)?;
+        project(&input, x, columns, rows, bias, from_x, to, &mut scratch.kernel[0])?;
         let hidden = matrix_of(&direction.hidden, gates, self.hidden);
         let columns = ColumnLayout { stride_k: 1, stride_s: width };
         for number in 0..steps {
             let step = if direction.backwards { steps - 1 - number } else { number };
             let states = &h[offset..];
-            project(&hidden, states, columns, batch, None, from_h, to, &mut scratch.floats)?;
+            project(&hidden, states, columns, batch, None, from_h, to, &mut scratch.kernel[0])?;
             let from_x = &from_x[step * batch * gates..(step + 1) * batch * gates];
             for (i, gate) in from_h.chunks_exact_mut(gates).enumerate() {
                 let add = &from_x[i * gates..(i + 1) * gates];

@@ -84,19 +84,19 @@ impl Gather {
         mut copy: impl FnMut(usize, usize) -> Result<(), OpError>,
     ) -> Result<(), OpError> {
         let sizes = self.sizes(inputs.shape(self.x)?, inputs.shape(self.indices)?)?;
-        let indices = inputs.ints(self.indices)?;
+        let indices = inputs.tensor(self.indices)?;
         let each = indices.len().checked_div(sizes.batch).unwrap_or(0);
-        if each == 0 || sizes.inner == 0 {
+        if sizes.inner == 0 {
             return Ok(());
         }
+        let indices = indices.int_elements()?;
         let mut target = 0;
-        for (batch, indices) in indices.chunks_exact(each).enumerate() {
-            for outer in 0..sizes.outer {
-                let start = (batch * sizes.outer + outer) * sizes.size;
-                for &index in indices {
-                    copy(target, start + self.rule.resolve(index, sizes.size, sizes.axis)?)?;
-                    target += 1;
-                }
+        for outer in 0..sizes.batch * sizes.outer {
+            let first = outer / sizes.outer * each;
+            for index in (first..first + each).filter_map(|i| indices.get(i)) {
+                let slice = self.rule.resolve(index, sizes.size, sizes.axis)?;
+                copy(target, outer * sizes.size + slice)?;
+                target += 1;
             }
         }
         Ok(())
@@ -244,10 +244,12 @@ impl GatherAlongAxis {
         let axis = self.axis(x.shape, shape)?;
         let inner = row_major(shape)[axis];
         let (taken, size) = (shape[axis], x.shape[axis]);
-        let indices = inputs.ints(self.indices)?;
+        let indices = inputs.tensor(self.indices)?;
+        same_count(out.bytes.len() / N, indices.len())?;
+        let indices = indices.int_elements()?;
         let (from, out) = (x.bytes.as_chunks::<N>().0, out.bytes.as_chunks_mut::<N>().0);
-        same_count(out.len(), indices.len())?;
-        for (i, (out, &index)) in out.iter_mut().zip(&indices).enumerate() {
+        for (i, out) in out.iter_mut().enumerate() {
+            let Some(index) = indices.get(i) else { break };
             let (outer, column) = (i / inner / taken, i % inner);
             let row = outer * size + self.rule.resolve(index, size, axis)?;
             *out = from[row * inner + column];

@@ -339,8 +339,10 @@ pub(super) const OPS: &[OpDef] = &[
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop, prop_assert_eq, prop_oneof, proptest};
+
     use super::*;
-    use crate::ops::testing::Case;
+    use crate::ops::testing::{Case, arange, indices, position};
 
     /// `x = arange(24).reshape(4, 6)` with bounds on both axes.
     fn slice(begin: [i32; 2], end: [i32; 2], stride: [i32; 2]) -> Case {
@@ -378,5 +380,49 @@ mod tests {
         let bits: Vec<u16> =
             result[0].values::<f16>().iter().map(|value| value.to_bits()).collect();
         assert_eq!(bits, [0, 0x2e66, 0x3c00, 0, 0x7bff, 0x7c00]);
+    }
+
+    /// The indices that Python's `slice(begin, end, step)` takes of `size` elements.
+    fn taken(size: i64, begin: i64, end: i64, step: i64) -> Vec<usize> {
+        let (low, high) = if step > 0 { (0, size) } else { (-1, size - 1) };
+        let bound = |index: i64| (if index < 0 { index + size } else { index }).clamp(low, high);
+        let (mut at, stop) = (bound(begin), bound(end));
+        let mut taken = Vec::new();
+        while if step > 0 { at < stop } else { at > stop } {
+            taken.push(at as usize);
+            at += step;
+        }
+        taken
+    }
+
+    proptest! {
+        #[test]
+        fn strided_slices_take_what_python_takes(
+            axes in prop::collection::vec(
+                (2usize..6, -7i32..8, -7i32..8, prop_oneof![-3i32..0, 1i32..4]), 1..4,
+            ),
+        ) {
+            let shape: Vec<usize> = axes.iter().map(|axis| axis.0).collect();
+            let parts: Vec<Vec<usize>> = axes
+                .iter()
+                .map(|&(size, b, e, s)| taken(size as i64, b.into(), e.into(), s.into()))
+                .collect();
+            let result: Vec<usize> = parts.iter().map(Vec::len).collect();
+            let expected: Vec<i32> = indices(&result)
+                .iter()
+                .map(|index| {
+                    let at: Vec<usize> = index.iter().zip(&parts).map(|(&i, part)| part[i]).collect();
+                    position(&shape, &at) as i32
+                })
+                .collect();
+            let bounds = |pick: fn(&(usize, i32, i32, i32)) -> i32| -> Vec<i32> {
+                axes.iter().map(pick).collect()
+            };
+            let case = Case::new().ints("x", &shape, &arange(&shape));
+            let case = case.vector("begin", &bounds(|axis| axis.1));
+            let case = case.vector("end", &bounds(|axis| axis.2));
+            let case = case.vector("stride", &bounds(|axis| axis.3));
+            prop_assert_eq!(case.run_ints("slice_by_index", Opset::Ios15), (result, expected));
+        }
     }
 }

@@ -99,7 +99,7 @@ impl Layout {
     pub(super) fn for_each_row(&self, mut visit: impl FnMut(usize, usize)) {
         let outer = &self.axes[..self.axes.len().saturating_sub(1)];
         let row = self.row().0;
-        let rows = if row == 0 { 0 } else { self.count() / row };
+        let rows = self.count().checked_div(row).unwrap_or(0);
         let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, outer.len());
         let mut position = self.start;
         for number in 0..rows {

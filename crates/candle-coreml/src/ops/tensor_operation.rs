@@ -1,280 +1,16 @@
-//! Operations that put tensors together, take them apart or make them.
-
-use std::ops::Range;
+//! Operations that repeat tensors, tell their shape or make them; `concat`, `stack`, `split` and
+//! `pad`, which belong to the family, have files of their own.
 
 use coreml_format::mil::{ElementType, Opset};
 use half::f16;
 use smallvec::SmallVec;
 
-use super::broadcast::{shape as broadcast_shape, strides};
+use super::concat::{concat, split, stack, too_large};
 use super::pad::pad;
-use super::strided::{Layout, count, row_major, same_count};
+use super::strided::{Layout, count, row_major};
 use super::tensor_transformation::identity;
-use super::{
-    Binder, Inputs, Op, OpDef, OpError, Outputs, ResultType, ResultTypes, Scratch, axis, def, one,
-};
+use super::{Binder, Inputs, Op, OpDef, OpError, Outputs, ResultTypes, Scratch, def, one};
 use crate::value::{Shape, Storage, TensorMut};
-
-/// Tensors one after the other along an axis.
-struct Concat {
-    values: Range<usize>,
-    axis: i64,
-    interleave: bool,
-}
-
-impl Concat {
-    /// The result's shape and the axis. Scalars become a vector.
-    fn result(&self, inputs: &Inputs) -> Result<(Shape, usize), OpError> {
-        let first = inputs.shape(self.values.start)?;
-        if first.is_empty() {
-            for value in self.values.clone() {
-                same_shape(&[], inputs.shape(value)?)?;
-            }
-            return Ok((Shape::from_slice(&[self.values.len()]), 0));
-        }
-        let axis = axis(self.axis, first.len(), "axis")?;
-        let mut total = 0usize;
-        for value in self.values.clone() {
-            let mut shape = Shape::from_slice(inputs.shape(value)?);
-            let size = shape.get(axis).copied().unwrap_or(0);
-            if let Some(size) = shape.get_mut(axis).filter(|_| !self.interleave) {
-                *size = first[axis];
-            }
-            same_shape(first, &shape)?;
-            total = total.checked_add(size).ok_or_else(too_large)?;
-        }
-        let mut shape = Shape::from_slice(first);
-        shape[axis] = total;
-        Ok((shape, axis))
-    }
-}
-
-fn too_large() -> OpError {
-    OpError::invalid("the result's size overflows")
-}
-
-fn same_shape(expected: &[usize], got: &[usize]) -> Result<(), OpError> {
-    if expected == got {
-        return Ok(());
-    }
-    Err(OpError::argument(
-        "values",
-        format!("tensors that fit the first one, of shape {expected:?}"),
-        format!(
-            "one of shape {got:?} (along the axis, sizes may differ only without `interleave`)"
-        ),
-    ))
-}
-
-impl Op for Concat {
-    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
-        one(inputs.element(self.values.start)?, self.result(inputs)?.0)
-    }
-
-    fn run(
-        &self,
-        inputs: &Inputs,
-        outputs: &mut Outputs,
-        _scratch: &mut Scratch,
-    ) -> Result<(), OpError> {
-        let (shape, axis) = self.result(inputs)?;
-        let out = outputs.tensor(0)?;
-        let stride = row_major(&shape)[axis];
-        let outer = count(&shape[..axis]);
-        let mut start = 0;
-        for value in self.values.clone() {
-            let x = inputs.tensor(value)?;
-            if x.storage != out.storage {
-                let got = format!("`{}`", x.element);
-                return Err(OpError::argument("values", format!("`{}`", out.element), got));
-            }
-            let size = x.shape.get(axis).copied().unwrap_or(1);
-            let step =
-                if self.interleave { stride.saturating_mul(self.values.len()) } else { stride };
-            let rows = (outer, stride.saturating_mul(shape[axis]) as isize);
-            let layout = Layout::new(start, [rows, (size, step as isize), (stride, 1)]);
-            layout.write(x.bytes, out.bytes, x.storage.size())?;
-            start += if self.interleave { stride } else { size.saturating_mul(stride) };
-        }
-        Ok(())
-    }
-}
-
-/// The values of a list argument that has to have some.
-fn some_values(binder: &mut Binder) -> Result<Range<usize>, OpError> {
-    let values = binder.inputs("values")?;
-    if values.is_empty() {
-        return Err(OpError::argument("values", "at least one tensor", "none"));
-    }
-    Ok(values)
-}
-
-fn concat(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let values = some_values(binder)?;
-    let axis = binder.required_int("axis")?;
-    let interleave = binder.bool("interleave", false)?;
-    Ok(Box::new(Concat { values, axis, interleave }))
-}
-
-/// Tensors of one shape along a new axis.
-struct Stack {
-    values: Range<usize>,
-    axis: i64,
-}
-
-impl Op for Stack {
-    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
-        let first = inputs.shape(self.values.start)?;
-        for value in self.values.clone() {
-            same_shape(first, inputs.shape(value)?)?;
-        }
-        let mut shape = Shape::from_slice(first);
-        shape.insert(axis(self.axis, first.len() + 1, "axis")?, self.values.len());
-        one(inputs.element(self.values.start)?, shape)
-    }
-
-    fn run(
-        &self,
-        inputs: &Inputs,
-        outputs: &mut Outputs,
-        _scratch: &mut Scratch,
-    ) -> Result<(), OpError> {
-        let out = outputs.tensor(0)?;
-        let axis = axis(self.axis, out.shape.len(), "axis")?;
-        let (outer, inner) = (count(&out.shape[..axis]), count(&out.shape[axis + 1..]));
-        for (number, value) in self.values.clone().enumerate() {
-            let x = inputs.tensor(value)?;
-            if x.storage != out.storage {
-                let got = format!("`{}`", x.element);
-                return Err(OpError::argument("values", format!("`{}`", out.element), got));
-            }
-            let rows = (outer, inner.saturating_mul(self.values.len()) as isize);
-            let layout = Layout::new(number.saturating_mul(inner), [rows, (inner, 1)]);
-            layout.write(x.bytes, out.bytes, x.storage.size())?;
-        }
-        Ok(())
-    }
-}
-
-fn stack(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let values = some_values(binder)?;
-    Ok(Box::new(Stack { values, axis: binder.required_int("axis")? }))
-}
-
-/// Parts of a tensor along an axis.
-struct Split {
-    x: usize,
-    axis: i64,
-    sizes: Sizes,
-}
-
-/// How [`Split`] is told its parts.
-enum Sizes {
-    Equal(usize),
-    Given(SmallVec<[i64; 8]>),
-}
-
-impl Split {
-    /// The parts of the axis.
-    fn parts(&self, size: usize) -> Result<SmallVec<[Range<usize>; 4]>, OpError> {
-        let fail = |got: String| {
-            OpError::argument("split_sizes", format!("parts of an axis of size {size}"), got)
-        };
-        let mut start = 0;
-        let mut parts = SmallVec::new();
-        let mut push = |part: usize| {
-            parts.push(start..start + part);
-            start += part;
-        };
-        match &self.sizes {
-            Sizes::Equal(number) => {
-                if *number == 0 || size % number != 0 {
-                    return Err(fail(format!("{number} equal ones")));
-                }
-                (0..*number).for_each(|_| push(size / number));
-            }
-            Sizes::Given(sizes) => {
-                let total: i128 = sizes.iter().map(|&size| i128::from(size)).sum();
-                if total != size as i128 || sizes.iter().any(|&size| size < 0) {
-                    return Err(fail(format!("{:?}", sizes.as_slice())));
-                }
-                sizes.iter().for_each(|&size| push(size as usize));
-            }
-        }
-        Ok(parts)
-    }
-
-    fn layout(&self, shape: &[usize], output: usize) -> Result<Layout, OpError> {
-        let axis = axis(self.axis, shape.len(), "axis")?;
-        let part = self.parts(shape[axis])?.get(output).cloned().unwrap_or(0..0);
-        let strides = row_major(shape);
-        let walk = shape.iter().zip(&strides).enumerate();
-        Ok(Layout::new(
-            part.start.saturating_mul(strides[axis]),
-            walk.map(|(i, (&size, &stride))| {
-                (if i == axis { part.len() } else { size }, stride as isize)
-            }),
-        ))
-    }
-}
-
-impl Op for Split {
-    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
-        let shape = inputs.shape(self.x)?;
-        let axis = axis(self.axis, shape.len(), "axis")?;
-        let element = inputs.element(self.x)?;
-        let result = |part: Range<usize>| {
-            let mut shape = Shape::from_slice(shape);
-            shape[axis] = part.len();
-            ResultType::new(element, shape)
-        };
-        Ok(self.parts(shape[axis])?.into_iter().map(result).collect())
-    }
-
-    fn run(
-        &self,
-        inputs: &Inputs,
-        outputs: &mut Outputs,
-        _scratch: &mut Scratch,
-    ) -> Result<(), OpError> {
-        let x = inputs.tensor(self.x)?;
-        for output in 0..outputs.len() {
-            let layout = self.layout(x.shape, output)?;
-            layout.read(x.bytes, outputs.tensor(output)?.bytes, x.storage.size())?;
-        }
-        Ok(())
-    }
-
-    fn accepts_half(&self, _input: usize) -> bool {
-        true
-    }
-
-    fn keeps_storage_of(&self) -> Option<usize> {
-        Some(self.x)
-    }
-
-    fn view(&self, inputs: &Inputs, output: usize) -> Option<(usize, usize)> {
-        let layout = self.layout(inputs.shape(self.x).ok()?, output).ok()?;
-        layout.contiguous().map(|start| (self.x, start))
-    }
-}
-
-fn split(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let x = binder.input("x")?;
-    let axis = binder.required_int("axis")?;
-    let sizes = match (binder.ints("split_sizes")?, binder.int("num_splits")?) {
-        (Some(sizes), _) => Sizes::Given(sizes),
-        (None, Some(number)) => {
-            // As many as there are results, so that a wrong number can't make endless parts.
-            let outputs = binder.outputs().len();
-            Sizes::Equal(usize::try_from(number).ok().filter(|&n| n == outputs).ok_or_else(
-                || OpError::argument("num_splits", format!("{outputs}"), number.to_string()),
-            )?)
-        }
-        (None, None) => return Err(OpError::Missing("num_splits".to_owned())),
-    };
-    Ok(Box::new(Split { x, axis, sizes }))
-}
 
 /// A tensor repeated along its axes.
 struct Tile {
@@ -337,100 +73,6 @@ impl Op for Tile {
 
 fn tile(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     Ok(Box::new(Tile { x: binder.input("x")?, reps: binder.input("reps")? }))
-}
-
-/// Elements of `a` where `cond` is true, of `b` elsewhere.
-struct Select {
-    cond: usize,
-    a: usize,
-    b: usize,
-}
-
-impl Op for Select {
-    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
-        let shape = broadcast_shape(inputs.shape(self.a)?, inputs.shape(self.b)?)?;
-        let shape = broadcast_shape(&shape, inputs.shape(self.cond)?)?;
-        one(inputs.element(self.a)?, shape)
-    }
-
-    fn run(
-        &self,
-        inputs: &Inputs,
-        outputs: &mut Outputs,
-        _scratch: &mut Scratch,
-    ) -> Result<(), OpError> {
-        match outputs.tensor(0)?.storage.size() {
-            1 => self.choose::<1>(inputs, outputs),
-            2 => self.choose::<2>(inputs, outputs),
-            4 => self.choose::<4>(inputs, outputs),
-            _ => self.choose::<8>(inputs, outputs),
-        }
-    }
-}
-
-impl Select {
-    fn choose<const N: usize>(
-        &self,
-        inputs: &Inputs,
-        outputs: &mut Outputs,
-    ) -> Result<(), OpError> {
-        let (cond, a, b) =
-            (inputs.tensor(self.cond)?, inputs.tensor(self.a)?, inputs.tensor(self.b)?);
-        let out = outputs.tensor(0)?;
-        for operand in [&a, &b] {
-            if operand.storage != out.storage {
-                let got = format!("`{}`", operand.element);
-                return Err(OpError::argument("b", format!("`{}`", out.element), got));
-            }
-        }
-        let shape = out.shape;
-        let out = out.bytes.as_chunks_mut::<N>().0;
-        let walk = |operand: &[usize]| {
-            let axes = shape.iter().copied().zip(strides(operand, shape));
-            Layout::new(0, axes.map(|(size, stride)| (size, stride as isize)))
-        };
-        let (cond, walk_cond) = (cond.slice::<u8>()?, walk(cond.shape));
-        let (a, walk_a) = (a.bytes.as_chunks::<N>().0, walk(a.shape));
-        let (b, walk_b) = (b.bytes.as_chunks::<N>().0, walk(b.shape));
-        if [&walk_cond, &walk_a, &walk_b].iter().all(|walk| walk.contiguous() == Some(0))
-            && [cond.len(), a.len(), b.len()] == [out.len(); 3]
-        {
-            for ((out, &cond), (&a, &b)) in out.iter_mut().zip(cond).zip(a.iter().zip(b)) {
-                *out = if cond != 0 { a } else { b };
-            }
-            return Ok(());
-        }
-        // `b` everywhere, and then `a` where the condition holds.
-        place(&walk_b, b, out, |_| true)?;
-        let mut holds: Vec<[u8; 1]> = vec![[0]; out.len()];
-        place(&walk_cond, cond.as_chunks::<1>().0, &mut holds, |_| true)?;
-        place(&walk_a, a, out, |i| holds[i] != [0])
-    }
-}
-
-/// Copies the elements of a layout to where they are wanted.
-fn place<T: Copy>(
-    layout: &Layout,
-    from: &[T],
-    to: &mut [T],
-    wanted: impl Fn(usize) -> bool,
-) -> Result<(), OpError> {
-    layout.check(from.len())?;
-    same_count(to.len(), layout.count())?;
-    let (len, stride) = layout.row();
-    layout.for_each_row(|first, position| {
-        for i in 0..len {
-            if wanted(first + i) {
-                to[first + i] = from[(position as isize + i as isize * stride) as usize];
-            }
-        }
-    });
-    Ok(())
-}
-
-fn select(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let (cond, a, b) = (binder.input("cond")?, binder.input("a")?, binder.input("b")?);
-    Ok(Box::new(Select { cond, a, b }))
 }
 
 /// The shape of a tensor.
@@ -610,9 +252,34 @@ pub(super) const OPS: &[OpDef] = &[
     def("identity", Opset::Ios15, identity),
     def("pad", Opset::Ios15, pad),
     def("range_1d", Opset::Ios15, range_1d),
-    def("select", Opset::Ios15, select),
     def("shape", Opset::Ios15, shape_of),
     def("split", Opset::Ios15, split),
     def("stack", Opset::Ios15, stack),
     def("tile", Opset::Ios15, tile),
 ];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::ops::testing::{Case, arange, indices, position};
+    use coreml_format::mil::Opset;
+
+    proptest! {
+        #[test]
+        fn tiles_repeat(axes in prop::collection::vec((1usize..4, 1usize..4), 0..4)) {
+            let (shape, reps): (Vec<usize>, Vec<usize>) = axes.into_iter().unzip();
+            let result: Vec<usize> = shape.iter().zip(&reps).map(|(size, rep)| size * rep).collect();
+            let expected: Vec<i32> = indices(&result)
+                .iter()
+                .map(|index| {
+                    let at: Vec<usize> = index.iter().zip(&shape).map(|(i, size)| i % size).collect();
+                    position(&shape, &at) as i32
+                })
+                .collect();
+            let reps: Vec<i32> = reps.iter().map(|&rep| rep as i32).collect();
+            let case = Case::new().ints("x", &shape, &arange(&shape)).vector("reps", &reps);
+            prop_assert_eq!(case.run_ints("tile", Opset::Ios15), (result, expected));
+        }
+    }
+}

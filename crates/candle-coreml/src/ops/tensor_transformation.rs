@@ -428,3 +428,46 @@ pub(super) const OPS: &[OpDef] = &[
     def("squeeze", Opset::Ios15, squeeze),
     def("transpose", Opset::Ios15, transpose),
 ];
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ops::testing::{Case, arange, indices, position};
+
+    fn shape_and_order() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
+        prop::collection::vec(1usize..4, 1..5).prop_flat_map(|shape| {
+            let order: Vec<usize> = (0..shape.len()).collect();
+            (Just(shape), Just(order).prop_shuffle())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn transposes_reorder_axes((shape, order) in shape_and_order()) {
+            let result: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+            let mut expected = vec![0; shape.iter().product()];
+            for index in indices(&shape) {
+                let to: Vec<usize> = order.iter().map(|&axis| index[axis]).collect();
+                expected[position(&result, &to)] = position(&shape, &index) as i32;
+            }
+            let order: Vec<i32> = order.iter().map(|&axis| axis as i32).collect();
+            let case = Case::new().ints("x", &shape, &arange(&shape)).vector("perm", &order);
+            prop_assert_eq!(case.run_ints("transpose", Opset::Ios15), (result, expected));
+        }
+    }
+
+    #[test]
+    fn halves_move_as_they_are() {
+        let case = || Case::new().halves("x", &[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        let bits = |case: Case, operator: &str| -> Vec<f32> {
+            let result = case.run(operator, Opset::Ios15).unwrap();
+            result[0].values::<f16>().iter().map(|value| value.to_f32()).collect()
+        };
+        assert_eq!(bits(case().vector("perm", &[1, 0]), "transpose"), [1.0, 3.0, 2.0, 4.0]);
+        assert_eq!(bits(case().vector("axes", &[0]), "reverse"), [3.0, 4.0, 1.0, 2.0]);
+        assert_eq!(bits(case().vector("axes", &[0]), "expand_dims"), [1.0, 2.0, 3.0, 4.0]);
+    }
+}

@@ -67,6 +67,11 @@ impl Value {
         self.view().unwrap().shape.to_vec()
     }
 
+    /// The element type that the program sees.
+    pub(super) fn element(&self) -> ElementType {
+        self.view().unwrap().element
+    }
+
     /// The elements.
     pub(super) fn values<T: Element>(&self) -> Vec<T> {
         self.view().unwrap().slice::<T>().unwrap().to_vec()
@@ -245,8 +250,8 @@ impl Case {
             assert!(op.absorb_repeat(input, times));
         }
         let inputs = Inputs::new(&operands, frame, None);
-        if let Some(constant) = op.fold(&inputs)? {
-            return Ok(vec![of_constant(&constant)?]);
+        if let Some(constants) = op.fold(&inputs)? {
+            return constants.iter().map(of_constant).collect();
         }
         let is_list = matches!(operator, "make_list" | "list_write" | "list_scatter");
         let mut results = Vec::new();
@@ -310,11 +315,23 @@ fn of_constant(constant: &Constant) -> Result<Value, OpError> {
     Ok(value)
 }
 
-/// Fails unless all floats are within `tolerance` of those expected.
-#[track_caller]
-pub(super) fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
-    assert_eq!(got.len(), expected.len());
-    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
-        assert!((got - expected).abs() <= tolerance, "element {i}: {got}, expected {expected}");
-    }
+/// All indices of a tensor, in the order of its elements.
+pub(super) fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
+    shape.iter().fold(vec![Vec::new()], |outer, &size| {
+        let longer = |index: &Vec<usize>| {
+            let index = index.clone();
+            (0..size).map(move |last| [index.as_slice(), &[last]].concat())
+        };
+        outer.iter().flat_map(longer).collect()
+    })
+}
+
+/// The place of an index among the elements of a tensor.
+pub(super) fn position(shape: &[usize], index: &[usize]) -> usize {
+    shape.iter().zip(index).fold(0, |position, (size, i)| position * size + i)
+}
+
+/// The integers from 0 on, as many as a tensor has elements.
+pub(super) fn arange(shape: &[usize]) -> Vec<i32> {
+    (0..shape.iter().product::<usize>() as i32).collect()
 }

@@ -4,23 +4,32 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coreml_format::Package;
-use coreml_format::mil::{ElementType, TensorData, TensorValue, Value};
+use coreml_format::mil::{ElementType, Opset, TensorData, TensorValue, Value};
 use half::{bf16, f16};
 
 use crate::error::{Error, Result};
-use crate::ops::{OpError, expand};
-use crate::value::{Buffer, Bytes, Constant, ConstantData, Shape, Storage, WeightKey};
+use crate::ops::{Folded, OpError, expand};
+use crate::value::{Buffer, Bytes, Constant, ConstantData, ConstantKey, Shape, Storage};
 
 /// Weights of a package: mapped from its blob files, and what had to be converted, once for all
 /// functions and input shapes.
 pub(crate) struct Weights {
     package: Package,
-    converted: Mutex<HashMap<(WeightKey, Storage), Constant>>,
+    converted: Mutex<HashMap<(ConstantKey, Storage), Constant>>,
+    expressions: Mutex<HashMap<Expression, Folded>>,
+}
+
+/// What identifies a constant expression: the operator's version and its arguments.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Expression {
+    pub(super) operator: &'static str,
+    pub(super) since: Opset,
+    pub(super) arguments: Vec<(String, ConstantKey)>,
 }
 
 impl Weights {
     pub(crate) fn new(package: Package) -> Arc<Self> {
-        Arc::new(Weights { package, converted: Mutex::default() })
+        Arc::new(Weights { package, converted: Mutex::default(), expressions: Mutex::default() })
     }
 
     /// The package that the weights belong to.
@@ -52,12 +61,32 @@ impl Weights {
             return densify(constant, half);
         };
         let mut converted = self.converted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = converted.get(&key).filter(|found| found.shape == constant.shape) {
+        if let Some(found) = converted.get(&key) {
             return Ok(found.clone());
         }
         let dense = densify(constant, half)?;
         converted.insert(key, dense.clone());
         Ok(dense)
+    }
+
+    /// The value of a constant expression, computed at most once for the same arguments; `None` as
+    /// its identity means that it can't be kept.
+    pub(super) fn expression(
+        &self,
+        expression: Option<Expression>,
+        compute: impl FnOnce() -> Result<Folded, OpError>,
+    ) -> Result<Folded, OpError> {
+        let Some(expression) = expression else { return compute() };
+        let mut kept = self.expressions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = kept.get(&expression) {
+            return Ok(found.clone());
+        }
+        let mut value = compute()?;
+        for (result, constant) in value.iter_mut().enumerate() {
+            constant.number(kept.len(), result);
+        }
+        kept.insert(expression, value.clone());
+        Ok(value)
     }
 }
 

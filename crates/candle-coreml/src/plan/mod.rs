@@ -149,3 +149,41 @@ pub(crate) struct Cond {
     pub(crate) branches: [Block; 2],
     pub(crate) outputs: Vec<usize>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use coreml_format::Package;
+
+    use super::*;
+
+    /// Where the constants lie that the steps of a plan read.
+    fn addresses(plan: &Plan) -> Vec<*const u8> {
+        let constant = |operand: &Operand| match operand {
+            Operand::Constant(index) => plan.constants[*index].tensor().map(|t| t.bytes.as_ptr()),
+            Operand::Slot(_) => None,
+        };
+        let inputs = plan.body.steps.iter().flat_map(|step| match &step.work {
+            Work::Run(run) => run.inputs.as_slice(),
+            _ => &[],
+        });
+        inputs.filter_map(constant).collect()
+    }
+
+    #[test]
+    fn constant_expressions_are_computed_once_for_all_plans() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/ops");
+        let path = fixtures.join("constexpr_lut_to_sparse_4bit_ios18/model.mlpackage");
+        let weights = Weights::new(Package::open(path).unwrap());
+        let function = &weights.package().program().functions["main"];
+        let shape = |input: &NamedValueType| {
+            Shape::from(input.ty.as_tensor().and_then(|tensor| tensor.fixed_shape()).unwrap())
+        };
+        let shapes: Vec<Shape> = function.inputs.iter().map(shape).collect();
+        let plans = [(); 2].map(|()| build("main", function, &shapes, &weights).unwrap());
+        let [first, second] = plans.each_ref().map(addresses);
+        assert!(!first.is_empty());
+        assert_eq!(first, second);
+    }
+}

@@ -5,16 +5,18 @@ use coreml_format::mil::{ElementType, Operation, ValueType};
 use smallvec::SmallVec;
 
 use super::build::{Builder, step};
+use super::constants::Expression;
 use super::draft::{Draft, Origin, SlotDraft};
 use super::{Run, Step, Work, walk};
 use crate::error::{Error, Result};
 use crate::ops::{
-    self, Binder, Bound, Frame, Inputs, Op, OpError, Operand, Output, Outputs, ResultType,
+    self, Binder, Bound, Folded, Frame, Inputs, Op, OpError, Operand, Output, Outputs, ResultType,
     ResultTypes, Scratch, Widen,
 };
 use crate::value::{Buffer, Bytes, Constant, ConstantData, Storage, TensorMut};
 
-/// Folded constants above this size are computed at run time instead.
+/// Constants that an operation would make of constants when the plan is made are computed at run
+/// time instead if they are larger. (`constexpr_*` operations are constants of any size.)
 const LARGEST_FOLDED_BYTES: usize = 64 << 20;
 
 impl<'a> Builder<'a> {
@@ -50,10 +52,12 @@ impl<'a> Builder<'a> {
         steps: &mut Vec<Step>,
     ) -> Result<(), PlanError> {
         let (op, mut operands) = Binder::new(arguments, &self.draft, declared).bind(def)?;
-        if let Some(constant) = op.fold(&Inputs::new(&operands, &self.draft, None))? {
-            let operand = self.add_constant(constant);
-            self.define_outputs(operation, &[operand])?;
-            return Ok(());
+        if let Some(constants) = self.fold(op.as_ref(), def, arguments, &operands)? {
+            let types = constants
+                .iter()
+                .map(|constant| ResultType::new(constant.element, constant.shape.clone()));
+            self.check_types(operation, &types.collect())?;
+            return self.define_constants(operation, constants);
         }
         self.convert_operands(op.as_ref(), &mut operands, steps)?;
         let mut types = self.infer(op.as_ref(), &operands)?;
@@ -69,10 +73,7 @@ impl<'a> Builder<'a> {
                 && declared.iter().all(|ty| matches!(ty, ValueType::Tensor(_)))
                 && let Some(constants) = self.fold_by_running(op.as_ref(), &operands, types)?
             {
-                let folded: Vec<Operand> =
-                    constants.into_iter().map(|constant| self.add_constant(constant)).collect();
-                self.define_outputs(operation, &folded)?;
-                return Ok(());
+                return self.define_constants(operation, constants);
             }
         }
         let outputs = self.result_slots(operation, op.as_ref(), &operands, types.as_ref())?;
@@ -87,6 +88,46 @@ impl<'a> Builder<'a> {
             steps.push(step(operation, Work::Run(run)));
         }
         Ok(())
+    }
+
+    /// What an operation itself makes of constants. The value of a `constexpr_*` operation is kept
+    /// for all functions and input shapes.
+    fn fold(
+        &self,
+        op: &dyn Op,
+        def: &ops::OpDef,
+        arguments: &[(&str, Bound)],
+        operands: &[Operand],
+    ) -> Result<Option<Folded>, OpError> {
+        let inputs = Inputs::new(operands, &self.draft, None);
+        if !def.name.starts_with("constexpr_") {
+            return op.fold(&inputs);
+        }
+        let expression = self.expression(def, arguments);
+        let value = self.weights.expression(expression, || {
+            op.fold(&inputs)?.ok_or_else(|| OpError::invalid("its inputs have to be constants"))
+        })?;
+        Ok(Some(value))
+    }
+
+    fn expression(&self, def: &ops::OpDef, arguments: &[(&str, Bound)]) -> Option<Expression> {
+        let mut keys = Vec::with_capacity(arguments.len());
+        for (name, bound) in arguments {
+            for operand in bound {
+                keys.push(((*name).to_owned(), self.draft.constant(*operand)?.key()?));
+            }
+        }
+        Some(Expression { operator: def.name, since: def.since, arguments: keys })
+    }
+
+    fn define_constants(
+        &mut self,
+        operation: &'a Operation,
+        constants: impl IntoIterator<Item = Constant>,
+    ) -> Result<(), PlanError> {
+        let constants = constants.into_iter().map(|constant| self.add_constant(constant));
+        let operands: Vec<Operand> = constants.collect();
+        self.define_outputs(operation, &operands)
     }
 
     pub(super) fn define_outputs(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use coreml_format::blob::BlobView;
 use coreml_format::mil::ElementType;
+use smallvec::SmallVec;
 
 use super::{Buffer, Shape, Storage, TensorRef};
 
@@ -19,16 +20,47 @@ pub(crate) struct Bytes {
 #[derive(Clone)]
 enum Owner {
     Blob(BlobView),
-    Memory(Arc<Buffer>),
+    Memory(Arc<Buffer>, Option<Serial>),
 }
 
-/// What identifies a constant across plans: where its bytes start.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct WeightKey {
-    file: PathBuf,
-    offset: u64,
-    range: Range<usize>,
+/// A number that whoever keeps a value for all plans gave to a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Serial {
+    pub(crate) value: usize,
+    pub(crate) part: usize,
 }
+
+/// Bytes in memory up to this number are told apart by themselves: scalars, small tables.
+const SMALL: usize = 4096;
+
+/// What identifies bytes across plans.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum BytesKey {
+    Blob { file: PathBuf, offset: u64, range: Range<usize> },
+    Kept { serial: Serial, range: Range<usize> },
+    Small(Box<[u8]>),
+}
+
+/// What identifies a constant across plans: its type, its encoding and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConstantKey {
+    element: ElementType,
+    shape: Shape,
+    encoding: EncodingKey,
+    bytes: SmallVec<[BytesKey; 1]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum EncodingKey {
+    Dense(Storage),
+    Packed,
+    Palettized { bits: u8, lut_storage: Storage, groups: Shape },
+    Blockwise { bits: u8, signed: bool, scale_storage: Storage, blocks: Shape },
+    Strings(Arc<[String]>),
+}
+
+/// The most [`Bytes`] that a constant consists of.
+const MOST_PARTS: usize = 3;
 
 impl Bytes {
     /// All bytes of a blob.
@@ -40,14 +72,14 @@ impl Bytes {
     /// All bytes of a buffer.
     pub(crate) fn from_buffer(buffer: Buffer) -> Self {
         let range = 0..buffer.len();
-        Bytes { owner: Owner::Memory(Arc::new(buffer)), range }
+        Bytes { owner: Owner::Memory(Arc::new(buffer), None), range }
     }
 
     /// The bytes.
     pub(crate) fn as_slice(&self) -> &[u8] {
         let all = match &self.owner {
             Owner::Blob(view) => view.bytes(),
-            Owner::Memory(buffer) => buffer.bytes(),
+            Owner::Memory(buffer, _) => buffer.bytes(),
         };
         &all[self.range.clone()]
     }
@@ -59,14 +91,25 @@ impl Bytes {
         Bytes { owner: self.owner.clone(), range: start..end }
     }
 
-    /// Identity of bytes that lie in a weight file.
-    pub(crate) fn key(&self) -> Option<WeightKey> {
+    /// Gives bytes in memory an identity; those of a file have one.
+    fn number(&mut self, number: Serial) {
+        if let Owner::Memory(_, serial) = &mut self.owner {
+            *serial = Some(number);
+        }
+    }
+
+    fn key(&self) -> Option<BytesKey> {
+        let range = self.range.clone();
         match &self.owner {
             Owner::Blob(view) => {
                 let (file, offset) = view.id();
-                Some(WeightKey { file: file.to_owned(), offset, range: self.range.clone() })
+                Some(BytesKey::Blob { file: file.to_owned(), offset, range })
             }
-            Owner::Memory(_) => None,
+            &Owner::Memory(_, Some(serial)) => Some(BytesKey::Kept { serial, range }),
+            Owner::Memory(_, None) => {
+                let bytes = self.as_slice();
+                (bytes.len() <= SMALL).then(|| BytesKey::Small(bytes.into()))
+            }
         }
     }
 }
@@ -180,18 +223,53 @@ impl Constant {
         !matches!(self.data, ConstantData::Dense(..) | ConstantData::Strings(_))
     }
 
-    /// Identity of a weight across plans and functions.
-    pub(crate) fn key(&self) -> Option<WeightKey> {
-        match &self.data {
-            ConstantData::Dense(_, bytes) | ConstantData::Packed(bytes) => bytes.key(),
-            ConstantData::Palettized(palettized) => palettized.indices.key(),
-            ConstantData::Blockwise(blockwise) => blockwise.data.key(),
-            ConstantData::Strings(_) => None,
+    /// Identity across plans and functions; `None` for large immediate values.
+    pub(crate) fn key(&self) -> Option<ConstantKey> {
+        let encoding = match &self.data {
+            ConstantData::Dense(storage, _) => EncodingKey::Dense(*storage),
+            ConstantData::Packed(_) => EncodingKey::Packed,
+            ConstantData::Palettized(PalettizedData { bits, lut_storage, groups, .. }) => {
+                let (bits, lut_storage, groups) = (*bits, *lut_storage, groups.clone());
+                EncodingKey::Palettized { bits, lut_storage, groups }
+            }
+            ConstantData::Blockwise(BlockwiseData {
+                bits, signed, scale_storage, blocks, ..
+            }) => EncodingKey::Blockwise {
+                bits: *bits,
+                signed: *signed,
+                scale_storage: *scale_storage,
+                blocks: blocks.clone(),
+            },
+            ConstantData::Strings(strings) => EncodingKey::Strings(strings.clone()),
+        };
+        let mut same = self.clone();
+        let bytes = same.parts().into_iter().map(|bytes| bytes.key()).collect::<Option<_>>()?;
+        Some(ConstantKey { element: self.element, shape: self.shape.clone(), encoding, bytes })
+    }
+
+    /// Gives the parts of a value that is kept for all plans an identity of their own.
+    pub(crate) fn number(&mut self, value: usize, result: usize) {
+        for (part, bytes) in self.parts().into_iter().enumerate() {
+            bytes.number(Serial { value, part: result * MOST_PARTS + part });
         }
     }
-}
 
-impl Constant {
+    /// All bytes that the elements are made of.
+    fn parts(&mut self) -> SmallVec<[&mut Bytes; MOST_PARTS]> {
+        match &mut self.data {
+            ConstantData::Dense(_, bytes) | ConstantData::Packed(bytes) => {
+                SmallVec::from_iter([bytes])
+            }
+            ConstantData::Palettized(data) => {
+                SmallVec::from_iter([&mut data.indices, &mut data.lut])
+            }
+            ConstantData::Blockwise(data) => {
+                [&mut data.data, &mut data.scale].into_iter().chain(&mut data.offset).collect()
+            }
+            ConstantData::Strings(_) => SmallVec::new(),
+        }
+    }
+
     /// Type and shape for messages.
     pub(crate) fn describe(&self) -> String {
         format!("a constant of type `{}` and shape {:?}", self.element, self.shape.as_slice())

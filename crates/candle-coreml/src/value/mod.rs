@@ -8,7 +8,7 @@ mod tensor;
 
 pub(crate) use buffer::{Buffer, OutOfMemory};
 pub(crate) use constant::{
-    BlockwiseData, Bytes, Constant, ConstantData, PalettizedData, WeightKey,
+    BlockwiseData, Bytes, Constant, ConstantData, ConstantKey, PalettizedData,
 };
 pub(crate) use list::{ListItem, ListValue};
 pub(crate) use tensor::{Element, Shape, Storage, TensorMut, TensorRef, element_count};

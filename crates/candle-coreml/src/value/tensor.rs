@@ -139,6 +139,37 @@ pub(crate) struct TensorMut<'a> {
     pub(crate) bytes: &'a mut [u8],
 }
 
+/// The elements of an integer tensor, whatever their width: reading them takes no memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Ints<'a> {
+    I8(&'a [i8]),
+    U8(&'a [u8]),
+    I16(&'a [i16]),
+    U16(&'a [u16]),
+    I32(&'a [i32]),
+    U32(&'a [u32]),
+    I64(&'a [i64]),
+    U64(&'a [u64]),
+}
+
+impl Ints<'_> {
+    /// Element `index`, widened; a `u64` above the largest `i64` becomes that.
+    pub(crate) fn get(self, index: usize) -> Option<i64> {
+        match self {
+            Ints::I8(values) => values.get(index).map(|&value| value.into()),
+            Ints::U8(values) => values.get(index).map(|&value| value.into()),
+            Ints::I16(values) => values.get(index).map(|&value| value.into()),
+            Ints::U16(values) => values.get(index).map(|&value| value.into()),
+            Ints::I32(values) => values.get(index).map(|&value| value.into()),
+            Ints::U32(values) => values.get(index).map(|&value| value.into()),
+            Ints::I64(values) => values.get(index).copied(),
+            Ints::U64(values) => {
+                values.get(index).map(|&value| i64::try_from(value).unwrap_or(i64::MAX))
+            }
+        }
+    }
+}
+
 fn wrong_storage(wanted: Storage, element: ElementType, storage: Storage) -> OpError {
     OpError::unsupported(format!(
         "a tensor of element type `{element}` (held as {storage:?}) where {wanted:?} is computed"
@@ -163,19 +194,21 @@ impl<'a> TensorRef<'a> {
 
     /// Integer or bool elements, widened; for small tensors such as shapes and axes.
     pub(crate) fn ints(&self) -> Result<SmallVec<[i64; 8]>, OpError> {
+        let ints = self.int_elements()?;
+        Ok((0..self.len()).filter_map(|index| ints.get(index)).collect())
+    }
+
+    /// Integer or bool elements, to be widened one by one.
+    pub(crate) fn int_elements(&self) -> Result<Ints<'a>, OpError> {
         Ok(match self.storage {
-            Storage::Bool | Storage::U8 => {
-                self.slice::<u8>()?.iter().map(|&v| i64::from(v)).collect()
-            }
-            Storage::I8 => self.slice::<i8>()?.iter().map(|&v| i64::from(v)).collect(),
-            Storage::I16 => self.slice::<i16>()?.iter().map(|&v| i64::from(v)).collect(),
-            Storage::U16 => self.slice::<u16>()?.iter().map(|&v| i64::from(v)).collect(),
-            Storage::I32 => self.slice::<i32>()?.iter().map(|&v| i64::from(v)).collect(),
-            Storage::U32 => self.slice::<u32>()?.iter().map(|&v| i64::from(v)).collect(),
-            Storage::I64 => self.slice::<i64>()?.iter().copied().collect(),
-            Storage::U64 => {
-                self.slice::<u64>()?.iter().map(|&v| i64::try_from(v).unwrap_or(i64::MAX)).collect()
-            }
+            Storage::Bool | Storage::U8 => Ints::U8(self.slice()?),
+            Storage::I8 => Ints::I8(self.slice()?),
+            Storage::I16 => Ints::I16(self.slice()?),
+            Storage::U16 => Ints::U16(self.slice()?),
+            Storage::I32 => Ints::I32(self.slice()?),
+            Storage::U32 => Ints::U32(self.slice()?),
+            Storage::I64 => Ints::I64(self.slice()?),
+            Storage::U64 => Ints::U64(self.slice()?),
             Storage::F16 | Storage::F32 | Storage::F64 => {
                 return Err(wrong_storage(Storage::I32, self.element, self.storage));
             }

@@ -115,7 +115,10 @@ fn check_blob(blob: &BlobFileValue) -> Result<(), String> {
         return Err(format!("a blob of type `{}` has no definite size", blob.ty));
     }
     if !blob.offset.is_multiple_of(64) {
-        return Err(format!("the blob's offset {} is no multiple of 64", blob.offset));
+        return Err(format!(
+            "the offset {} in blob file `{}` is no multiple of 64",
+            blob.offset, blob.file
+        ));
     }
     Ok(())
 }

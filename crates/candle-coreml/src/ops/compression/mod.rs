@@ -1,265 +1,23 @@
-//! Compressed constants. The common forms stay compressed, for kernels that read them so; all
-//! others become plain ones.
+//! Compressed constants: the `constexpr_*` operations, which are done when a model is loaded. The
+//! common forms stay compressed, for kernels that read them so; all others become plain ones.
+
+mod expand;
+mod matrix;
+
+pub(crate) use expand::expand;
+pub(super) use matrix::weights;
 
 use coreml_format::mil::{ElementType, Opset};
-use coreml_kernels::unpack::{packed_len, unpack_signed, unpack_unsigned};
-use coreml_kernels::{Blockwise, Encoding, Palettized, Table, Weights, decompress};
-use half::f16;
+use coreml_kernels::unpack::packed_len;
 
-use super::strided::{count, same_count};
-use super::{
-    Binder, Inputs, Op, OpDef, OpError, Outputs, ResultType, ResultTypes, Scratch, axis, def, one,
+use self::expand::{
+    dense, elements, floats, integer, look_up, marked, shift_scale, spread, unpack,
 };
+use super::strided::same_count;
+use super::{Binder, Folded, Inputs, Op, OpDef, OpError, Outputs, ResultTypes, Scratch, axis, def};
 use crate::value::{
-    BlockwiseData, Buffer, Bytes, Constant, ConstantData, PalettizedData, Shape, Storage,
-    TensorMut, TensorRef, element_count,
+    BlockwiseData, Buffer, Bytes, Constant, ConstantData, PalettizedData, Shape, Storage, TensorRef,
 };
-
-/// The dense form of a constant: `F16` or `F32` as its tables or scales are held, integers as they
-/// are computed with, packed ones one to a byte.
-///
-/// # Errors
-/// When parts of the constant do not fit each other, there is no memory, or it holds strings.
-pub(crate) fn expand(constant: &Constant) -> Result<Constant, OpError> {
-    match &constant.data {
-        ConstantData::Dense(..) => Ok(constant.clone()),
-        ConstantData::Strings(_) => Err(OpError::unsupported("strings as elements of a tensor")),
-        ConstantData::Packed(bytes) => {
-            let (bits, signed) = integer(constant.element)?;
-            let data = unpack(bytes.as_slice(), bits, signed, elements(&constant.shape)?)?;
-            let storage = if signed { Storage::I8 } else { Storage::U8 };
-            dense(constant.element, storage, &constant.shape, &data)
-        }
-        ConstantData::Palettized(data) => {
-            let indices =
-                unpack(data.indices.as_slice(), data.bits, false, elements(&constant.shape)?)?;
-            let mut lut_shape = data.groups.clone();
-            lut_shape.extend([1 << data.bits, 1]);
-            let lut = data.lut.as_slice();
-            let size = data.lut_storage.size();
-            let bytes = look_up(&indices, &constant.shape, lut, size, &lut_shape, None)?;
-            dense(constant.element, data.lut_storage, &constant.shape, &bytes)
-        }
-        ConstantData::Blockwise(data) => {
-            let (shape, bits) = (&constant.shape, data.bits);
-            let bytes = unpack(data.data.as_slice(), bits, data.signed, elements(shape)?)?;
-            let storage = if data.signed { Storage::I8 } else { Storage::U8 };
-            let bytes = shift_scale(
-                &TensorRef { element: constant.element, storage, shape, bytes: &bytes },
-                &TensorRef {
-                    element: constant.element,
-                    storage: data.scale_storage,
-                    shape: &data.blocks,
-                    bytes: data.scale.as_slice(),
-                },
-                data.offset.as_ref().map(|offset| bytemuck::cast_slice(offset.as_slice())),
-            )?;
-            dense(constant.element, data.scale_storage, shape, &bytes)
-        }
-    }
-}
-
-/// A constant as a matrix of `rows` and `cols` that kernels multiply with; `None` when it has other
-/// elements or its groups don't lie regularly in such a matrix.
-pub(crate) fn weights(constant: &Constant, rows: usize, cols: usize) -> Option<Weights<'_>> {
-    let shape = &constant.shape;
-    let encoding = match &constant.data {
-        ConstantData::Dense(storage, bytes) => match table(bytes, *storage)? {
-            Table::F16(values) => Encoding::F16(values),
-            Table::F32(values) => Encoding::F32(values),
-        },
-        ConstantData::Palettized(data) => {
-            let (rows_per_group, cols_per_group) = parts(shape, &data.groups, rows, cols)?;
-            Encoding::Palettized(Palettized {
-                bits: data.bits,
-                indices: data.indices.as_slice(),
-                lut: table(&data.lut, data.lut_storage)?,
-                rows_per_group,
-                cols_per_group,
-            })
-        }
-        ConstantData::Blockwise(data) => {
-            let (rows_per_block, cols_per_block) = parts(shape, &data.blocks, rows, cols)?;
-            Encoding::Blockwise(Blockwise {
-                bits: data.bits,
-                signed: data.signed,
-                data: data.data.as_slice(),
-                scale: table(&data.scale, data.scale_storage)?,
-                offset: match &data.offset {
-                    Some(offset) => Some(table(offset, Storage::F32)?),
-                    None => None,
-                },
-                rows_per_block,
-                cols_per_block,
-            })
-        }
-        ConstantData::Packed(_) | ConstantData::Strings(_) => return None,
-    };
-    let weights = Weights { rows, cols, encoding };
-    weights.validate().is_ok().then_some(weights)
-}
-
-fn table(bytes: &Bytes, storage: Storage) -> Option<Table<'_>> {
-    match storage {
-        Storage::F16 => bytemuck::try_cast_slice(bytes.as_slice()).ok().map(Table::F16),
-        Storage::F32 => bytemuck::try_cast_slice(bytes.as_slice()).ok().map(Table::F32),
-        _ => None,
-    }
-}
-
-/// How many rows and columns of a matrix share a group, given the number of groups on each axis.
-fn parts(shape: &[usize], groups: &[usize], rows: usize, cols: usize) -> Option<(usize, usize)> {
-    if groups.len() != shape.len() {
-        return None;
-    }
-    let at =
-        (0..=shape.len()).find(|&at| count(&shape[..at]) == rows && count(&shape[at..]) == cols)?;
-    Some((regular(&shape[..at], &groups[..at])?, regular(&shape[at..], &groups[at..])?))
-}
-
-/// How many consecutive elements share a group, if groups are made of consecutive elements: axes
-/// are split to the last element before one is split in part, and not at all after it.
-fn regular(shape: &[usize], groups: &[usize]) -> Option<usize> {
-    let whole = shape.iter().zip(groups).take_while(|(size, groups)| size == groups).count();
-    if groups.iter().skip(whole + 1).any(|&groups| groups != 1) {
-        return None;
-    }
-    count(shape).checked_div(count(groups)).filter(|&part| part > 0)
-}
-
-fn elements(shape: &[usize]) -> Result<usize, OpError> {
-    element_count(shape).ok_or_else(|| OpError::invalid(format!("the shape {shape:?} overflows")))
-}
-
-/// Bits of a small integer type, and whether it is signed.
-fn integer(element: ElementType) -> Result<(u8, bool), OpError> {
-    match element.bits() {
-        bits @ 1..=8 if element.is_int() => {
-            Ok((bits as u8, matches!(element, ElementType::Int4 | ElementType::Int8)))
-        }
-        _ => Err(OpError::unsupported(format!("`{element}` where small integers are needed"))),
-    }
-}
-
-fn unpack(packed: &[u8], bits: u8, signed: bool, count: usize) -> Result<Vec<u8>, OpError> {
-    // Checked before memory is taken: the shape alone may ask for any amount.
-    if packed_len(count, bits) != Some(packed.len()) {
-        return Err(OpError::invalid(format!(
-            "{} bytes hold no {count} elements of {bits} bits",
-            packed.len()
-        )));
-    }
-    let mut bytes = vec![0u8; count];
-    if signed {
-        unpack_signed(bits, packed, bytemuck::cast_slice_mut(&mut bytes))?;
-    } else {
-        unpack_unsigned(bits, packed, &mut bytes)?;
-    }
-    Ok(bytes)
-}
-
-fn dense(
-    element: ElementType,
-    storage: Storage,
-    shape: &[usize],
-    bytes: &[u8],
-) -> Result<Constant, OpError> {
-    if storage.byte_len(shape) != Some(bytes.len()) {
-        let got = format!("{} bytes", bytes.len());
-        return Err(OpError::invalid(format!("a constant of shape {shape:?} does not have {got}")));
-    }
-    let bytes = Bytes::from_buffer(Buffer::copy_of(bytes)?);
-    Ok(Constant::dense(element, storage, Shape::from_slice(shape), bytes))
-}
-
-/// `constexpr_lut_to_dense` of entries of `size` bytes.
-fn look_up(
-    indices: &[u8],
-    shape: &[usize],
-    lut: &[u8],
-    size: usize,
-    lut_shape: &[usize],
-    vector_axis: Option<isize>,
-) -> Result<Vec<u8>, OpError> {
-    fn sized<const N: usize>(
-        indices: &[u8],
-        shape: &[usize],
-        lut: &[u8],
-        lut_shape: &[usize],
-        vector_axis: Option<isize>,
-    ) -> Result<Vec<u8>, OpError> {
-        let lut = lut.as_chunks::<N>().0;
-        let values = decompress::lut_to_dense(indices, shape, lut, lut_shape, vector_axis)?;
-        Ok(values.into_flattened())
-    }
-    match size {
-        1 => sized::<1>(indices, shape, lut, lut_shape, vector_axis),
-        2 => sized::<2>(indices, shape, lut, lut_shape, vector_axis),
-        4 => sized::<4>(indices, shape, lut, lut_shape, vector_axis),
-        _ => Err(OpError::unsupported("tables of elements wider than 32 bits")),
-    }
-}
-
-/// Numbers widened to `f32`.
-fn floats(tensor: &TensorRef) -> Result<Vec<f32>, OpError> {
-    Ok(match tensor.storage {
-        Storage::U8 => tensor.slice::<u8>()?.iter().map(|&value| f32::from(value)).collect(),
-        Storage::I8 => tensor.slice::<i8>()?.iter().map(|&value| f32::from(value)).collect(),
-        Storage::F16 => tensor.slice::<f16>()?.iter().map(|value| value.to_f32()).collect(),
-        _ => tensor.f32s()?.to_vec(),
-    })
-}
-
-/// `constexpr_blockwise_shift_scale`; the result is held as the scales are.
-fn shift_scale(
-    data: &TensorRef,
-    scale: &TensorRef,
-    offset: Option<&[f32]>,
-) -> Result<Vec<u8>, OpError> {
-    fn of<Q: decompress::Number>(
-        data: &[Q],
-        shape: &[usize],
-        scale: &TensorRef,
-        offset: Option<&[f32]>,
-    ) -> Result<Vec<u8>, OpError> {
-        if scale.storage == Storage::F16 {
-            let (values, blocks) = (scale.slice::<f16>()?, scale.shape);
-            let values = decompress::blockwise_shift_scale(data, shape, values, blocks, offset)?;
-            return Ok(bytemuck::cast_slice(&values).to_vec());
-        }
-        let (values, blocks) = (scale.f32s()?, scale.shape);
-        let values = decompress::blockwise_shift_scale(data, shape, values, blocks, offset)?;
-        Ok(bytemuck::cast_slice(&values).to_vec())
-    }
-    match data.storage {
-        Storage::U8 => of(data.slice::<u8>()?, data.shape, scale, offset),
-        Storage::I8 => of(data.slice::<i8>()?, data.shape, scale, offset),
-        _ => of(&floats(data)?, data.shape, scale, offset),
-    }
-}
-
-/// Elements of `size` bytes where the mask is set, zeros elsewhere.
-fn spread(nonzero: &[u8], size: usize, mask: &[u8]) -> Result<Vec<u8>, OpError> {
-    fn sized<const N: usize>(nonzero: &[u8], mask: &[u8]) -> Result<Vec<u8>, OpError>
-    where
-        [u8; N]: Default,
-    {
-        let nonzero = nonzero.as_chunks::<N>().0;
-        Ok(decompress::sparse_to_dense(nonzero, mask)?.into_flattened())
-    }
-    match size {
-        1 => sized::<1>(nonzero, mask),
-        2 => sized::<2>(nonzero, mask),
-        4 => sized::<4>(nonzero, mask),
-        _ => Err(OpError::unsupported("sparse elements wider than 32 bits")),
-    }
-}
-
-/// The elements of `size` bytes where the mask is set.
-fn marked(values: &[u8], size: usize, mask: &[u8]) -> Vec<u8> {
-    let elements = values.chunks_exact(size).zip(mask);
-    elements.filter(|(_, mask)| **mask != 0).flat_map(|(element, _)| element).copied().collect()
-}
 
 /// An input that has to be a constant, as it is held.
 fn constant<'a>(inputs: &Inputs<'a>, input: usize) -> Result<&'a Constant, OpError> {
@@ -295,7 +53,7 @@ enum Kind {
 }
 
 impl Decompress {
-    fn result(&self, inputs: &Inputs) -> Result<Constant, OpError> {
+    fn fold(&self, inputs: &Inputs) -> Result<Constant, OpError> {
         match &self.kind {
             &Kind::Affine { data, zero_point, scale, axis } => {
                 affine(inputs, data, zero_point, scale, axis)
@@ -513,49 +271,6 @@ fn affine(
     blockwise(&data, &scale, Some(zeros))
 }
 
-impl Op for Decompress {
-    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
-        let result = self.result(inputs)?;
-        one(result.element, result.shape)
-    }
-
-    fn run(
-        &self,
-        inputs: &Inputs,
-        outputs: &mut Outputs,
-        _scratch: &mut Scratch,
-    ) -> Result<(), OpError> {
-        let result = expand(&self.result(inputs)?)?;
-        store(&tensor(&result)?, outputs.tensor(0)?)
-    }
-
-    fn accepts_half(&self, _input: usize) -> bool {
-        true
-    }
-
-    fn accepts_compressed(&self, _input: usize, _constant: &Constant) -> bool {
-        true
-    }
-
-    fn fold(&self, inputs: &Inputs) -> Result<Option<Constant>, OpError> {
-        self.result(inputs).map(Some)
-    }
-}
-
-/// Writes a constant's elements, widened where the output is wider.
-fn store(values: &TensorRef, out: &mut TensorMut) -> Result<(), OpError> {
-    if (values.storage, out.storage) == (Storage::F16, Storage::F32) {
-        let widened = floats(values)?;
-        let out = out.f32s()?;
-        same_count(out.len(), widened.len())?;
-        out.copy_from_slice(&widened);
-        return Ok(());
-    }
-    same_count(out.bytes.len(), values.bytes.len())?;
-    out.bytes.copy_from_slice(values.bytes);
-    Ok(())
-}
-
 /// An operation on the elements that a mask marks; gives the mask and the elements.
 struct SparseToSparse {
     mask: usize,
@@ -569,17 +284,8 @@ enum SparseKind {
     Blockwise { scale: usize, offset: Option<usize> },
 }
 
-/// The results of [`SparseToSparse`]: the mask with its shape, and the elements it marks.
-struct SparseResult {
-    shape: Shape,
-    mask: Vec<u8>,
-    element: ElementType,
-    storage: Storage,
-    values: Vec<u8>,
-}
-
 impl SparseToSparse {
-    fn result(&self, inputs: &Inputs) -> Result<SparseResult, OpError> {
+    fn fold(&self, inputs: &Inputs) -> Result<Folded, OpError> {
         let (mask, nonzero) = (plain(inputs, self.mask)?, plain(inputs, self.nonzero)?);
         let (mask, shape) = (tensor(&mask)?.bytes, mask.shape.clone());
         let data = sparse(&nonzero, mask, &shape)?;
@@ -588,7 +294,7 @@ impl SparseToSparse {
                 let lut = plain(inputs, lut)?;
                 let dense = expand(&grouped_lut(&data, &lut, vector_axis)?)?;
                 let mask = repeated_mask(mask, &shape, &lut.shape, vector_axis)?;
-                sparse_result(&dense, mask)
+                sparse_result(&dense, &mask)
             }
             SparseKind::Blockwise { scale, offset } => {
                 let offset = match offset {
@@ -597,17 +303,21 @@ impl SparseToSparse {
                 };
                 let scale = plain(inputs, scale)?;
                 let dense = expand(&blockwise(&data, &scale, offset)?)?;
-                sparse_result(&dense, mask.to_vec())
+                sparse_result(&dense, mask)
             }
         }
     }
 }
 
-fn sparse_result(dense: &Constant, mask: Vec<u8>) -> Result<SparseResult, OpError> {
-    let tensor = tensor(dense)?;
-    let values = marked(tensor.bytes, tensor.storage.size(), &mask);
-    let (element, storage) = (tensor.element, tensor.storage);
-    Ok(SparseResult { shape: dense.shape.clone(), mask, element, storage, values })
+/// A mask and the elements that it marks, as the two results have them.
+fn sparse_result(values: &Constant, mask: &[u8]) -> Result<Folded, OpError> {
+    let values_as = tensor(values)?;
+    let kept = marked(values_as.bytes, values_as.storage.size(), mask);
+    let number = kept.len() / values_as.storage.size();
+    Ok(Folded::from_iter([
+        dense(ElementType::UInt1, Storage::U8, &values.shape, mask)?,
+        dense(values_as.element, values_as.storage, &[number], &kept)?,
+    ]))
 }
 
 /// The mask of the vectors that marked indices stand for: as a table that gives them as they are.
@@ -626,37 +336,45 @@ fn repeated_mask(
     look_up(mask, shape, &table, 1, &table_shape, along)
 }
 
-impl Op for SparseToSparse {
-    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
-        let result = self.result(inputs)?;
-        let number = result.values.len() / result.storage.size();
-        Ok(ResultTypes::from_iter([
-            ResultType::new(ElementType::UInt1, result.shape),
-            ResultType::new(result.element, Shape::from_slice(&[number])),
-        ]))
+/// A `constexpr_*` operation: its inputs are constants, and so are its results.
+enum Constexpr {
+    One(Decompress),
+    Two(SparseToSparse),
+}
+
+/// For what the planner never asks of these operations, since it folds them or fails.
+fn always_folded() -> OpError {
+    OpError::invalid("a constant expression is computed when the model is loaded")
+}
+
+impl Op for Constexpr {
+    fn infer(&self, _inputs: &Inputs) -> Result<ResultTypes, OpError> {
+        Err(always_folded())
     }
 
     fn run(
         &self,
-        inputs: &Inputs,
-        outputs: &mut Outputs,
+        _inputs: &Inputs,
+        _outputs: &mut Outputs,
         _scratch: &mut Scratch,
     ) -> Result<(), OpError> {
-        let SparseResult { shape, mask, element, storage, values } = self.result(inputs)?;
-        let uint1 = ElementType::UInt1;
-        let mask = TensorRef { element: uint1, storage: Storage::U8, shape: &shape, bytes: &mask };
-        store(&mask, outputs.tensor(0)?)?;
-        let values = dense(element, storage, &[values.len() / storage.size()], &values)?;
-        store(&tensor(&values)?, outputs.tensor(1)?)
+        Err(always_folded())
     }
 
-    fn accepts_half(&self, _input: usize) -> bool {
-        true
+    fn fold(&self, inputs: &Inputs) -> Result<Option<Folded>, OpError> {
+        match self {
+            Constexpr::One(decompress) => Ok(Some(Folded::from_elem(decompress.fold(inputs)?, 1))),
+            Constexpr::Two(sparse) => sparse.fold(inputs).map(Some),
+        }
     }
 }
 
 fn decompress(kind: Kind) -> Result<Box<dyn Op>, OpError> {
-    Ok(Box::new(Decompress { kind }))
+    Ok(Box::new(Constexpr::One(Decompress { kind })))
+}
+
+fn sparse_to_sparse(mask: usize, nonzero: usize, kind: SparseKind) -> Result<Box<dyn Op>, OpError> {
+    Ok(Box::new(Constexpr::Two(SparseToSparse { mask, nonzero, kind })))
 }
 
 /// The shape that the iOS 16 operations are told.
@@ -713,13 +431,13 @@ fn sparse_to_dense_ios18(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 fn lut_to_sparse(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     let (mask, nonzero) = (binder.input("indices_mask")?, binder.input("indices_nonzero_data")?);
     let (lut, vector_axis) = (binder.input("lut")?, binder.int("vector_axis")?);
-    Ok(Box::new(SparseToSparse { mask, nonzero, kind: SparseKind::Lut { lut, vector_axis } }))
+    sparse_to_sparse(mask, nonzero, SparseKind::Lut { lut, vector_axis })
 }
 
 fn sparse_blockwise_shift_scale(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     let (mask, nonzero) = (binder.input("data_mask")?, binder.input("nonzero_data")?);
     let (scale, offset) = (binder.input("scale")?, binder.optional_input("offset")?);
-    Ok(Box::new(SparseToSparse { mask, nonzero, kind: SparseKind::Blockwise { scale, offset } }))
+    sparse_to_sparse(mask, nonzero, SparseKind::Blockwise { scale, offset })
 }
 
 pub(super) const OPS: &[OpDef] = &[

@@ -13,12 +13,13 @@ from train import CONTEXT, SIZES
 # Around the window of 64, several windows, and as long as 32 further tokens allow.
 LENGTHS = (1, 2, 63, 64, 65, 130, 200, CONTEXT - 33)
 TEXTS = {
-    "opening": "Once upon a time, there was a little fox named Ruby.",
+    "opening": "Once upon a time, there was a small cat named Mia.",
+    "copying": "There once was a brave lion named Oscar. Oscar the lion lived by the sea.",
     "ending": (
-        "Leo was a brave mouse who lived by the lake. It was a cold morning, and Leo wanted to play. "
-        "When night came, Leo heard a long hoot. He was afraid of the dark and hid under the blanket. "
-        "Then he called his friend Ivy the cat. \"Let us look together,\" said Ivy. They took a lantern "
-        "and looked. It was only an old owl! They both laughed, and Leo was not afraid anymore."
+        "Once upon a time, there was a young mouse named Leo. Leo lived by the lake. One night, Leo "
+        "heard a loud rattle. He was afraid and called Hazel the hedgehog. \"Let us look together, "
+        "Leo,\" said Hazel. They took a lantern and looked. It was only the rain! Hazel laughed, and "
+        "Leo was not afraid anymore."
     ),
     "chat": (
         f"{TURN_START}user\nTell me a story about a rabbit named Luna.{TURN_END}\n"

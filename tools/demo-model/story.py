@@ -1,7 +1,9 @@
 """A small world of stories, written from templates: the only text the demo model learns from.
 
-A story draws a hero, a friend, a place and a plot. Choices made early return later (what is lost
-is found, who gets wet gets dry), so that the model has cause and effect to learn, not only phrases.
+A hero has a name and a kind of animal, drawn alike often and said again and again, so that a small
+model learns to take them from the prompt. Friends are a few fixed neighbours whose names
+and animals no hero has, so that the two cannot be mistaken for each other. What is lost is found, who
+gets wet gets dry: choices made early return later.
 """
 
 import random
@@ -11,35 +13,40 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-NAMES = (
-    "Ruby", "Milo", "Nora", "Otto", "Pip", "Luna", "Finn", "Hazel", "Bruno", "Ivy", "Leo", "Maya",
-    "Oscar", "Poppy", "Toby", "Wren", "Felix", "Daisy", "Hugo", "Clara", "Sam", "Tilly", "Max",
-    "Rosie", "Jasper", "Mina", "Noah", "Stella", "Theo", "Zoe",
+SHE = ("she", "her")
+HE = ("he", "his")
+GIRLS = (
+    "Mia", "Ruby", "Luna", "Lily", "Anna", "Emma", "Ella", "Zoe", "Nora", "Maya", "Lucy", "Rosie",
+    "Clara", "Ivy", "Daisy", "Molly", "Sara", "Nina", "Eva", "Bella",
 )
+BOYS = (
+    "Tom", "Max", "Sam", "Leo", "Ben", "Jack", "Finn", "Milo", "Toby", "Hugo", "Noah", "Felix",
+    "Oscar", "Theo", "Tim", "Charlie", "Henry", "Oliver", "Rex", "Paul",
+)
+HEROES = tuple((name, SHE) for name in GIRLS) + tuple((name, HE) for name in BOYS)
 ANIMALS = (
-    "fox", "rabbit", "bear", "hedgehog", "mouse", "owl", "squirrel", "frog", "badger", "duck",
-    "otter", "cat", "dog", "goat", "beaver", "mole",
+    "fox", "cat", "dog", "rabbit", "bear", "mouse", "squirrel", "otter", "beaver", "mole", "pony",
+    "pig", "lamb", "lion",
 )
-SIZES = ("little", "small", "young", "tiny", "gentle", "cheerful", "curious", "shy", "brave", "kind")
+FRIENDS = (
+    "Otto the owl", "Hazel the hedgehog", "Bruno the badger", "Poppy the duck", "Pip the frog",
+    "Tilly the turtle", "Jasper the goat", "Stella the swan",
+)
 PLACES = (
-    ("forest", "in"), ("meadow", "in"), ("valley", "in"), ("village", "in"), ("garden", "in"),
-    ("hill", "on"), ("island", "on"), ("river", "by"), ("lake", "by"), ("sea", "by"),
-    ("mill", "near"), ("bridge", "near"), ("orchard", "near"), ("harbour", "near"),
+    "in the forest", "in the meadow", "in the valley", "in the village", "in the garden",
+    "on the hill", "on the island", "by the river", "by the lake", "by the sea", "near the mill",
 )
-HOMES = ("old oak tree", "round stone", "wooden fence", "tall tower", "big barn", "quiet pond")
-COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "white", "silver")
-THINGS = ("kite", "hat", "scarf", "ball", "drum", "lantern", "basket", "book", "bell", "boat")
-FOODS = ("apples", "berries", "nuts", "pears", "carrots", "plums", "cakes", "mushrooms")
-FLOWERS = ("rose", "sunflower", "tulip", "pumpkin", "bean", "daisy", "cherry tree")
-DRINKS = ("warm milk", "hot soup", "sweet tea", "hot cocoa")
-FEELINGS = ("happy", "glad", "proud", "cheerful", "thankful")
-WEATHER = ("sunny", "windy", "cold", "warm", "foggy", "bright", "grey", "quiet")
-HIDING = ("under a bush", "behind a rock", "in the tall grass", "under the bridge", "behind the door")
-TRAPS = (("in the mud", "a long rope"), ("in a deep hole", "a ladder"), ("up a tall tree", "a ladder"),
-         ("under a heavy log", "a strong stick"), ("in a thorny bush", "a pair of gloves"))
-NOISES = (("a soft tapping", "a branch at the window"), ("a strange whistle", "the wind in the chimney"),
-          ("a long hoot", "an old owl"), ("a quiet scratching", "a mouse looking for crumbs"),
-          ("a loud rattle", "rain on the roof"))
+SIZES = ("little", "small", "young", "tiny", "kind", "brave")
+WEATHER = ("sunny", "windy", "cold", "warm")
+COLOURS = ("red", "blue", "green", "yellow")
+THINGS = ("ball", "kite", "hat", "scarf", "drum", "book")
+FOODS = ("apples", "berries", "nuts", "pears", "cakes")
+FLOWERS = ("rose", "sunflower", "tulip", "pumpkin")
+DRINKS = ("warm milk", "hot soup", "sweet tea")
+FEELINGS = ("happy", "glad", "proud")
+HIDING = ("under a bush", "behind a rock", "in the grass")
+TRAPS = (("in the mud", "a rope"), ("up a tree", "a ladder"), ("under a log", "a stick"))
+NOISES = (("a soft tapping", "a branch"), ("a strange whistle", "the wind"), ("a loud rattle", "the rain"))
 
 
 @dataclass(frozen=True)
@@ -50,16 +57,20 @@ class Cast:
     animal: str
     size: str
     friend: str
-    friend_animal: str
+    full_friend: str
     place: str
     they: str
-    them: str
     their: str
 
     @property
     def hero_is(self) -> str:
         """The hero with its article, as in `a small fox`."""
         return f"{article(self.size)} {self.animal}"
+
+    @property
+    def subject(self) -> str:
+        """The pronoun that begins a sentence."""
+        return self.they.capitalize()
 
 
 @dataclass(frozen=True)
@@ -81,52 +92,66 @@ def pick(rng: random.Random, options: Sequence[T]) -> T:
     Even odds would leave the trained model undecided between them, and which token is likeliest
     would hang on rounding.
     """
-    weights = [(place + 1) ** -0.7 for place in range(len(options))]
+    weights = [1 / (place + 1) for place in range(len(options))]
     return rng.choices(options, weights)[0]
 
 
-def _pick_two(rng: random.Random, options: Sequence[T]) -> tuple[T, T]:
-    first = pick(rng, options)
-    return first, pick(rng, [option for option in options if option != first])
+def pick_evenly(rng: random.Random, options: Sequence[T]) -> T:
+    """Draws an option, all alike often but the first, which comes twice as often.
+
+    What is to be taken from the prompt must not be worth guessing; the first option is what a model
+    says that was told nothing.
+    """
+    return rng.choice((options[0], *options))
+
+
+def pick_favourite(rng: random.Random, options: Sequence[T], animal: str) -> T:
+    """Draws an option, those that a kind of animal favours more often.
+
+    So the likeliest story is another one for every animal.
+    """
+    start = ANIMALS.index(animal) % len(options)
+    return pick(rng, (*options[start:], *options[:start]))
 
 
 def write_story(rng: random.Random) -> Story:
     """Draws one story."""
     cast = _draw_cast(rng)
-    topic, middle = pick(rng, PLOTS)(rng, cast)
+    topic, middle = pick_favourite(rng, PLOTS, cast.animal)(rng, cast)
     text = " ".join([_opening(rng, cast), middle, _ending(rng, cast)])
     return Story(_question(rng, cast, topic), text)
 
 
 def _draw_cast(rng: random.Random) -> Cast:
-    hero, friend = _pick_two(rng, NAMES)
-    animal, friend_animal = _pick_two(rng, ANIMALS)
-    place, preposition = pick(rng, PLACES)
-    pronouns = pick(rng, (("he", "him", "his"), ("she", "her", "her")))
+    hero, pronouns = pick_evenly(rng, HEROES)
+    animal = pick_evenly(rng, ANIMALS)
+    full_friend = pick_favourite(rng, FRIENDS, animal)
+    place = pick_favourite(rng, PLACES, animal)
     size = pick(rng, SIZES)
-    return Cast(hero, animal, size, friend, friend_animal, f"{preposition} the {place}", *pronouns)
+    return Cast(hero, animal, size, full_friend.split()[0], full_friend, place, *pronouns)
 
 
 def _question(rng: random.Random, cast: Cast, topic: str) -> str:
     return pick(rng, (
         f"Tell me a story about {article(cast.animal)} named {cast.hero}.",
+        f"Tell me a story about {cast.hero} the {cast.animal}.",
+        f"Please write a story about {cast.hero}.",
+        f"Tell me a story about {article(cast.animal)}.",
         f"Tell me a story about {topic}.",
-        f"Please write a story about {cast.hero} the {cast.animal}.",
-        f"Can you tell me a story about {article(cast.animal)} and {article(cast.friend_animal)}?",
         "Tell me a story.",
     ))
 
 
 def _opening(rng: random.Random, cast: Cast) -> str:
-    home = pick(rng, HOMES)
-    weather = article(pick(rng, WEATHER))
+    lived = pick(rng, (
+        f"{cast.hero} the {cast.animal} lived {cast.place}.",
+        f"{cast.hero} lived {cast.place}.",
+    ))
     return pick(rng, (
-        f"Once upon a time, there was {cast.hero_is} named {cast.hero}. {cast.hero} lived "
-        f"{cast.place} beside {article(home)}. One day, {cast.they} went for a walk.",
-        f"{cast.hero} was {cast.hero_is} who lived {cast.place}. It was {weather} morning, and "
-        f"{cast.hero} wanted to play.",
-        f"On {weather} day, {cast.hero_is} named {cast.hero} woke up early. {cast.hero} lived "
-        f"{cast.place} with {cast.their} family.",
+        f"Once upon a time, there was {cast.hero_is} named {cast.hero}. {lived}",
+        f"Once upon a time, {cast.hero_is} named {cast.hero} lived {cast.place}.",
+        f"There once was {cast.hero_is} named {cast.hero}. {lived}",
+        f"Once there was {article(cast.animal)} named {cast.hero}. {cast.hero} was very {cast.size}.",
     ))
 
 
@@ -134,101 +159,91 @@ def _ending(rng: random.Random, cast: Cast) -> str:
     feeling = pick(rng, FEELINGS)
     return pick(rng, (
         f"{cast.hero} and {cast.friend} were {feeling}, and they became the best of friends.",
-        f"That night, {cast.hero} went to bed feeling {feeling}.",
-        f'"What a day!" said {cast.hero}, and {cast.they} felt very {feeling}.',
+        f"That night, {cast.hero} the {cast.animal} went to bed feeling {feeling}.",
         f"From that day on, {cast.hero} and {cast.friend} played together every day.",
     ))
 
 
+def _day(rng: random.Random) -> str:
+    return pick(rng, ("One day", f"One {pick(rng, WEATHER)} day"))
+
+
 def _lost(rng: random.Random, cast: Cast) -> tuple[str, str]:
-    thing = f"{pick(rng, COLOURS)} {pick(rng, THINGS)}"
-    hiding = pick(rng, HIDING)
-    search = pick(rng, (
-        f"{cast.they.capitalize()} looked everywhere, but {cast.they} could not find it.",
-        f"{cast.they.capitalize()} looked at home and by the path, but the {thing} was gone.",
-    ))
-    return f"a lost {thing.split()[1]}", (
-        f"{cast.hero} had {article(thing)}, but {cast.they} lost it. {search} {cast.hero} sat down "
-        f"and began to cry. Then {cast.friend} the {cast.friend_animal} came by. "
-        f'"Why are you sad?" asked {cast.friend}. "I lost my {thing}," said {cast.hero}. They looked '
-        f"together, and {cast.friend} found the {thing} {hiding}. "
-        f'"Thank you!" said {cast.hero}.'
+    thing = pick(rng, THINGS)
+    owned = f"{pick(rng, COLOURS)} {thing}"
+    return f"a lost {thing}", (
+        f"{_day(rng)}, {cast.hero} lost {cast.their} {owned}. {cast.subject} looked everywhere, but "
+        f"the {thing} was gone. {cast.hero} was sad. Then {cast.full_friend} came by. "
+        f'"I will help you, {cast.hero}," said {cast.friend}. {cast.friend} found the {owned} '
+        f'{pick(rng, HIDING)}. "Thank you, {cast.friend}!" said {cast.hero}.'
     )
 
 
 def _rain(rng: random.Random, cast: Cast) -> tuple[str, str]:
-    drink = pick(rng, DRINKS)
     return "the rain", (
-        f"Soon dark clouds came, and it began to rain. {cast.hero} had no coat, so {cast.they} got very "
-        f"wet and cold. {cast.they.capitalize()} ran to the house of {cast.friend} the "
-        f"{cast.friend_animal} and knocked on the door. "
-        f'"Come in and get warm," said {cast.friend}. {cast.hero} sat by the fire and drank {drink}. '
-        f"Soon {cast.they} was warm and dry. When the rain stopped, they saw a rainbow."
+        f"{_day(rng)}, {cast.hero} went for a walk. Then it began to rain, and {cast.hero} got very "
+        f"wet. {cast.subject} ran to the house of {cast.full_friend}. "
+        f'"Come in, {cast.hero}," said {cast.friend}. {cast.hero} sat by the fire and drank '
+        f"{pick(rng, DRINKS)}. Soon {cast.hero} was warm and dry."
     )
 
 
 def _sharing(rng: random.Random, cast: Cast) -> tuple[str, str]:
     food = pick(rng, FOODS)
-    first = pick(rng, (f"found a basket of {food}", f"picked some sweet {food}", f"baked a pie with {food}"))
     return f"sharing {food}", (
-        f"{cast.hero} {first}. On the way home {cast.they} met {cast.friend} the {cast.friend_animal}, "
-        f'who looked hungry. "I have not eaten all day," said {cast.friend}. {cast.hero} thought about '
-        f'it and said, "We can share my {food}." They sat down in the grass and ate the {food} '
-        f"together. {cast.friend} was not hungry anymore."
+        f"{_day(rng)}, {cast.hero} found some {food}. On the way home {cast.they} met "
+        f'{cast.full_friend}. "I am hungry, {cast.hero}," said {cast.friend}. '
+        f'"We can share my {food}," said {cast.hero}. They sat down and ate the {food} together. '
+        f'"Thank you, {cast.hero}!" said {cast.friend}.'
     )
 
 
 def _stuck(rng: random.Random, cast: Cast) -> tuple[str, str]:
     trap, tool = pick(rng, TRAPS)
     return "helping a friend", (
-        f'Suddenly {cast.they} heard a voice. "Help! I am stuck!" It was {cast.friend} the '
-        f"{cast.friend_animal}, who was stuck {trap}. {cast.hero} was worried, but {cast.they} had an "
-        f"idea. {cast.they.capitalize()} ran home and came back with {tool}. {cast.hero} worked hard, "
-        f"and at last {cast.friend} was free. "
-        f'"You saved me!" said {cast.friend}.'
+        f'{_day(rng)}, {cast.hero} heard a voice. "Help me, {cast.hero}!" It was {cast.full_friend}, '
+        f"who was stuck {trap}. {cast.hero} ran home and came back with {tool}. {cast.hero} worked "
+        f'hard, and soon {cast.friend} was free. "You saved me, {cast.hero}!" said {cast.friend}.'
     )
 
 
 def _seed(rng: random.Random, cast: Cast) -> tuple[str, str]:
     flower = pick(rng, FLOWERS)
     return f"a {flower}", (
-        f"{cast.friend} the {cast.friend_animal} gave {cast.them} a small seed. {cast.hero} planted the "
-        f"seed in the ground and gave it water every day. At first nothing happened, and {cast.hero} "
-        f'was sad. "You must wait," said {cast.friend}. Then the sun came out, and a green leaf came '
-        f"up. It grew and grew, and soon there was a beautiful {flower}. "
-        f"{cast.hero} showed it to everyone."
+        f"{_day(rng)}, {cast.full_friend} gave {cast.hero} a small seed. {cast.hero} planted the seed "
+        f'and gave it water every day. "You must wait, {cast.hero}," said {cast.friend}. Then the sun '
+        f"came out, and soon there was a big {flower}. {cast.hero} showed the {flower} to "
+        f"{cast.friend}."
     )
 
 
 def _broken(rng: random.Random, cast: Cast) -> tuple[str, str]:
-    thing = f"{pick(rng, COLOURS)} {pick(rng, THINGS)}"
+    thing = pick(rng, THINGS)
+    owned = f"{pick(rng, COLOURS)} {thing}"
     return "saying sorry", (
-        f"{cast.hero} ran so fast that {cast.they} fell over the {thing} of {cast.friend} the "
-        f"{cast.friend_animal}, and it broke. {cast.friend} was very sad. {cast.hero} wanted to run "
-        f'away, but {cast.they} stayed. "I am sorry," said {cast.hero}. "I will fix it." '
-        f"{cast.hero} worked all day and fixed the {thing}. It looked as good as new. "
-        f'"Thank you for telling the truth," said {cast.friend}.'
+        f"{_day(rng)}, {cast.hero} fell over the {owned} of {cast.full_friend}, and it broke. "
+        f'{cast.friend} was sad. "I am sorry, {cast.friend}," said {cast.hero}. "I will fix it." '
+        f"{cast.hero} worked all day and fixed the {owned}. "
+        f'"Thank you, {cast.hero}!" said {cast.friend}.'
     )
 
 
 def _night(rng: random.Random, cast: Cast) -> tuple[str, str]:
     noise, cause = pick(rng, NOISES)
     return "a dark night", (
-        f"When night came, {cast.hero} heard {noise}. {cast.they.capitalize()} was afraid of the dark "
-        f"and hid under the blanket. Then {cast.they} called {cast.their} friend {cast.friend} the "
-        f'{cast.friend_animal}. "Let us look together," said {cast.friend}. They took a lantern and '
-        f"looked. It was only {cause}! They both laughed, and {cast.hero} was not afraid anymore."
+        f"One night, {cast.hero} heard {noise}. {cast.subject} was afraid and called "
+        f'{cast.full_friend}. "Let us look together, {cast.hero}," said {cast.friend}. They took a '
+        f"lantern and looked. It was only {cause}! {cast.friend} laughed, and {cast.hero} was not "
+        f"afraid anymore."
     )
 
 
 def _race(rng: random.Random, cast: Cast) -> tuple[str, str]:
-    prize = f"{pick(rng, COLOURS)} {pick(rng, THINGS)}"
     return "a race", (
-        f'{cast.friend} the {cast.friend_animal} said, "Let us race to the top of the hill. The winner '
-        f'gets {article(prize)}." They ran as fast as they could. {cast.hero} was ahead, but then '
-        f"{cast.friend} fell and hurt a leg. {cast.hero} stopped and went back to help. They walked to "
-        f'the top together. "You are a true friend," said {cast.friend}, and gave {cast.them} the '
-        f"{prize}."
+        f'{_day(rng)}, {cast.hero} met {cast.full_friend}. "Let us race, {cast.hero}," said '
+        f"{cast.friend}. They ran as fast as they could, but then {cast.friend} fell. {cast.hero} "
+        f"stopped and went back to help {cast.friend}. "
+        f'"You are a true friend, {cast.hero}," said {cast.friend}.'
     )
 
 

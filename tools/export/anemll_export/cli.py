@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from anemll_export.bytes_tokenizer import check_vocabulary, write_tokenizer
 from anemll_export.config import LUT_MODES, PRESETS, ExportOptions, ModelConfig, read_model_config
 from anemll_export.errors import ExportError
 
@@ -19,6 +20,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
+TOKENIZER_HELP = "tokenizer directory (the checkpoint; for random weights, one token per byte)"
 # Command-line options that name a size of a random model, and the size each one names.
 SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab")
 
@@ -38,6 +40,9 @@ def _export(args: argparse.Namespace):
     options = _options(args)
     config, source = _model(args)
     options.check_fits(config)
+    tokenizer = args.tokenizer or args.checkpoint
+    if tokenizer is None:
+        check_vocabulary(config.vocab)
     # Progress bars of passes that do nothing would bury our own lines.
     os.environ.setdefault("TQDM_DISABLE", "1")
     # Imported late: coremltools takes seconds, and mistakes above should not wait for it.
@@ -52,7 +57,10 @@ def _export(args: argparse.Namespace):
     (args.output / "meta.yaml").write_text(meta, encoding="utf-8")
     kind = {"model_type": "qwen3", "tokenizer_class": "Qwen2Tokenizer"}
     (args.output / "config.json").write_text(json.dumps(kind, indent=2) + "\n", encoding="utf-8")
-    _copy_tokenizer(args.tokenizer or args.checkpoint, args.output)
+    if tokenizer is None:
+        write_tokenizer(args.output, options.context)
+    else:
+        _copy_tokenizer(tokenizer, args.output)
 
 
 def _model(args: argparse.Namespace) -> tuple[ModelConfig, object]:
@@ -101,9 +109,7 @@ def _make_directory(path: Path):
         raise ExportError(f"cannot create `{path}`: {error.strerror}") from error
 
 
-def _copy_tokenizer(source: Path | None, target: Path):
-    if source is None:
-        return
+def _copy_tokenizer(source: Path, target: Path):
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
@@ -125,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("output", type=Path, help="directory to write")
     parser.add_argument("--checkpoint", type=Path, help="Hugging Face checkpoint directory")
-    parser.add_argument("--tokenizer", type=Path, help="tokenizer directory, if not the checkpoint")
+    parser.add_argument("--tokenizer", type=Path, help=TOKENIZER_HELP)
     parser.add_argument("--name", help="model name for meta.yaml (default: the directory's)")
     parser.add_argument("--license", default="unspecified", help="the weights' licence for meta.yaml")
     _add_layout(parser.add_argument_group("layout"))

@@ -212,7 +212,7 @@ def test_meta_yaml(palettized):
 
 def test_random_weights_do_not_depend_on_the_chunks(tmp_path):
     sizes = ["--layers", "2", "--hidden", "16", "--heads", "2", "--kv-heads", "1", "--head-dim", "8",
-             "--ffn", "32", "--vocab", "64", "--context", "32", "--window", "8"]
+             "--ffn", "32", "--vocab", "264", "--context", "32", "--window", "8"]
     exported = []
     for chunks in ("1", "2"):
         assert main([str(tmp_path / chunks), "--random", *sizes, "--chunks", chunks]) == 0

@@ -1,6 +1,6 @@
 //! What the CPU at hand can do, as values that prove it.
 //!
-//! A vector routine asks for a token ([`Avx2`], [`Avx512`]); a token exists only if run-time
+//! A vector routine asks for a token ([`Avx2`], [`Avx512`], [`Avx512Vbmi`]); a token exists only if run-time
 //! detection found the features. Holding one is the safety argument of the routine.
 
 use std::sync::OnceLock;
@@ -20,6 +20,17 @@ impl Avx512 {
     }
 }
 
+/// Proof of AVX-512 VBMI, and of everything [`Avx512`] stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Avx512Vbmi(());
+
+impl Avx512Vbmi {
+    /// The weaker proof that this one contains.
+    pub fn avx512(self) -> Avx512 {
+        Avx512(())
+    }
+}
+
 /// The instruction set a kernel runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
@@ -29,6 +40,8 @@ pub enum Isa {
     Avx2(Avx2),
     /// x86-64 with AVX-512 F, BW and VL.
     Avx512(Avx512),
+    /// The same with VBMI (Ice Lake, Zen 4 and later).
+    Avx512Vbmi(Avx512Vbmi),
 }
 
 impl Isa {
@@ -42,19 +55,21 @@ impl Isa {
     pub fn available() -> Vec<Self> {
         let mut all = vec![Self::Generic];
         let avx2 = detect_avx2();
+        let avx512 = avx2.and_then(|_| detect_avx512());
+        let vbmi = avx512.and_then(|_| detect_vbmi());
         all.extend(avx2.map(Self::Avx2));
-        if avx2.is_some() {
-            all.extend(detect_avx512().map(Self::Avx512));
-        }
+        all.extend(avx512.map(Self::Avx512));
+        all.extend(vbmi.map(Self::Avx512Vbmi));
         all
     }
 
-    /// A short name for reports: `generic`, `avx2` or `avx512`.
+    /// A short name for reports: `generic`, `avx2`, `avx512` or `avx512vbmi`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Generic => "generic",
             Self::Avx2(_) => "avx2",
             Self::Avx512(_) => "avx512",
+            Self::Avx512Vbmi(_) => "avx512vbmi",
         }
     }
 }
@@ -75,6 +90,11 @@ fn detect_avx512() -> Option<Avx512> {
     found.then_some(Avx512(()))
 }
 
+#[cfg(target_arch = "x86_64")]
+fn detect_vbmi() -> Option<Avx512Vbmi> {
+    is_x86_feature_detected!("avx512vbmi").then_some(Avx512Vbmi(()))
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 fn detect_avx2() -> Option<Avx2> {
     None
@@ -82,5 +102,10 @@ fn detect_avx2() -> Option<Avx2> {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn detect_avx512() -> Option<Avx512> {
+    None
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect_vbmi() -> Option<Avx512Vbmi> {
     None
 }

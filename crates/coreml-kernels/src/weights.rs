@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use crate::arch::{self, LookupTable, PackedRow};
+use crate::arch::{self, LookupTable, PackedRow, PackedRows};
 use crate::convert;
 use crate::error::{KernelError, check_len, product};
 use crate::isa::Isa;
@@ -160,10 +160,11 @@ impl Weights<'_> {
             Encoding::F32(values) => out.copy_from_slice(&values[start..start + out.len()]),
             Encoding::F16(values) => convert::widen(isa, &values[start..start + out.len()], out),
             Encoding::Palettized(p) => {
-                let mut rows = p.rows_from(self.cols);
-                for (i, out) in out.chunks_exact_mut(self.cols).enumerate() {
-                    rows.expand(isa, first + i, out);
-                }
+                let cols = self.cols;
+                p.rows_from(cols).each(first..first + out.len() / cols, |part| {
+                    let out = &mut out[(part.first - first) * cols..][..part.rows * cols];
+                    arch::expand_rows(isa, &part.packed, part.table, &mut out[part.col..], cols);
+                });
             }
             Encoding::Blockwise(b) => {
                 let mut rows = b.rows_from(self.cols);
@@ -192,10 +193,12 @@ impl Weights<'_> {
                 }
             }
             Encoding::Palettized(p) => {
-                let mut rows = p.rows_from(cols);
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = rows.dot(isa, first + i, x);
-                }
+                out.fill(0.0);
+                p.rows_from(cols).each(first..first + out.len(), |part| {
+                    let out = &mut out[part.first - first..][..part.rows];
+                    let x = &x[part.col..][..part.packed.count];
+                    arch::dot_rows(isa, &part.packed, part.table, x, out);
+                });
             }
             Encoding::Blockwise(b) => {
                 let mut rows = b.rows_from(cols);
@@ -290,20 +293,21 @@ fn aligned(bits: u8, cols: usize, part: usize) -> bool {
     whole(cols) && (part == cols || whole(part))
 }
 
-/// A row's packed bytes, or its elements unpacked to `buffer` if it does not start on a byte.
+/// The packed bytes of some rows, or their elements unpacked to `buffer` if rows do not start on
+/// bytes.
 fn row_bytes<'b>(
     (bits, packed): (u8, &'b [u8]),
-    row: usize,
+    rows: Range<usize>,
     cols: usize,
     aligned: bool,
     buffer: &'b mut Vec<u8>,
 ) -> (u8, &'b [u8]) {
     if aligned {
         let bytes = cols * usize::from(bits) / 8;
-        return (bits, &packed[row * bytes..][..bytes]);
+        return (bits, &packed[rows.start * bytes..rows.end * bytes]);
     }
-    buffer.resize(cols, 0);
-    unpack_from(bits, packed, row * cols, buffer);
+    buffer.resize(rows.len() * cols, 0);
+    unpack_from(bits, packed, rows.start * cols, buffer);
     (8, buffer)
 }
 
@@ -335,42 +339,38 @@ impl PalettizedRows<'_> {
         self.loaded = Some(group);
     }
 
-    /// Calls `visit` with each column group: its first column, its packed row and its table.
-    fn each(&mut self, row: usize, mut visit: impl FnMut(usize, PackedRow, &LookupTable)) {
-        self.load(row);
-        let mut buffer = Vec::new();
+    /// Calls `visit` with every part of `rows` that has one table.
+    fn each(&mut self, rows: Range<usize>, mut visit: impl FnMut(Part)) {
+        let (group, part) = (self.source.rows_per_group, self.source.cols_per_group);
         let stream = (self.source.bits, self.source.indices);
-        let (bits, bytes) = row_bytes(stream, row, self.cols, self.aligned, &mut buffer);
-        let part = self.source.cols_per_group;
-        let step = part * usize::from(bits) / 8;
-        for (i, table) in self.tables.iter().enumerate() {
-            let packed = &bytes[i * step..][..step];
-            let row = PackedRow {
-                bits,
-                packed,
-                count: part,
-                scales: &[1.0],
-                offsets: &[0.0],
-                block: part,
-            };
-            visit(i * part, row, table);
+        let mut buffer = Vec::new();
+        let mut first = rows.start;
+        while first < rows.end {
+            self.load(first);
+            // Rows that do not start on a byte are unpacked, one at a time.
+            let count = if self.aligned { group - first % group } else { 1 };
+            let lines = first..rows.end.min(first + count);
+            let (bits, bytes) =
+                row_bytes(stream, lines.clone(), self.cols, self.aligned, &mut buffer);
+            let width = usize::from(bits);
+            for (i, table) in self.tables.iter().enumerate() {
+                let packed = &bytes[i * part * width / 8..];
+                let stride = self.cols * width / 8;
+                let packed = PackedRows { bits, packed, stride, count: part };
+                visit(Part { first, rows: lines.len(), col: i * part, packed, table });
+            }
+            first = lines.end;
         }
     }
+}
 
-    fn dot(&mut self, isa: Isa, row: usize, x: &[f32]) -> f32 {
-        let mut sum = 0.0;
-        self.each(row, |col, packed, table| {
-            sum += arch::dot_table(isa, &packed, table, &x[col..col + packed.count]);
-        });
-        sum
-    }
-
-    fn expand(&mut self, isa: Isa, row: usize, out: &mut [f32]) {
-        self.each(row, |col, packed, table| {
-            let out = &mut out[col..col + packed.count];
-            arch::expand_table(isa, &packed, table, out);
-        });
-    }
+/// Consecutive rows of one column group, and their table.
+struct Part<'a> {
+    first: usize,
+    rows: usize,
+    col: usize,
+    packed: PackedRows<'a>,
+    table: &'a LookupTable,
 }
 
 /// Walks rows of integers, keeping the scales of the current row block at hand.
@@ -403,7 +403,7 @@ impl BlockwiseRows<'_> {
         self.load(row);
         let mut buffer = Vec::new();
         let stream = (self.source.bits, self.source.data);
-        let (bits, packed) = row_bytes(stream, row, self.cols, self.aligned, &mut buffer);
+        let (bits, packed) = row_bytes(stream, row..row + 1, self.cols, self.aligned, &mut buffer);
         let row = PackedRow {
             bits,
             packed,

@@ -112,7 +112,7 @@ fn store_some(to: &mut [f32], values: __m512) {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn sum4([a, b, c, d]: [__m512; 4]) -> f32 {
+pub(super) fn sum4([a, b, c, d]: [__m512; 4]) -> f32 {
     _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)))
 }
 
@@ -137,7 +137,13 @@ fn dot_f32_vector(w: &[f32], x: &[f32]) -> f32 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
 fn dot_f16_vector(w: &[f16], x: &[f32]) -> f32 {
-    let mut sums = [_mm512_setzero_ps(); 4];
+    sum4(accumulate_f16([_mm512_setzero_ps(); 4], w, x))
+}
+
+/// Adds the products of two slices to partial sums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+pub(super) fn accumulate_f16(mut sums: [__m512; 4], w: &[f16], x: &[f32]) -> [__m512; 4] {
     let (w_body, w_tail) = w.as_chunks::<LANES>();
     let (x_body, x_tail) = x.as_chunks::<LANES>();
     let (w_fours, w_rest) = w_body.as_chunks::<4>();
@@ -150,8 +156,10 @@ fn dot_f16_vector(w: &[f16], x: &[f32]) -> f32 {
     for (w, x) in w_rest.iter().zip(x_rest) {
         sums[0] = _mm512_fmadd_ps(load_half(w), load(x), sums[0]);
     }
-    sums[1] = _mm512_fmadd_ps(load_half_some(w_tail), load_some(x_tail), sums[1]);
-    sum4(sums)
+    if !w_tail.is_empty() {
+        sums[1] = _mm512_fmadd_ps(load_half_some(w_tail), load_some(x_tail), sums[1]);
+    }
+    sums
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
@@ -164,7 +172,7 @@ fn axpy_f16_vector(a: f32, w: &[f16], out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn widen_vector(from: &[f16], to: &mut [f32]) {
+pub(super) fn widen_vector(from: &[f16], to: &mut [f32]) {
     for (from, to) in from.chunks(LANES).zip(to.chunks_mut(LANES)) {
         store_some(to, load_half_some(from));
     }

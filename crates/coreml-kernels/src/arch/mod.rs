@@ -9,6 +9,8 @@ mod avx2;
 mod avx512;
 pub(crate) mod compiled;
 mod generic;
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
 
 use half::f16;
 
@@ -19,7 +21,7 @@ pub(crate) struct LookupTable {
     /// The values.
     wide: [f32; 256],
     /// The same as half-precision bits; valid if `exact`. The first entries repeat up to the
-    /// 32 that a vector register holds, so that stray index bits above a short index are harmless.
+    /// 64 that look-ups reach, so that stray index bits above a short index are harmless.
     half: [u16; 256],
     /// Whether every value is a half-precision number.
     exact: bool,
@@ -70,7 +72,7 @@ impl LookupTable {
     }
 
     fn repeat(&mut self, count: usize) {
-        for i in count..32 {
+        for i in count..64 {
             self.half[i] = self.half[i % count.max(1)];
         }
     }
@@ -92,6 +94,38 @@ pub(crate) struct PackedRow<'a> {
     pub(crate) offsets: &'a [f32],
     /// Elements per block; whole bytes if there are several blocks.
     pub(crate) block: usize,
+}
+
+/// Rows of packed elements that share a table and stand for its bare values.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedRows<'a> {
+    /// Bits per element: 1 to 8.
+    pub(crate) bits: u8,
+    /// The elements from the first row's first one on.
+    pub(crate) packed: &'a [u8],
+    /// Bytes from row to row.
+    pub(crate) stride: usize,
+    /// Elements per row.
+    pub(crate) count: usize,
+}
+
+impl<'a> PackedRows<'a> {
+    /// The elements of row `i`.
+    fn bytes(&self, i: usize) -> &'a [u8] {
+        let length = (self.count * usize::from(self.bits)).div_ceil(8);
+        &self.packed[i * self.stride..][..length]
+    }
+
+    fn row(&self, i: usize) -> PackedRow<'a> {
+        PackedRow {
+            bits: self.bits,
+            packed: self.bytes(i),
+            count: self.count,
+            scales: &[1.0],
+            offsets: &[0.0],
+            block: self.count,
+        }
+    }
 }
 
 /// One block of a [`PackedRow`].
@@ -124,6 +158,8 @@ pub(crate) fn dot_f32(isa: Isa, w: &[f32], x: &[f32]) -> f32 {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::dot_f32(token, w, x),
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => avx512::dot_f32(token.avx512(), w, x),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::dot_f32(token, w, x),
         _ => generic::dot_f32(w, x),
     }
@@ -134,6 +170,8 @@ pub(crate) fn dot_f16(isa: Isa, w: &[f16], x: &[f32]) -> f32 {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::dot_f16(token, w, x),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => avx512::dot_f16(token.avx512(), w, x),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::dot_f16(token, w, x),
         _ => generic::dot_f16(w, x),
@@ -146,6 +184,8 @@ pub(crate) fn axpy_f16(isa: Isa, a: f32, w: &[f16], out: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::axpy_f16(token, a, w, out),
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => avx512::axpy_f16(token.avx512(), a, w, out),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::axpy_f16(token, a, w, out),
         _ => generic::axpy_f16(a, w, out),
     }
@@ -157,6 +197,8 @@ pub(crate) fn widen(isa: Isa, from: &[f16], to: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::widen(token, from, to),
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => avx512::widen(token.avx512(), from, to),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::widen(token, from, to),
         _ => generic::widen(from, to),
     }
@@ -167,6 +209,8 @@ pub(crate) fn narrow(isa: Isa, from: &[f32], to: &mut [f16]) {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::narrow(token, from, to),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => avx512::narrow(token.avx512(), from, to),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::narrow(token, from, to),
         _ => generic::narrow(from, to),
@@ -181,6 +225,8 @@ pub(crate) fn dot_table(isa: Isa, row: &PackedRow, table: &LookupTable, x: &[f32
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx2::dot_table(token.avx2(), row, table, x),
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => dot_table(Isa::Avx512(token.avx512()), row, table, x),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::dot_table(token, row, table, x),
         _ => generic::dot_table(row, table, x),
     }
@@ -194,7 +240,44 @@ pub(crate) fn expand_table(isa: Isa, row: &PackedRow, table: &LookupTable, out: 
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx2::expand_table(token.avx2(), row, table, out),
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => expand_table(Isa::Avx512(token.avx512()), row, table, out),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::expand_table(token, row, table, out),
         _ => generic::expand_table(row, table, out),
+    }
+}
+
+/// Adds the product of each row with `x` (`rows.count` values) to its place in `out`.
+pub(crate) fn dot_rows(
+    isa: Isa,
+    rows: &PackedRows,
+    table: &LookupTable,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Isa::Avx512Vbmi(token), true) = (isa, table.exact) {
+        return vbmi::dot_rows(token, rows, table, x, out);
+    }
+    for (i, out) in out.iter_mut().enumerate() {
+        *out += dot_table(isa, &rows.row(i), table, x);
+    }
+}
+
+/// Writes the values of each row to the start of its `stride` elements of `out`, of which the last
+/// may be cut short.
+pub(crate) fn expand_rows(
+    isa: Isa,
+    rows: &PackedRows,
+    table: &LookupTable,
+    out: &mut [f32],
+    stride: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Isa::Avx512Vbmi(token), true) = (isa, table.exact) {
+        return vbmi::expand_rows(token, rows, table, out, stride);
+    }
+    for (i, out) in out.chunks_mut(stride).enumerate() {
+        expand_table(isa, &rows.row(i), table, &mut out[..rows.count]);
     }
 }

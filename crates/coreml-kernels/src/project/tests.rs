@@ -170,6 +170,21 @@ fn large() {
     }
 }
 
+/// Rows longer than any buffer, with a tail that fills no vector.
+#[test]
+fn long_rows() {
+    let (rows, cols) = (6, 1208);
+    for bits in [1u8, 2, 3, 4, 6, 8] {
+        let lut = halves(&noise((rows / 3) << bits, 2));
+        let indices = stream(rows * cols, bits);
+        let (lut, cols_per_group) = (Table::F16(&lut), cols);
+        let p = Palettized { bits, indices: &indices, lut, rows_per_group: 3, cols_per_group };
+        let w = Weights { rows, cols, encoding: Encoding::Palettized(p) };
+        check(&w, 1, false, true).unwrap();
+        check(&w, 2, true, true).unwrap();
+    }
+}
+
 /// An infinite table entry must not reach rows that do not use it, not even from padding lanes.
 #[test]
 fn infinite_entries() {

@@ -3,6 +3,7 @@
 
 mod display;
 mod from_metadata_json;
+mod from_program;
 mod from_proto;
 
 use std::collections::BTreeMap;

@@ -85,10 +85,12 @@ impl Package {
             kind: contents.summary.model_kind,
         })?;
         mil::validate(&program).map_err(|error| error.in_file(&contents.program_file))?;
+        let mut description = contents.summary.description;
+        description.complete(&program);
         Ok(Package {
             path: path.to_owned(),
             kind: contents.summary.package_kind,
-            description: contents.summary.description,
+            description,
             program,
             model_dir: contents.model_dir,
             root: contents.root,

@@ -24,16 +24,17 @@ pub fn read(feature: &FeatureDescription, value: &str) -> Result<Tensor> {
                 .with_context(|| format!("can't read {}", path.display()))?;
             from_json(&text, array).with_context(|| path.display().to_string())
         }
-        _ => from_json(value, array).with_context(|| {
-            format!("expected a .npy, .npz or .json file, or JSON such as [1, 2], got `{value}`")
-        }),
+        _ => from_json(value, array),
     }
 }
 
 /// JSON as the feature's type. Nested lists keep their shape where the feature takes it; otherwise
 /// the numbers fill the declared shape in order, and a single number fills all of it.
 fn from_json(text: &str, array: &MultiArrayType) -> Result<Tensor> {
-    let json: Json = serde_json::from_str(text)?;
+    let json: Json = serde_json::from_str(text).with_context(|| {
+        let start: String = text.chars().take(40).collect();
+        format!("expected a .npy, .npz or .json file, or JSON such as [1, 2], got `{start}`")
+    })?;
     let mut shape = Vec::new();
     let mut level = &json;
     while let Json::Array(items) = level {

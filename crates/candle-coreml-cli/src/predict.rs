@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_summary_shows_range_and_first_values() {
-        let tensor = Tensor::new(&[[1.5f32, -2.0, 0.123456789]], &Device::Cpu).unwrap();
+        let tensor = Tensor::new(&[[1.5f32, -2.0, 0.12345678]], &Device::Cpu).unwrap();
         let text = summary(&tensor).unwrap();
         assert!(text.starts_with("f32 [1, 3], least -2, greatest 1.5, mean"), "{text}");
         assert!(text.ends_with("[1.5, -2, 0.123457]"), "{text}");

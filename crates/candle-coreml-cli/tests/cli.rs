@@ -1,5 +1,7 @@
 //! The program from outside: exit codes, what goes to which stream, and files.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

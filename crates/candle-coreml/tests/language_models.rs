@@ -2,6 +2,7 @@
 //! (`expected.json`, written by `tools/demo-model`). Greedy tokens must agree up to the first step
 //! at which the reference's two largest logits are too close to call in fp16.
 #![cfg(feature = "llm")]
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 use std::path::{Path, PathBuf};
 

@@ -52,7 +52,7 @@ impl<'a> TokenStream<'a> {
     /// # Errors
     /// When the model fails.
     pub fn finish(mut self) -> Result<Generation> {
-        while let Some(token) = self.next() {
+        for token in self.by_ref() {
             token?;
         }
         Ok(self.generation())

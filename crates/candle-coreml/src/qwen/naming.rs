@@ -69,7 +69,7 @@ impl ModelNamingConfig {
         let mut packages = Packages::new();
         for extension in EXTENSIONS.iter().filter(|&&known| self.takes_extension(known)) {
             for place in [directory.to_owned(), directory.join("coreml")] {
-                for path in entries(&place, &place == directory)? {
+                for path in entries(&place, place == directory)? {
                     let Some(stem) = stem(&path, extension) else { continue };
                     if self.prefix.as_ref().is_none_or(|prefix| stem.starts_with(prefix)) {
                         packages.entry(stem.to_owned()).or_insert(path);

@@ -58,6 +58,12 @@ fn palettized_embeddings() {
     check("fixtures/llm/lut8-embeddings");
 }
 
+/// Compiled models (`.mlmodelc`), as they are on the hub; `meta.yaml` names them so.
+#[test]
+fn compiled() {
+    check("fixtures/llm/compiled");
+}
+
 #[test]
 fn demo() {
     check("models/demo");

@@ -14,13 +14,17 @@ use crate::value::{Constant, Shape, Storage};
 
 /// Makes the plan of a function for inputs of these shapes (in the order of the function's
 /// tensor inputs).
+///
+/// Without `optimise` nothing is shared: no views, no work in place, a buffer for each value. The
+/// results are the same, bit for bit, which is what that is for: tests compare the two.
 pub(crate) fn build(
     name: &str,
     function: &Function,
     input_shapes: &[Shape],
     weights: &Weights,
+    optimise: bool,
 ) -> Result<Plan> {
-    let mut builder = Builder::new(name, function, weights);
+    let mut builder = Builder::new(name, function, weights, optimise);
     builder.declare_inputs(&function.inputs, input_shapes)?;
     let steps = builder.block(&function.block.operations)?;
     let mut outputs = Vec::new();
@@ -29,10 +33,12 @@ pub(crate) fn build(
     }
     let mut draft = builder.draft;
     let mut body = Block { steps, results: outputs.iter().map(|(_, operand)| *operand).collect() };
-    fuse::absorb_repeats(&mut body, &mut draft);
-    fuse::drop_unneeded(&mut body, &draft);
-    states::resolve(&mut body, &mut draft);
-    Ok(memory::assign(draft, body, outputs))
+    if optimise {
+        fuse::absorb_repeats(&mut body, &mut draft);
+        fuse::drop_unneeded(&mut body, &draft);
+    }
+    states::resolve(&mut body, &mut draft, optimise);
+    Ok(memory::assign(draft, body, outputs, optimise))
 }
 
 /// Makes the steps of a function.
@@ -40,6 +46,8 @@ pub(super) struct Builder<'a> {
     pub(super) name: &'a str,
     pub(super) function: &'a Function,
     pub(super) weights: &'a Weights,
+    /// Whether results may be views of inputs.
+    pub(super) optimise: bool,
     pub(super) draft: Draft,
     /// Values by name, one map a nested block.
     pub(super) scopes: Vec<HashMap<&'a str, Operand>>,
@@ -49,11 +57,12 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(name: &'a str, function: &'a Function, weights: &'a Weights) -> Self {
+    fn new(name: &'a str, function: &'a Function, weights: &'a Weights, optimise: bool) -> Self {
         Builder {
             name,
             function,
             weights,
+            optimise,
             draft: Draft::default(),
             scopes: vec![HashMap::new()],
             state_names: HashMap::new(),

@@ -21,10 +21,19 @@ struct Life {
     end: usize,
 }
 
-/// Gives every slot its place.
-pub(super) fn assign(mut draft: Draft, mut body: Block, outputs: Vec<(String, Operand)>) -> Plan {
+/// Gives every slot its place; one of its own without `optimise`.
+pub(super) fn assign(
+    mut draft: Draft,
+    mut body: Block,
+    outputs: Vec<(String, Operand)>,
+    optimise: bool,
+) -> Plan {
     let mut lives = lives(&draft, &Timeline::of(&body), &outputs);
-    take_over_buffers(&mut draft, &mut body, &mut lives);
+    if optimise {
+        take_over_buffers(&mut draft, &mut body, &mut lives);
+    } else {
+        lives.values_mut().for_each(|life| *life = Life { start: 0, end: END });
+    }
     let (buffer_of, buffers) = share_buffers(&draft, &lives);
     let mut places = Places { draft: &draft, lives: &lives, buffer_of, dynamic: 0, lists: vec![] };
     let roots: Vec<Place> = (0..draft.slots.len()).map(|slot| places.of_root(slot)).collect();

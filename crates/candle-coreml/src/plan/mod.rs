@@ -8,6 +8,8 @@ mod build;
 mod constants;
 mod control;
 mod draft;
+#[cfg(test)]
+mod equivalence;
 mod fuse;
 mod memory;
 mod operation;
@@ -181,7 +183,7 @@ mod tests {
             Shape::from(input.ty.as_tensor().and_then(|tensor| tensor.fixed_shape()).unwrap())
         };
         let shapes: Vec<Shape> = function.inputs.iter().map(shape).collect();
-        let plans = [(); 2].map(|()| build("main", function, &shapes, &weights).unwrap());
+        let plans = [(); 2].map(|()| build("main", function, &shapes, &weights, true).unwrap());
         let [first, second] = plans.each_ref().map(addresses);
         assert!(!first.is_empty());
         assert_eq!(first, second);

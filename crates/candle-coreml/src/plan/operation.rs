@@ -314,7 +314,7 @@ impl<'a> Builder<'a> {
 
     fn view(&self, op: &dyn Op, operands: &[Operand], output: usize, known: bool) -> Origin {
         let inputs = Inputs::new(operands, &self.draft, None);
-        let view = if known { op.view(&inputs, output) } else { None };
+        let view = if known && self.optimise { op.view(&inputs, output) } else { None };
         let Some((input, start)) = view else { return Origin::Own };
         match operands.get(input) {
             Some(&Operand::Slot(of)) => {

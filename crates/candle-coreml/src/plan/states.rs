@@ -18,8 +18,9 @@ struct Change {
     base: Option<usize>,
 }
 
-/// Decides for every read and write of a state whether it is a view, an update in place or a copy.
-pub(super) fn resolve(body: &mut Block, draft: &mut Draft) {
+/// Decides for every read and write of a state whether it is a view, an update in place or a copy;
+/// all are copies without `optimise`.
+pub(super) fn resolve(body: &mut Block, draft: &mut Draft, optimise: bool) {
     let timeline = Timeline::of(body);
     let positions = timeline.steps.clone();
     let written_at = written_at(&timeline);
@@ -27,7 +28,8 @@ pub(super) fn resolve(body: &mut Block, draft: &mut Draft) {
     let mut done = vec![false; body.steps.len()];
     for index in 0..body.steps.len() {
         let Work::WriteState { state, data } = body.steps[index].work else { continue };
-        match in_place_update(body, draft, &timeline, &written_at, index, state, data) {
+        let update = in_place_update(body, draft, &timeline, &written_at, index, state, data);
+        match update.filter(|_| optimise) {
             Some((producer, input, output)) => {
                 let Work::Run(run) = &mut body.steps[producer].work else { continue };
                 let Operand::Slot(base) = run.inputs[input] else { continue };
@@ -50,7 +52,7 @@ pub(super) fn resolve(body: &mut Block, draft: &mut Draft) {
                 && change.base != Some(slot)
                 && (positions[index]..last).contains(&change.position)
         });
-        if changed {
+        if changed || !optimise {
             make_copy(step, draft);
         } else {
             done[index] = true;

@@ -80,7 +80,7 @@ impl PortableFunction {
             self.weights.package().program().functions.get(&self.name).ok_or_else(|| {
                 Error::UnknownFunction { name: self.name.clone(), available: Vec::new() }
             })?;
-        let plan = plan::build(&self.name, function, shapes, &self.weights)?;
+        let plan = plan::build(&self.name, function, shapes, &self.weights, true)?;
         tracing::debug!(
             function = self.name,
             ?shapes,

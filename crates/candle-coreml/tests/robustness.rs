@@ -1,0 +1,80 @@
+//! Models with a few bytes changed load and run, or are refused: nothing panics.
+
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use candle_coreml::description::FeatureType;
+use candle_coreml::{CoreMLModel, LoadOptions};
+
+/// A small generator of numbers (an LCG with the constants of PCG's state), the same in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit.max(1)
+    }
+}
+
+/// Loads and runs a model with zeros; any error will do.
+fn load_and_run(path: &Path) -> candle_coreml::Result<()> {
+    let model = CoreMLModel::load(path, &LoadOptions::new())?;
+    let mut inputs = Vec::new();
+    for input in &model.function_description().inputs {
+        let FeatureType::MultiArray(array) = &input.ty else { continue };
+        // Shapes that a changed byte made huge are not worth the memory.
+        if array.shape.iter().product::<usize>() < 1 << 20 {
+            let zeros = Tensor::zeros(array.shape.as_slice(), DType::F32, &Device::Cpu)?;
+            let integers = array.element.name().starts_with("Int");
+            let dtype = if integers { DType::I64 } else { DType::F32 };
+            inputs.push((input.name.as_str(), zeros.to_dtype(dtype)?));
+        }
+    }
+    let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, x)| (*name, x)).collect();
+    model.predict_with_state(&inputs, &mut model.make_state()?)?;
+    Ok(())
+}
+
+#[test]
+fn changed_bytes_never_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut numbers = Numbers(7);
+    let (mut models, mut ran) = (0, 0);
+    let mut paths: Vec<_> = std::fs::read_dir(common::fixtures().join("ops"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "mlmodel"))
+        .collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // A changed bound makes a loop that runs for hours.
+        if name.contains("while_loop") {
+            continue;
+        }
+        let original = std::fs::read(&path).unwrap();
+        for variant in 0..12 {
+            let mut bytes = original.clone();
+            for _ in 0..=numbers.next(2) {
+                let at = numbers.next(bytes.len());
+                bytes[at] = match numbers.next(3) {
+                    0 => numbers.next(256) as u8,
+                    1 => bytes[at].wrapping_add(1),
+                    _ => [0, 1, 0x7f, 0x80, 0xff][numbers.next(5)],
+                };
+            }
+            let changed = directory.path().join("changed.mlmodel");
+            std::fs::write(&changed, &bytes).unwrap();
+            let result = catch_unwind(AssertUnwindSafe(|| load_and_run(&changed)));
+            assert!(result.is_ok(), "{name}, variant {variant}, panics");
+            ran += usize::from(matches!(result, Ok(Ok(()))));
+            models += 1;
+        }
+    }
+    assert!(models > 5000 && ran > models / 40, "{ran} of {models} ran");
+}

@@ -41,10 +41,7 @@ impl InputBytes {
     }
 
     /// Calls `use_bytes` with the bytes of all inputs.
-    pub(crate) fn with_all<R>(
-        inputs: &[InputBytes],
-        use_bytes: impl FnOnce(&[&[u8]]) -> R,
-    ) -> Result<R> {
+    pub(crate) fn with_all<R>(inputs: &[InputBytes], use_bytes: impl FnOnce(&[&[u8]]) -> R) -> R {
         let guards: Vec<_> = inputs
             .iter()
             .map(|input| match input {
@@ -67,7 +64,7 @@ impl InputBytes {
                 _ => &[],
             });
         }
-        Ok(use_bytes(&bytes))
+        use_bytes(&bytes)
     }
 }
 

@@ -183,7 +183,7 @@ impl PortableFunction {
                 outputs.insert(name.clone(), tensor);
             }
             Ok(outputs)
-        })?;
+        });
         prepared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         outputs
     }

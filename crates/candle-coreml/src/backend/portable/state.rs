@@ -96,7 +96,8 @@ impl BackendState for PortableState {
             )));
         }
         let bytes = InputBytes::new(value, state.element, state.storage).map_err(wrong)?;
-        InputBytes::with_all(&[bytes], |bytes| buffer.bytes_mut().copy_from_slice(bytes[0]))
+        InputBytes::with_all(&[bytes], |bytes| buffer.bytes_mut().copy_from_slice(bytes[0]));
+        Ok(())
     }
 
     fn reset(&mut self) {

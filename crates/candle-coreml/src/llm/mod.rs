@@ -19,6 +19,6 @@ pub use stream::TokenStream;
 pub use tokenizer::TextTokenizer;
 
 pub(crate) use manifest::Manifest;
-pub(crate) use network::{LanguageModel, Network};
+pub(crate) use network::{LanguageModel, Network, Prediction};
 #[cfg(test)]
 pub(crate) use tokenizer::tests::{byte_tokenizer, write_byte_tokenizer};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::llm::generation::Generation;
-use crate::llm::network::LanguageModel;
+use crate::llm::network::{LanguageModel, Prediction};
 use crate::llm::options::GenerationOptions;
 use crate::llm::stream::TokenStream;
 use crate::state::CoreMLState;
@@ -25,7 +25,7 @@ pub struct Session {
 
 /// What running a prompt gave.
 pub(super) struct Prefilled {
-    pub(super) logits: Vec<f32>,
+    pub(super) next: Prediction,
     /// Tokens of the prompt that were in the cache.
     pub(super) reused: usize,
 }
@@ -75,7 +75,7 @@ impl Session {
     pub fn logits(&mut self, prompt: &str) -> Result<Vec<f32>> {
         let ids = self.model.tokenizer.encode(prompt)?;
         self.check(&ids)?;
-        Ok(self.prefill(&ids)?.logits)
+        self.prefill(&ids)?.next.into_logits()
     }
 
     /// Forgets the conversation.
@@ -103,7 +103,7 @@ impl Session {
         &self.model
     }
 
-    /// The logits after a checked prompt.
+    /// What follows a checked prompt.
     pub(super) fn prefill(&mut self, prompt: &[u32]) -> Result<Prefilled> {
         if self.states.is_empty() {
             self.states = self.model.network.make_states()?;
@@ -111,22 +111,33 @@ impl Session {
         let common = self.cached.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         // The last token runs in any case: its logits are wanted.
         let reused = common.min(prompt.len().saturating_sub(1));
-        self.cached.truncate(reused);
-        let logits = self.run(prompt.get(reused..).unwrap_or_default())?;
-        Ok(Prefilled { logits, reused })
+        let reused = self.rewind(reused);
+        let next = self.run(prompt.get(reused..).unwrap_or_default())?;
+        Ok(Prefilled { next, reused })
     }
 
-    /// The logits after the cached tokens and one more.
-    pub(super) fn step(&mut self, id: u32) -> Result<Vec<f32>> {
+    /// Goes back to the first `kept` cached tokens, or to none where the caches can't; gives how
+    /// many are left.
+    fn rewind(&mut self, kept: usize) -> usize {
+        let held = self.cached.len();
+        if kept < held && !self.model.network.rewinds(held, kept) {
+            self.reset();
+        }
+        self.cached.truncate(kept);
+        self.cached.len()
+    }
+
+    /// What follows the cached tokens and one more.
+    pub(super) fn step(&mut self, id: u32) -> Result<Prediction> {
         self.run(&[id])
     }
 
     /// Runs ids behind the cached ones. After an error the cache holds what it held before: the
     /// rows behind it are written again before they are read.
-    fn run(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
-        let logits = self.model.network.run(ids, self.cached.len(), &mut self.states)?;
+    fn run(&mut self, ids: &[u32]) -> Result<Prediction> {
+        let next = self.model.network.run(ids, self.cached.len(), &mut self.states)?;
         self.cached.extend_from_slice(ids);
-        Ok(logits)
+        Ok(next)
     }
 
     fn check(&self, prompt: &[u32]) -> Result<()> {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::llm::generation::{FinishReason, Generation, Timings, Token, Usage};
+use crate::llm::network::Prediction;
 use crate::llm::options::GenerationOptions;
 use crate::llm::sampler::Sampler;
 use crate::llm::session::Session;
@@ -79,15 +80,18 @@ impl<'a> TokenStream<'a> {
 
     fn advance(&mut self) -> Result<Token> {
         let start = Instant::now();
-        let logits = match self.token_ids.last() {
+        let next = match self.token_ids.last() {
             None => {
                 let prefilled = self.session.prefill(&self.prompt_ids)?;
                 self.reused = prefilled.reused;
-                prefilled.logits
+                prefilled.next
             }
             Some(&id) => self.session.step(id)?,
         };
-        let id = self.sampler.sample(&logits)?;
+        let id = match next {
+            Prediction::Token(id) if self.options.temperature == 0.0 => id,
+            next => self.sampler.sample(&next.into_logits()?)?,
+        };
         self.token_ids.push(id);
         self.finished = self.finish_reason(id);
         let text = self.text_of(id)?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
-use crate::llm::Network;
+use crate::llm::{Network, Prediction};
 use crate::model::CoreMLModel;
 use crate::qwen::config::ModelConfig;
 use crate::qwen::tensors;
@@ -44,6 +44,30 @@ impl Network for Pipeline {
         self.config.vocab_size
     }
 
+    fn gives_logits(&self) -> bool {
+        true
+    }
+
+    fn rewinds(&self, _held: usize, _kept: usize) -> bool {
+        true
+    }
+
+    fn lookahead(&self, _start: usize) -> usize {
+        1
+    }
+
+    fn run_each(
+        &self,
+        ids: &[u32],
+        start: usize,
+        states: &mut [CoreMLState],
+    ) -> Result<Vec<Prediction>> {
+        ids.iter()
+            .enumerate()
+            .map(|(offset, &id)| self.run(&[id], start.saturating_add(offset), states))
+            .collect()
+    }
+
     fn make_states(&self) -> Result<Vec<CoreMLState>> {
         let count = if self.config.shared_state { 1 } else { self.chunks.len() };
         self.chunks.iter().take(count).map(|chunk| chunk.infer.make_state()).collect()
@@ -51,7 +75,7 @@ impl Network for Pipeline {
 
     /// All tokens but the last go through `prefill` in windows; the last goes through `infer`,
     /// which is exact also where running a token twice would not be.
-    fn run(&self, ids: &[u32], start: usize, states: &mut [CoreMLState]) -> Result<Vec<f32>> {
+    fn run(&self, ids: &[u32], start: usize, states: &mut [CoreMLState]) -> Result<Prediction> {
         let end = start.saturating_add(ids.len());
         let Some((&last, mut rest)) = ids.split_last() else {
             return Err(Error::Generation("there are no tokens to run".to_owned()));
@@ -70,7 +94,7 @@ impl Network for Pipeline {
             rest = rest.get(window.ids.len()..).unwrap_or_default();
         }
         let hidden = self.run_chunks(Window { ids: &[last], start: position, rows: 1 }, states)?;
-        self.logits(&hidden)
+        Ok(Prediction::Logits(self.logits(&hidden)?))
     }
 }
 

@@ -23,8 +23,10 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Runs a model on given inputs
     Predict(PredictArgs),
-    /// Continues a text with a language model in ANEMLL's layout
+    /// Continues a text with a language model
     Generate(GenerateArgs),
+    /// Shows what a language model's directory holds, and what is odd about it
+    Config(ConfigArgs),
 }
 
 /// Arguments of `inspect`.
@@ -89,6 +91,19 @@ pub struct GenerateArgs {
     /// Prints one JSON object at the end instead of the text as it comes
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `config`.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// Directory with the packages
+    pub directory: PathBuf,
+    /// Prints the configuration as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Writes the configuration to DIRECTORY/model_config.json, which loading then goes by
+    #[arg(long)]
+    pub write: bool,
 }
 
 fn named_input(text: &str) -> Result<(String, String), String> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use candle_coreml::{Generation, GenerationOptions, QwenModel};
+use candle_coreml::{Generation, GenerationOptions, LanguageModel};
 use serde_json::json;
 
 use crate::args::GenerateArgs;
@@ -18,7 +18,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let directory = demo
         .as_ref()
         .map_or(Cow::Borrowed(args.model.as_path()), |demo| Cow::Owned(demo.path().to_owned()));
-    let mut model = QwenModel::load_from_directory(directory, None)?;
+    let mut model = LanguageModel::load(directory)?;
     let load_time = model.load_time();
     let options = options(args);
     if args.json {
@@ -44,7 +44,7 @@ fn options(args: &GenerateArgs) -> GenerationOptions {
 
 /// Prints the text and nothing else.
 fn print_stream(
-    model: &mut QwenModel,
+    model: &mut LanguageModel,
     prompt: &str,
     options: &GenerationOptions,
 ) -> Result<Generation> {

@@ -1,6 +1,7 @@
 //! `candle-coreml`: inspects and runs Core ML models, and generates text with ANEMLL models.
 
 mod args;
+mod config;
 mod demo;
 mod generate;
 mod inputs;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Config(args) => config::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,10 +1,12 @@
 //! Core ML models for [Candle](https://github.com/huggingface/candle), on any CPU.
 //!
 //! [`CoreMLModel`] loads a `.mlpackage`, `.mlmodel` or `.mlmodelc` and runs it on Candle tensors;
-//! `QwenModel` generates text with an ANEMLL model. The engine is the crate's own: no Apple
+//! `LanguageModel` generates text with an ANEMLL model. The engine is the crate's own: no Apple
 //! framework is involved.
 
 mod backend;
+#[cfg(feature = "llm")]
+pub mod config;
 mod error;
 mod exec;
 #[cfg(feature = "llm")]
@@ -16,19 +18,25 @@ mod plan;
 pub mod qwen;
 mod state;
 mod tensors;
+#[cfg(feature = "llm")]
+pub mod utils;
 mod value;
 
 pub use backend::{Backend, Executable};
+#[cfg(feature = "llm")]
+pub use config::{
+    BUILTIN_CONFIGS, ConfigGenerator, ModelConfig, ModelNamingConfig, get_builtin_config,
+};
 pub use coreml_format::description;
 pub use error::{Error, Result};
 #[cfg(feature = "llm")]
 pub use llm::{
-    FinishReason, Generation, GenerationOptions, Session, TextTokenizer, Timings, Token,
-    TokenStream, Usage,
+    FinishReason, Generation, GenerationOptions, LanguageModel, LanguageModelOptions, Session,
+    TextTokenizer, Timings, Token, TokenStream, Usage,
 };
 pub use model::{BackendKind, CoreMLModel, LoadOptions};
 #[cfg(feature = "llm")]
-pub use qwen::{ModelConfig, ModelNamingConfig, QwenConfig, QwenModel};
+pub use qwen::{QwenConfig, QwenModel};
 pub use state::{BackendState, CoreMLState};
 
 /// Whether the portable engine computes an operator of an opset: `conv`, say. Combinations of

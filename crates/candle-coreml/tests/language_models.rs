@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_coreml::{FinishReason, GenerationOptions, QwenModel};
+use candle_coreml::{FinishReason, GenerationOptions, LanguageModel};
 use serde_json::Value as Json;
 
 fn directory(name: &str) -> PathBuf {
@@ -24,7 +24,7 @@ fn check(name: &str) {
     let directory = directory(name);
     let text = std::fs::read_to_string(directory.join("expected.json")).unwrap();
     let expected: Json = serde_json::from_str(&text).unwrap();
-    let model = QwenModel::load_from_directory(&directory, None).unwrap();
+    let model = LanguageModel::load(&directory).unwrap();
     let prompts = expected["prompts"].as_array().unwrap();
     assert!(prompts.len() >= 3, "{name}: {} prompts", prompts.len());
     let mut kept = model.session();
@@ -74,7 +74,7 @@ fn an_end_token_ends_the_text() {
     let directory = directory("fixtures/llm/window-1");
     let text = std::fs::read_to_string(directory.join("expected.json")).unwrap();
     let expected: Json = serde_json::from_str(&text).unwrap();
-    let mut model = QwenModel::load_from_directory(&directory, None).unwrap();
+    let mut model = LanguageModel::load(&directory).unwrap();
     let end: Vec<u32> = model.tokenizer().end_tokens().collect();
     let mut seen = 0;
     for prompt in expected["prompts"].as_array().unwrap() {

@@ -1,11 +1,25 @@
-//! Text generation, for any language model: options, sampling, tokenizer, sessions that keep their
-//! key-value cache, and the generation loop. What an export looks like is the business of the
-//! module of its family, such as [`crate::qwen`].
+//! Text generation with any language model that was exported to Core ML: the packages of a
+//! directory as one [`LanguageModel`], sessions that keep their key-value cache, options, sampling,
+//! tokenizer and the generation loop. See `docs/anemll.md` for the layouts of exports.
+//!
+//! ```no_run
+//! use candle_coreml::{GenerationOptions, LanguageModel};
+//!
+//! # fn main() -> candle_coreml::Result<()> {
+//! let mut model = LanguageModel::load("models/demo")?;
+//! let options = GenerationOptions::new().max_tokens(64);
+//! for token in model.stream("Once upon a time", &options)? {
+//!     print!("{}", token?.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod generation;
-mod manifest;
+mod language_model;
 mod network;
 mod options;
+pub(crate) mod pipeline;
 mod sampler;
 mod session;
 mod special_tokens;
@@ -13,12 +27,12 @@ mod stream;
 mod tokenizer;
 
 pub use generation::{FinishReason, Generation, Timings, Token, Usage};
+pub(crate) use language_model::sampling;
+pub use language_model::{LanguageModel, LanguageModelOptions};
 pub use options::GenerationOptions;
 pub use session::Session;
 pub use stream::TokenStream;
 pub use tokenizer::TextTokenizer;
 
-pub(crate) use manifest::Manifest;
-pub(crate) use network::{LanguageModel, Network, Prediction};
-#[cfg(test)]
-pub(crate) use tokenizer::tests::{byte_tokenizer, write_byte_tokenizer};
+pub(crate) use pipeline::Layout;
+pub(crate) use sampler::choose;

@@ -75,6 +75,12 @@ impl Sampler {
     }
 }
 
+/// One choice, with random numbers of its own.
+pub(crate) fn choose(logits: &[f32], options: &GenerationOptions) -> Result<u32> {
+    options.validate()?;
+    Sampler::new(options).sample(logits)
+}
+
 fn first_maximum(logits: &[f32]) -> Result<(u32, f64)> {
     let mut greatest: Option<(u32, f32)> = None;
     for (id, &logit) in (0u32..).zip(logits) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::llm::generation::Generation;
-use crate::llm::network::{LanguageModel, Prediction};
+use crate::llm::network::{Core, Prediction};
 use crate::llm::options::GenerationOptions;
 use crate::llm::stream::TokenStream;
 use crate::state::CoreMLState;
@@ -16,7 +16,7 @@ use crate::state::CoreMLState;
 /// Sessions of one model share its weights and may run on different threads.
 #[derive(Debug)]
 pub struct Session {
-    model: Arc<LanguageModel>,
+    model: Arc<Core>,
     /// Empty until the first run.
     states: Vec<CoreMLState>,
     /// The tokens whose keys and values the states hold, from position 0 on.
@@ -31,7 +31,7 @@ pub(super) struct Prefilled {
 }
 
 impl Session {
-    pub(crate) fn new(model: Arc<LanguageModel>) -> Self {
+    pub(crate) fn new(model: Arc<Core>) -> Self {
         Session { model, states: Vec::new(), cached: Vec::new() }
     }
 
@@ -99,7 +99,7 @@ impl Session {
         &self.cached
     }
 
-    pub(super) fn model(&self) -> &LanguageModel {
+    pub(super) fn model(&self) -> &Core {
         &self.model
     }
 

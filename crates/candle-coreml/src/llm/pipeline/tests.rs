@@ -1,48 +1,69 @@
 //! The pipeline on a [fake](super::fake) model.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::config::QwenConfig;
 use super::fake::{Calls, Component, Fake, Layout, reference};
-use super::inference::Chunk;
-use super::model::{Parts, QwenModel};
-use super::naming::Components;
+use super::{ChunkStages, Pipeline, Stage};
+use crate::backend::Executable;
+use crate::config::{self, Discovery, Manifest};
 use crate::error::Result;
-use crate::llm::{FinishReason, GenerationOptions, Manifest, TextTokenizer};
+use crate::llm::tokenizer::tests::{byte_tokenizer, write_byte_tokenizer};
+use crate::llm::{FinishReason, GenerationOptions, LanguageModel, TextTokenizer};
 use crate::model::CoreMLModel;
 
 /// A model whose tokens are bytes, mostly ASCII only.
+#[derive(Debug)]
 struct Setup {
-    model: QwenModel,
+    model: LanguageModel,
     calls: Calls,
 }
 
 fn tokenizer() -> TextTokenizer {
     let directory = tempfile::tempdir().unwrap();
-    crate::llm::byte_tokenizer(directory.path())
+    byte_tokenizer(directory.path())
+}
+
+/// Puts fakes together as packages of a directory are.
+fn assemble(fakes: Vec<Fake>, manifest: Option<Manifest>) -> Result<LanguageModel> {
+    let named: Vec<(String, Fake)> = fakes.into_iter().map(|fake| (fake.stem(), fake)).collect();
+    let descriptions: Vec<_> =
+        named.iter().map(|(stem, fake)| (stem.as_str(), fake.description())).collect();
+    let discovery = Discovery::of_descriptions(&descriptions, manifest)?;
+    let layout = super::Layout::new(&discovery)?;
+    let models: HashMap<String, Arc<Fake>> =
+        named.into_iter().map(|(stem, fake)| (stem, Arc::new(fake))).collect();
+    let stage = |found: &config::Component| {
+        let fake = models[found.path.to_str().unwrap()].clone();
+        let model = CoreMLModel::from_executable(fake, Some(&found.function.name)).unwrap();
+        Stage::new(found, model).unwrap()
+    };
+    let components = &discovery.components;
+    let chunk = |chunk: &config::Chunk| ChunkStages {
+        infer: stage(&chunk.infer),
+        prefill: chunk.prefill.as_ref().map(stage),
+        infer_rotate: chunk.infer_rotate.as_ref().map(stage),
+    };
+    let config = discovery.config(&layout, None);
+    let pipeline = Pipeline {
+        layout,
+        embeddings: components.embeddings.as_ref().map(stage),
+        chunks: components.chunks.iter().map(chunk).collect(),
+        lm_head: components.lm_head.as_ref().map(stage),
+    };
+    Ok(LanguageModel::assemble(pipeline, config, tokenizer()))
 }
 
 fn try_setup(layout: Layout, fail_at: Option<usize>, manifest: Option<Manifest>) -> Result<Setup> {
     let calls = Calls::default();
-    let load = |component| {
+    let mut components = vec![Component::Embeddings, Component::LmHead];
+    components.extend((0..layout.chunks).map(Component::Chunk));
+    let fakes = components.into_iter().map(|component| {
         let mut fake = Fake::new(layout, component, calls.clone());
         fake.fail_at = fail_at;
-        CoreMLModel::from_executable(Arc::new(fake), None).unwrap()
-    };
-    let parts = Parts {
-        embeddings: load(Component::Embeddings),
-        chunks: (0..layout.chunks)
-            .map(|chunk| Chunk::new(load(Component::Chunk(chunk))).unwrap())
-            .collect(),
-        lm_head: load(Component::LmHead),
-    };
-    let components = Components {
-        embeddings: PathBuf::from("embeddings"),
-        chunks: (0..layout.chunks).map(|chunk| PathBuf::from(format!("chunk{chunk}"))).collect(),
-        lm_head: PathBuf::from("lm_head"),
-    };
-    let model = QwenModel::assemble(parts, &components, manifest.as_ref(), tokenizer())?;
+        fake
+    });
+    let model = assemble(fakes.collect(), manifest)?;
     Ok(Setup { model, calls })
 }
 
@@ -85,7 +106,6 @@ fn prompts_of_every_length_give_the_right_tokens() {
     for layout in layouts {
         let manifest = Manifest { per_chunk_state: layout.state_per_chunk, ..Manifest::default() };
         let mut setup = try_setup(layout, None, Some(manifest)).unwrap();
-        assert_eq!(setup.model.config().has_shared_state(), !layout.state_per_chunk);
         for length in [1, 2, 7, 8, 9, 10, 16, 17, 29, 57, 58, 62, 63] {
             setup.model.reset_states();
             let prompt = prompt(length);
@@ -255,12 +275,10 @@ fn the_methods_of_old_agree_with_generate() {
     assert_eq!(model.complete_text("hello", 7).unwrap(), text);
     assert_eq!(model.generate_text("hello", 7, 0.0).unwrap(), text);
     assert_eq!(model.generate_text_with_params("hello", 7, 0.9, Some(1)).unwrap(), text);
-    assert_eq!(model.generate_tokens_topk_temp("hello", 7, 0.0, None).unwrap(), ids);
     assert_eq!(model.tokenize("hi").unwrap(), [104, 105]);
     model.initialize_states().unwrap();
-    assert_eq!(model.config().context_length(), 64);
-    assert_eq!(model.config().batch_size(), 8);
-    assert_eq!(model.config().vocab_size(), 128);
+    let shapes = &model.config().shapes;
+    assert_eq!((shapes.context_length, shapes.batch_size, shapes.vocab_size), (64, 8, 128));
     assert_eq!(model.config().logits_part_count(), 16);
     assert!(model.config().has_multipart_logits());
 }
@@ -282,51 +300,66 @@ fn prompts_that_do_not_fit_are_errors() {
 
 #[test]
 fn packages_that_do_not_fit_together_are_errors() {
-    let refused = |parts: Parts| {
-        let components = Components {
-            embeddings: PathBuf::from("e"),
-            chunks: vec![PathBuf::from("c"); parts.chunks.len()],
-            lm_head: PathBuf::from("h"),
-        };
-        QwenModel::assemble(parts, &components, None, tokenizer()).unwrap_err().to_string()
-    };
-    let load = |layout, component| {
-        let fake = Fake::new(layout, component, Calls::default());
-        CoreMLModel::from_executable(Arc::new(fake), None).unwrap()
-    };
     let layout = Layout::default();
-    let chunk = |layout, n| Chunk::new(load(layout, Component::Chunk(n))).unwrap();
-    let parts = |other: Layout| Parts {
-        embeddings: load(layout, Component::Embeddings),
-        chunks: vec![chunk(layout, 0), chunk(other, 1)],
-        lm_head: load(layout, Component::LmHead),
+    let fake = |layout, component| Fake::new(layout, component, Calls::default());
+    let with = |other: Layout| {
+        vec![
+            fake(layout, Component::Embeddings),
+            fake(layout, Component::Chunk(0)),
+            fake(other, Component::Chunk(1)),
+            fake(layout, Component::LmHead),
+        ]
     };
-    let message = refused(parts(Layout { context: 32, ..layout }));
-    assert!(message.contains("`causal_mask`") && message.contains("[1, 1, 1, 64]"), "{message}");
-    let message = refused(parts(Layout { window: 4, ..layout }));
-    assert!(message.contains("`prefill`") && message.contains("[1, 8, 2]"), "{message}");
-    let message = refused(parts(Layout { window: 1, ..layout }));
-    assert!(message.contains("no function `prefill`"), "{message}");
-    let mut swapped = parts(layout);
-    std::mem::swap(&mut swapped.embeddings, &mut swapped.lm_head);
-    assert!(refused(swapped).contains("expected the outputs `logits`"));
-    let none = Parts { chunks: Vec::new(), ..parts(layout) };
-    assert!(refused(none).contains("no FFN package"));
-    let windows = Parts {
-        embeddings: load(Layout { window: 4, ..layout }, Component::Embeddings),
-        ..parts(layout)
-    };
-    assert!(refused(windows).contains("`input_ids`"));
+    let refused = |fakes| assemble(fakes, None).unwrap_err().to_string();
+    let message = refused(with(Layout { context: 32, ..layout }));
+    for part in [
+        "q_FFN_PF_chunk_02of02",
+        "`causal_mask`",
+        "[1, 1, 1, 64]",
+        "[1, 1, 1, 32]",
+        "shapes.context_length",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let message = refused(with(Layout { window: 4, ..layout }));
+    for part in ["`prefill`", "[1, 8, 2]", "[1, 4, 2]", "shapes.batch_size"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let mut missing = with(layout);
+    missing.pop();
+    assert!(refused(missing).contains("no LM head package"));
+    let mut small = with(layout);
+    small[0] = fake(Layout { window: 4, ..layout }, Component::Embeddings);
+    assert!(refused(small).contains("`input_ids`"));
+}
+
+#[test]
+fn a_chunk_without_prefill_means_token_by_token() {
+    let layout = Layout::default();
+    let calls = Calls::default();
+    let fake = |layout, component| Fake::new(layout, component, calls.clone());
+    let fakes = vec![
+        fake(layout, Component::Embeddings),
+        fake(layout, Component::Chunk(0)),
+        fake(Layout { window: 1, ..layout }, Component::Chunk(1)),
+        fake(layout, Component::LmHead),
+    ];
+    let mut model = assemble(fakes, None).unwrap();
+    assert!(model.findings().iter().any(|finding| finding.contains("no `prefill`")));
+    let prompt = prompt(20);
+    let generation = model.generate(&prompt, &greedy(3)).unwrap();
+    assert_eq!(generation.token_ids, expected(&prompt, 3, &layout));
+    assert!(calls.lock().unwrap().iter().all(|call| call.0 == "infer"));
 }
 
 #[test]
 fn directories_without_a_model_are_errors() {
     let directory = tempfile::tempdir().unwrap();
-    let load = || QwenModel::load_from_directory(directory.path(), Some(QwenConfig::new()));
-    assert!(load().unwrap_err().to_string().contains("there is no tokenizer"));
-    crate::llm::write_byte_tokenizer(directory.path());
-    assert!(load().unwrap_err().to_string().contains("no model packages"));
-    let meta = "model_info: {model_type: monolithic}";
-    std::fs::write(directory.path().join("meta.yaml"), meta).unwrap();
-    assert!(load().unwrap_err().to_string().contains("monolithic"));
+    let load = || LanguageModel::load(directory.path()).unwrap_err().to_string();
+    assert!(load().contains("no model packages"));
+    write_byte_tokenizer(directory.path());
+    assert!(load().contains("no model packages"));
+    std::fs::create_dir(directory.path().join("q_FFN_PF.mlpackage")).unwrap();
+    let message = load();
+    assert!(message.contains("no FFN package") && message.contains("can't be read"), "{message}");
 }

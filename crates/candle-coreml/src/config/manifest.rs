@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) path: PathBuf,
+    /// The original model's type, e.g. `qwen3`.
+    pub(crate) architecture: Option<String>,
     /// Length of the context in tokens.
     pub(crate) context_length: Option<usize>,
     /// Tokens in a window of prefill.
@@ -22,8 +24,20 @@ pub(crate) struct Manifest {
     pub(crate) embeddings: Option<String>,
     pub(crate) lm_head: Option<String>,
     pub(crate) ffn: Option<String>,
+    /// The FFN package with the functions for a context beyond the sliding window.
+    pub(crate) rotating: Option<String>,
+    /// The package that holds a whole model.
+    pub(crate) whole: Option<String>,
     /// True when one package holds the whole model.
     pub(crate) monolithic: bool,
+    /// Number of tokens that the model knows.
+    pub(crate) vocab_size: Option<usize>,
+    /// Tokens in each part of the LM head; empty when not told.
+    pub(crate) head_part_sizes: Vec<usize>,
+    /// Positions that the model's local layers look back.
+    pub(crate) sliding_window: Option<usize>,
+    /// True when the last chunk's `prefill` gives the normed hidden states of all its positions.
+    pub(crate) full_prefill: bool,
     /// True when each chunk keeps a state of its own.
     pub(crate) per_chunk_state: bool,
 }
@@ -44,14 +58,21 @@ impl Manifest {
         let fields = Fields(flatten(text).map_err(wrong)?);
         Ok(Manifest {
             path: path.to_owned(),
+            architecture: fields.0.get("model_info.architecture").cloned(),
             context_length: fields.size("context_length").map_err(wrong)?,
             batch_size: fields.size("batch_size").map_err(wrong)?,
             num_chunks: fields.size("num_chunks").map_err(wrong)?,
             embeddings: fields.text("embeddings"),
             lm_head: fields.text("lm_head"),
             ffn: fields.text("ffn"),
+            rotating: fields.text("pf"),
+            whole: fields.text("monolithic_model"),
             monolithic: fields.0.get("model_info.model_type").is_some_and(|v| v == "monolithic"),
-            per_chunk_state: fields.text("per_chunk_state").is_some_and(|v| v == "true"),
+            vocab_size: fields.size("vocab_size").map_err(wrong)?,
+            head_part_sizes: fields.sizes("lm_head_chunk_sizes").map_err(wrong)?,
+            sliding_window: fields.size("sliding_window").map_err(wrong)?,
+            full_prefill: fields.holds("full_prefill"),
+            per_chunk_state: fields.holds("per_chunk_state"),
         })
     }
 }
@@ -71,6 +92,19 @@ impl Fields {
             _ => Err(format!("`{name}` must be a positive whole number, got `{value}`")),
         };
         self.text(name).map(parse).transpose()
+    }
+
+    /// The items of a list.
+    fn sizes(&self, name: &str) -> Result<Vec<usize>, String> {
+        let mut sizes = Vec::new();
+        while let Some(size) = self.size(&format!("{name}.{}", sizes.len()))? {
+            sizes.push(size);
+        }
+        Ok(sizes)
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        self.text(name).is_some_and(|value| value == "true")
     }
 }
 

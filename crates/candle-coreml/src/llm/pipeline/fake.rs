@@ -114,6 +114,17 @@ impl Fake {
         Fake { layout, component, description, calls, fail_at: None }
     }
 
+    /// The name of its package.
+    pub(super) fn stem(&self) -> String {
+        match self.component {
+            Component::Embeddings => "q_embeddings".to_owned(),
+            Component::Chunk(chunk) => {
+                format!("q_FFN_PF_chunk_{:02}of{:02}", chunk + 1, self.layout.chunks)
+            }
+            Component::LmHead => "q_lm_head".to_owned(),
+        }
+    }
+
     fn embed(&self, inputs: &Inputs) -> HashMap<String, Tensor> {
         let ids = inputs.integers("input_ids");
         let values: Vec<u64> = ids.iter().map(|&id| u64::try_from(id).unwrap()).collect();

@@ -1,0 +1,174 @@
+//! The model packages of a directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use coreml_format::Package;
+use coreml_format::description::{FunctionDescription, ModelDescription};
+
+use crate::error::{Error, Result};
+
+/// Endings of model packages. Of two packages that differ in it only, the first kind is taken.
+const EXTENSIONS: [&str; 2] = ["mlpackage", "mlmodelc"];
+
+/// How the packages of a model are named. The default takes any name: inputs and outputs tell which
+/// package is which component, and where several could be one, `meta.yaml` or the names do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelNamingConfig {
+    prefix: Option<String>,
+    extension: Option<String>,
+}
+
+impl ModelNamingConfig {
+    /// Names as ANEMLL gives them to Qwen models: `qwen_embeddings`, `qwen_FFN_PF_chunk_01of01`,
+    /// `qwen_lm_head`, with either ending.
+    pub fn standard_qwen() -> Self {
+        ModelNamingConfig { prefix: Some("qwen".to_owned()), extension: None }
+    }
+
+    /// Only packages whose names begin with `prefix` and end with `extension` (`.mlpackage` or
+    /// `.mlmodelc`), for a directory that holds several models.
+    pub fn custom(prefix: impl Into<String>, extension: impl AsRef<str>) -> Self {
+        let extension = extension.as_ref().trim_start_matches('.').to_owned();
+        ModelNamingConfig { prefix: Some(prefix.into()), extension: Some(extension) }
+    }
+
+    /// The packages of a directory, and of its subdirectory `coreml`, in the order of their names.
+    pub(super) fn packages(&self, directory: &Path) -> Result<Vec<FoundPackage>> {
+        let mut packages: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for extension in EXTENSIONS.iter().filter(|&&known| self.takes_extension(known)) {
+            for place in [directory.to_owned(), directory.join("coreml")] {
+                for path in entries(&place, place == directory)? {
+                    let Some(stem) = stem(&path, extension) else { continue };
+                    if self.prefix.as_ref().is_none_or(|prefix| stem.starts_with(prefix)) {
+                        packages.entry(stem.to_owned()).or_insert(path);
+                    }
+                }
+            }
+        }
+        Ok(packages.into_iter().map(|(stem, path)| FoundPackage::read(stem, path)).collect())
+    }
+
+    fn takes_extension(&self, extension: &str) -> bool {
+        self.extension.as_ref().is_none_or(|wanted| wanted == extension)
+    }
+}
+
+/// A package with the interfaces of its functions.
+#[derive(Debug)]
+pub(super) struct FoundPackage {
+    /// Its name without the ending.
+    pub(super) stem: String,
+    pub(super) path: PathBuf,
+    /// What can't be read is no component, and matters only if one is missing.
+    pub(super) functions: Result<Vec<FunctionDescription>>,
+}
+
+impl FoundPackage {
+    fn read(stem: String, path: PathBuf) -> Self {
+        let functions = match Package::describe(&path) {
+            Ok(summary) => Ok(functions(&summary.description)),
+            Err(error) => Err(error.into()),
+        };
+        FoundPackage { stem, path, functions }
+    }
+}
+
+/// All functions of a model, also of one that does not call its only one so.
+pub(super) fn functions(description: &ModelDescription) -> Vec<FunctionDescription> {
+    match description.functions.as_slice() {
+        [] => description.function(&description.default_function).into_iter().collect(),
+        functions => functions.to_vec(),
+    }
+}
+
+/// The name of a file that may be spelled with the ending of another form.
+pub(super) fn without_extension(name: &str) -> &str {
+    EXTENSIONS
+        .iter()
+        .find_map(|extension| name.strip_suffix(extension)?.strip_suffix('.'))
+        .unwrap_or(name)
+}
+
+/// A name such as `qwen_FFN_PF_chunk_01of02`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChunkName<'a> {
+    pub(super) base: &'a str,
+    pub(super) number: usize,
+    pub(super) total: usize,
+}
+
+impl<'a> ChunkName<'a> {
+    /// A name without a number is the only chunk's.
+    pub(super) fn parse(name: &'a str) -> Self {
+        let numbered = || {
+            let (base, suffix) = name.rsplit_once("_chunk_")?;
+            let (number, total) = suffix.split_once("of")?;
+            Some(ChunkName { base, number: number.parse().ok()?, total: total.parse().ok()? })
+        };
+        numbered().unwrap_or(ChunkName { base: name, number: 1, total: 1 })
+    }
+}
+
+fn entries(directory: &Path, must_exist: bool) -> Result<Vec<PathBuf>> {
+    let failed = |source| Error::Io { path: directory.to_owned(), source };
+    if !must_exist && !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    std::fs::read_dir(directory)
+        .map_err(failed)?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+        .collect()
+}
+
+fn stem<'a>(path: &'a Path, extension: &str) -> Option<&'a str> {
+    (path.extension()? == extension).then(|| path.file_stem()?.to_str())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(naming: &ModelNamingConfig, names: &[&str]) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        for name in names {
+            std::fs::create_dir_all(directory.path().join(name)).unwrap();
+        }
+        let packages = naming.packages(directory.path()).unwrap();
+        assert!(packages.iter().all(|package| package.functions.is_err()), "they are empty");
+        let name = |package: &FoundPackage| {
+            let path = package.path.strip_prefix(directory.path()).unwrap();
+            path.to_string_lossy().replace('\\', "/")
+        };
+        packages.iter().map(name).collect()
+    }
+
+    #[test]
+    fn packages_are_found_once_in_both_places() {
+        let names =
+            ["coreml/q_b.mlmodelc", "q_a.mlpackage", "q_a.mlmodelc", "q_c.mlmodel", "notes.txt"];
+        assert_eq!(found(&ModelNamingConfig::default(), &names), [names[1], names[0]]);
+        let absent = ModelNamingConfig::default().packages(Path::new("/no/such"));
+        assert!(matches!(absent, Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn prefix_and_ending_choose_among_models() {
+        let names = ["qwen_a.mlpackage", "qwen_a.mlmodelc", "other_a.mlpackage"];
+        assert_eq!(found(&ModelNamingConfig::standard_qwen(), &names), [names[0]]);
+        let custom =
+            |prefix, extension| found(&ModelNamingConfig::custom(prefix, extension), &names);
+        assert_eq!(custom("qwen", ".mlmodelc"), [names[1]]);
+        assert_eq!(custom("other", "mlpackage"), [names[2]]);
+    }
+
+    #[test]
+    fn chunks_have_numbers_in_their_names() {
+        let name = |base, number, total| ChunkName { base, number, total };
+        assert_eq!(ChunkName::parse("q_FFN_PF_chunk_02of03"), name("q_FFN_PF", 2, 3));
+        assert_eq!(ChunkName::parse("q_FFN_PF"), name("q_FFN_PF", 1, 1));
+        assert_eq!(ChunkName::parse("q_chunk_xofy"), name("q_chunk_xofy", 1, 1));
+        assert_eq!(without_extension("q.mlmodelc"), "q");
+        assert_eq!(without_extension("q.v1"), "q.v1");
+    }
+}

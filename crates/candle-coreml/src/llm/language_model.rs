@@ -1,0 +1,283 @@
+//! The public model.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{Chunk, Component, Discovery, ModelConfig, ModelNamingConfig};
+use crate::error::Result;
+use crate::llm::network::Core;
+use crate::llm::pipeline::{ChunkStages, Layout, Pipeline, Stage};
+use crate::llm::{Generation, GenerationOptions, Session, TextTokenizer, TokenStream};
+use crate::model::{BackendKind, CoreMLModel, LoadOptions};
+
+/// How to load a language model. Nothing is needed: what a directory holds is found out.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LanguageModelOptions {
+    /// How the packages are named, for directories that hold several models.
+    pub naming: ModelNamingConfig,
+    /// What runs the packages.
+    pub backend: BackendKind,
+    /// Which packages and functions are the components, where that is not to be discovered.
+    pub config: Option<ModelConfig>,
+}
+
+impl LanguageModelOptions {
+    /// Any names, the best backend, everything discovered.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how the packages are named.
+    pub fn naming(mut self, naming: ModelNamingConfig) -> Self {
+        self.naming = naming;
+        self
+    }
+
+    /// Sets what runs the packages.
+    pub fn backend(mut self, backend: BackendKind) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// States the components.
+    pub fn config(mut self, config: ModelConfig) -> Self {
+        self.config = Some(config);
+        self
+    }
+}
+
+/// A language model exported to Core ML, in any of the layouts of `docs/anemll.md`, with one
+/// conversation of its own: its methods continue that conversation where the prompt does, and
+/// [`session`](Self::session) starts others.
+#[derive(Debug)]
+pub struct LanguageModel {
+    config: ModelConfig,
+    findings: Vec<String>,
+    core: Arc<Core>,
+    session: Session,
+    load_time: Duration,
+}
+
+impl LanguageModel {
+    /// Loads the model of a directory: its packages (`.mlpackage` or `.mlmodelc`), `meta.yaml` if
+    /// there is one, and its tokenizer.
+    ///
+    /// # Errors
+    /// When a component or the tokenizer is missing, a package can't be loaded, or the components
+    /// do not fit together.
+    pub fn load(directory: impl AsRef<Path>) -> Result<Self> {
+        Self::load_with(directory, &LanguageModelOptions::new())
+    }
+
+    /// Like [`load`](Self::load), with options.
+    ///
+    /// # Errors
+    /// As for `load`, and when the options' configuration differs from the packages.
+    pub fn load_with(directory: impl AsRef<Path>, options: &LanguageModelOptions) -> Result<Self> {
+        let start = Instant::now();
+        let directory = directory.as_ref();
+        let discovery = Discovery::new(directory, &options.naming, options.config.as_ref())?;
+        let layout = Layout::new(&discovery)?;
+        for finding in &layout.findings {
+            tracing::warn!(directory = %directory.display(), "{finding}");
+        }
+        let tokenizer = TextTokenizer::load(directory)?;
+        let mut packages = Packages { options, loaded: HashMap::new() };
+        let pipeline = packages.pipeline(&discovery, layout)?;
+        let config = discovery.config(&pipeline.layout, None);
+        let mut model = Self::assemble(pipeline, config, tokenizer);
+        model.load_time = start.elapsed();
+        tracing::info!(
+            directory = %directory.display(),
+            seconds = model.load_time.as_secs_f64(),
+            shapes = ?model.config.shapes,
+            "loaded"
+        );
+        Ok(model)
+    }
+
+    /// Puts a pipeline and a tokenizer together.
+    pub(crate) fn assemble(
+        pipeline: Pipeline,
+        config: ModelConfig,
+        tokenizer: TextTokenizer,
+    ) -> Self {
+        let findings = pipeline.layout.findings.clone();
+        let core = Arc::new(Core { network: Box::new(pipeline), tokenizer });
+        let session = Session::new(core.clone());
+        LanguageModel { config, findings, core, session, load_time: Duration::ZERO }
+    }
+
+    /// What the model is made of, and its sizes.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What is odd about the model's directory, in words for people.
+    pub fn findings(&self) -> &[String] {
+        &self.findings
+    }
+
+    /// Tokens that prompt and answer may have together.
+    pub fn context_length(&self) -> usize {
+        self.core.network.context_length()
+    }
+
+    /// Number of tokens that the model knows.
+    pub fn vocabulary_size(&self) -> usize {
+        self.core.network.vocabulary_size()
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &TextTokenizer {
+        &self.core.tokenizer
+    }
+
+    /// How long loading took.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    /// A new conversation, which shares the weights.
+    pub fn session(&self) -> Session {
+        Session::new(self.core.clone())
+    }
+
+    /// The model's own conversation.
+    pub fn own_session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Token ids of a text, as they are fed to the model.
+    ///
+    /// # Errors
+    /// When the text has no tokens.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+        self.tokenizer().encode(text)
+    }
+
+    /// Generates text that continues `prompt`: see [`Session::generate`].
+    ///
+    /// # Errors
+    /// When the prompt is empty or does not fit into the context, an option is out of range, or the
+    /// model fails.
+    pub fn generate(&mut self, prompt: &str, options: &GenerationOptions) -> Result<Generation> {
+        self.session.generate(prompt, options)
+    }
+
+    /// Like [`generate`](Self::generate), token by token: see [`Session::stream`].
+    ///
+    /// # Errors
+    /// As for `generate`; errors of the model come from the iterator.
+    pub fn stream(&mut self, prompt: &str, options: &GenerationOptions) -> Result<TokenStream<'_>> {
+        self.session.stream(prompt, options)
+    }
+
+    /// Text of up to `max_tokens` tokens, always the most likely ones.
+    ///
+    /// # Errors
+    /// As for [`generate`](Self::generate).
+    pub fn complete_text(&mut self, prompt: &str, max_tokens: usize) -> Result<String> {
+        self.generate_text(prompt, max_tokens, 0.0)
+    }
+
+    /// Text of up to `max_tokens` tokens.
+    ///
+    /// # Errors
+    /// As for [`generate`](Self::generate).
+    pub fn generate_text(
+        &mut self,
+        prompt: &str,
+        max_tokens: usize,
+        temperature: impl Into<f64>,
+    ) -> Result<String> {
+        self.generate_text_with_params(prompt, max_tokens, temperature, None)
+    }
+
+    /// Text of up to `max_tokens` tokens, sampled among the `top_k` most likely ones.
+    ///
+    /// # Errors
+    /// As for [`generate`](Self::generate).
+    pub fn generate_text_with_params(
+        &mut self,
+        prompt: &str,
+        max_tokens: usize,
+        temperature: impl Into<f64>,
+        top_k: Option<usize>,
+    ) -> Result<String> {
+        Ok(self.generate(prompt, &sampling(max_tokens, temperature.into(), top_k))?.text)
+    }
+
+    /// Makes the key-value states now instead of with the first text; forgets the conversation.
+    ///
+    /// # Errors
+    /// When the backend can't make them.
+    pub fn initialize_states(&mut self) -> Result<()> {
+        self.session.initialize_states()
+    }
+
+    /// Forgets the conversation.
+    pub fn reset_states(&mut self) {
+        self.session.reset();
+    }
+}
+
+pub(crate) fn sampling(
+    max_tokens: usize,
+    temperature: f64,
+    top_k: Option<usize>,
+) -> GenerationOptions {
+    GenerationOptions { max_tokens, temperature, top_k, ..GenerationOptions::default() }
+}
+
+/// Loads each package once, whatever number of its functions is used.
+struct Packages<'a> {
+    options: &'a LanguageModelOptions,
+    loaded: HashMap<PathBuf, CoreMLModel>,
+}
+
+impl Packages<'_> {
+    fn pipeline(&mut self, discovery: &Discovery, layout: Layout) -> Result<Pipeline> {
+        let components = &discovery.components;
+        let rotates = layout.sliding.is_some();
+        let windows = layout.window > 1;
+        Ok(Pipeline {
+            embeddings: components.embeddings.as_ref().map(|c| self.stage(c)).transpose()?,
+            chunks: components
+                .chunks
+                .iter()
+                .map(|chunk| self.chunk(chunk, windows, rotates))
+                .collect::<Result<_>>()?,
+            lm_head: components.lm_head.as_ref().map(|c| self.stage(c)).transpose()?,
+            layout,
+        })
+    }
+
+    /// A chunk's functions, as far as they will run.
+    fn chunk(&mut self, chunk: &Chunk, windows: bool, rotates: bool) -> Result<ChunkStages> {
+        let prefill = chunk.prefill.as_ref().filter(|_| windows);
+        let infer_rotate = chunk.infer_rotate.as_ref().filter(|_| rotates);
+        Ok(ChunkStages {
+            infer: self.stage(&chunk.infer)?,
+            prefill: prefill.map(|component| self.stage(component)).transpose()?,
+            infer_rotate: infer_rotate.map(|component| self.stage(component)).transpose()?,
+        })
+    }
+
+    fn stage(&mut self, component: &Component) -> Result<Stage> {
+        let model = match self.loaded.get(&component.path) {
+            Some(model) => model.clone(),
+            None => {
+                tracing::debug!(path = %component.path.display(), "load");
+                let options = LoadOptions::new().backend(self.options.backend);
+                let model = CoreMLModel::load(&component.path, &options)?;
+                self.loaded.insert(component.path.clone(), model.clone());
+                model
+            }
+        };
+        Stage::new(component, model.function(&component.function.name)?)
+    }
+}

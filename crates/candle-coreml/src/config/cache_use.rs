@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use coreml_format::mil::{Argument, Binding, Dimension, Function, Operation};
+use coreml_format::mil::{Argument, Binding, Dimension, Function, Operation, ValueType};
 
 /// How a function writes a state; the later kinds allow less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +114,7 @@ fn ends_with_norm(flow: &Flow, output: &str) -> bool {
 /// What depends on what in a function.
 struct Flow<'a> {
     producers: HashMap<&'a str, &'a Operation>,
+    types: HashMap<&'a str, &'a ValueType>,
     /// Values that depend on a position.
     positions: HashSet<&'a str>,
     /// Values made of the update mask and constants alone.
@@ -124,6 +125,7 @@ impl<'a> Flow<'a> {
     fn new(function: &'a Function) -> Self {
         let mut flow = Flow {
             producers: HashMap::new(),
+            types: function.inputs.iter().map(|input| (input.name.as_str(), &input.ty)).collect(),
             positions: POSITIONS.into(),
             marks: [UPDATE_MASK].into(),
         };
@@ -131,6 +133,7 @@ impl<'a> Flow<'a> {
         for operation in &function.block.operations {
             let outputs = || operation.outputs.iter().map(|output| output.name.as_str());
             flow.producers.extend(outputs().map(|output| (output, operation)));
+            flow.types.extend(operation.outputs.iter().map(|o| (o.name.as_str(), &o.ty)));
             let constant = |operand: &str| constants.contains(operand);
             let marked = |operand: &str| flow.marks.contains(operand);
             // Where positions are not told, the mask's length is the end of the keys.
@@ -175,8 +178,8 @@ impl<'a> Flow<'a> {
         {
             return CacheUse::Positioned;
         }
-        let rows_of = |name: &str| self.rows(self.producers.get(name)?);
-        match (update.and_then(rows_of), self.rows(operation)) {
+        let all = operation.outputs.first().and_then(|output| self.rows(&output.name));
+        match (update.and_then(|update| self.rows(update)), all) {
             (Some(written), Some(all)) if written < all => CacheUse::FirstRows,
             _ => CacheUse::Whole,
         }
@@ -200,9 +203,9 @@ impl<'a> Flow<'a> {
         false
     }
 
-    /// Size of the last dimension but one of an operation's result.
-    fn rows(&self, operation: &Operation) -> Option<usize> {
-        let shape = operation.outputs.first()?.ty.as_tensor()?.fixed_shape()?;
+    /// Size of a value's last dimension but one.
+    fn rows(&self, value: &str) -> Option<usize> {
+        let shape = self.types.get(value)?.as_tensor()?.fixed_shape()?;
         shape.iter().rev().nth(1).copied()
     }
 }
@@ -227,4 +230,91 @@ fn names(argument: &Argument) -> impl Iterator<Item = &str> {
 /// The value that an argument names.
 fn name<'a>(operation: &'a Operation, parameter: &str) -> Option<&'a str> {
     names(operation.inputs.get(parameter)?).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a function does with its state, whose rows are written by `body` as `new`.
+    fn use_of(body: &str) -> Option<CacheUse> {
+        let text = format!(
+            r#"program(1.3) {{ func main<ios18>(
+                state<tensor<fp16, [2, 1, 8, 4]>> cache, tensor<fp16, [1, 1, 2, 4]> rows,
+                tensor<int32, [1]> current_pos, tensor<fp16, [1, 1, 8, 1]> update_mask) {{
+                tensor<fp16, [2, 1, 8, 4]> old = read_state(input = cache)[name = string("r")];
+                tensor<int32, [1]> zero = const()[name = string("z"), val = tensor<int32, [1]>([0])];
+                tensor<fp16, []> one = const()[name = string("o"), val = tensor<fp16, []>(0x1p+0)];
+                {body}
+                write_state(input = cache, data = new)[name = string("w")];
+            }} -> (old); }}"#
+        );
+        let program = coreml_format::mil::from_text(&text).unwrap();
+        let facts = FunctionFacts::new(&program.functions["main"]);
+        facts.cache_uses.get("cache").copied()
+    }
+
+    fn slice_update(begin: &str, update: &str) -> String {
+        format!(
+            r#"tensor<fp16, [2, 1, 8, 4]> new = slice_update(x = old, update = {update},
+               begin = {begin}, end = {begin})[name = string("u")];"#
+        )
+    }
+
+    const BEGIN: &str = r#"tensor<int32, [4]> at = concat(values = (zero, zero, current_pos, zero),
+        axis = int32(0), interleave = bool(false))[name = string("at")];"#;
+    const START: &str = r#"tensor<int32, [4]> start = concat(values = (zero, zero, zero, zero), axis = int32(0),
+        interleave = bool(false))[name = string("start")];"#;
+
+    #[test]
+    fn rows_at_the_position() {
+        let body = format!("{BEGIN} {}", slice_update("at", "rows"));
+        assert_eq!(use_of(&body), Some(CacheUse::Positioned));
+    }
+
+    #[test]
+    fn always_the_first_rows() {
+        let body = format!("{START} {}", slice_update("start", "rows"));
+        assert_eq!(use_of(&body), Some(CacheUse::FirstRows));
+    }
+
+    #[test]
+    fn all_rows_shifted() {
+        let body = format!(
+            r#"{START} tensor<fp16, [1, 1, 8, 4]> shifted = concat(values = (old, rows),
+            axis = int32(2), interleave = bool(false))[name = string("s")]; {}"#,
+            slice_update("start", "shifted")
+        );
+        assert_eq!(use_of(&body), Some(CacheUse::Whole));
+    }
+
+    #[test]
+    fn a_mask_that_places_rows_is_a_position() {
+        let body = format!(
+            r#"{START} tensor<fp16, [1, 1, 8, 1]> rest = sub(x = one, y = update_mask)[name = string("a")];
+            tensor<fp16, [1, 1, 8, 4]> kept = mul(x = old, y = rest)[name = string("b")];
+            tensor<fp16, [1, 1, 8, 4]> added = mul(x = rows, y = update_mask)[name = string("c")];
+            tensor<fp16, [1, 1, 8, 4]> sum = add(x = kept, y = added)[name = string("d")]; {}"#,
+            slice_update("start", "sum")
+        );
+        assert_eq!(use_of(&body), Some(CacheUse::Positioned));
+    }
+
+    #[test]
+    fn a_recurrent_state_is_mixed() {
+        let body = r#"tensor<fp16, [2, 1, 8, 4]> new = mul(x = old, y = one)[name = string("m")];"#;
+        assert_eq!(use_of(body), Some(CacheUse::Whole));
+    }
+
+    /// Two layers, one after the other, before the state is written: the worse one counts.
+    #[test]
+    fn every_update_counts() {
+        let body = format!(
+            r#"{BEGIN} {START} tensor<fp16, [2, 1, 8, 4]> first = slice_update(x = old, update = rows,
+            begin = start, end = start)[name = string("f")];
+            tensor<fp16, [2, 1, 8, 4]> new = slice_update(x = first, update = rows, begin = at,
+            end = at)[name = string("u")];"#
+        );
+        assert_eq!(use_of(&body), Some(CacheUse::FirstRows));
+    }
 }

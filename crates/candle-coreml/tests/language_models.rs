@@ -43,26 +43,51 @@ fn check(name: &str) {
     }
 }
 
+/// Every layout of `docs/anemll.md`, found out from the directory alone.
 #[test]
-fn two_chunks() {
-    check("fixtures/llm/two-chunks-fp16");
+fn every_layout() {
+    let fixtures = directory("fixtures/llm");
+    let mut names: Vec<String> = std::fs::read_dir(&fixtures)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    for expected in LAYOUTS {
+        assert!(names.iter().any(|name| name == expected), "there is no fixture {expected}");
+    }
+    for name in names {
+        check(&format!("fixtures/llm/{name}"));
+    }
 }
 
-#[test]
-fn prefill_token_by_token() {
-    check("fixtures/llm/window-1");
-}
-
-#[test]
-fn palettized_embeddings() {
-    check("fixtures/llm/lut8-embeddings");
-}
-
-/// Compiled models (`.mlmodelc`), as they are on the hub; `meta.yaml` names them so.
-#[test]
-fn compiled() {
-    check("fixtures/llm/compiled");
-}
+/// The fixtures that have to be there.
+const LAYOUTS: [&str; 25] = [
+    "apple-llama",
+    "apple-mistral",
+    "compiled",
+    "gemma3",
+    "gemma3-2chunks",
+    "gemma3-argmax",
+    "gemma3-monolithic",
+    "gemma3-single-cache",
+    "gemma3-split-rotate",
+    "llama",
+    "llama-monolithic",
+    "lut8-embeddings",
+    "qwen25-2chunks",
+    "qwen3-3chunks-lut6",
+    "qwen3-argmax",
+    "qwen3-full-prefill",
+    "qwen3-infer-only",
+    "qwen3-lut4",
+    "qwen3-monolithic",
+    "qwen3-monolithic-argmax",
+    "qwen3-old-split",
+    "qwen3-per-chunk-state",
+    "qwen3-split-functions",
+    "qwen3-update-mask",
+    "qwen35-2chunks",
+];
 
 #[test]
 fn demo() {

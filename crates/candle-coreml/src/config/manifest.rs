@@ -36,8 +36,6 @@ pub(crate) struct Manifest {
     pub(crate) head_part_sizes: Vec<usize>,
     /// Positions that the model's local layers look back.
     pub(crate) sliding_window: Option<usize>,
-    /// True when the last chunk's `prefill` gives the normed hidden states of all its positions.
-    pub(crate) full_prefill: bool,
     /// True when each chunk keeps a state of its own.
     pub(crate) per_chunk_state: bool,
 }
@@ -71,7 +69,6 @@ impl Manifest {
             vocab_size: fields.size("vocab_size").map_err(wrong)?,
             head_part_sizes: fields.sizes("lm_head_chunk_sizes").map_err(wrong)?,
             sliding_window: fields.size("sliding_window").map_err(wrong)?,
-            full_prefill: fields.holds("full_prefill"),
             per_chunk_state: fields.holds("per_chunk_state"),
         })
     }

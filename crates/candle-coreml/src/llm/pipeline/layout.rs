@@ -24,8 +24,10 @@ pub(crate) struct Layout {
     pub(crate) sliding: Option<usize>,
     /// Whether states mix tokens, so that no token can be taken back.
     pub(crate) recurrent: bool,
-    /// Whether `prefill` tells what follows each of its tokens.
-    pub(crate) tells_each: bool,
+    /// How to read what follows each token of a window, if the function of windows tells it.
+    pub(crate) each: Option<Head>,
+    /// Whether the LM head takes the hidden states of a window at once.
+    pub(crate) head_takes_windows: bool,
     /// The state of each chunk, by number: chunks that declare the same states share one.
     pub(crate) slots: Vec<usize>,
     /// What is odd, for people.
@@ -77,7 +79,8 @@ impl Layout {
             prefill: Prefill::None,
             sliding: None,
             recurrent: false,
-            tells_each: false,
+            each: None,
+            head_takes_windows: false,
             slots: slots(discovery),
             findings: discovery.components.findings.clone(),
         };
@@ -138,7 +141,7 @@ impl Layout {
         if let Rows::UpTo(most) = Interface(&chunks[0].infer).rows()? {
             self.window = most.min(FREE_WINDOW).min(self.context);
             self.prefill = if self.recurrent { Prefill::None } else { Prefill::Free };
-            self.tells_each = self.prefill == Prefill::Free;
+            self.each = Some(self.head.clone()).filter(|_| self.prefill == Prefill::Free);
             return Ok(());
         }
         let Some(prefills) = chunks.iter().map(|c| c.prefill.as_ref()).collect::<Option<Vec<_>>>()
@@ -180,8 +183,34 @@ impl Layout {
         }
         self.window = window;
         self.prefill = prefill;
-        self.tells_each = prefill == Prefill::Padded && tells_each(discovery, window);
+        if prefill == Prefill::Padded {
+            self.each = self.head_of_windows(discovery, prefills[prefills.len() - 1]);
+        }
+        let head = discovery.components.lm_head.as_ref();
+        self.head_takes_windows = head.is_some_and(|head| {
+            let hidden = [1, window, self.hidden];
+            Interface(head).allows(Feed::HiddenStates, &hidden, "").is_ok()
+        });
         Ok(())
+    }
+
+    /// How to read what follows each token of a window from `prefill`, the last chunk's function.
+    fn head_of_windows(&self, discovery: &Discovery, prefill: &Component) -> Option<Head> {
+        let interface = Interface(prefill);
+        let facts = discovery.facts(prefill);
+        let of_window = |name: &str| {
+            interface.output_shape(name).and_then(|shape| shape.get(1)) == Some(&self.window)
+        };
+        if discovery.components.lm_head.is_some() {
+            // Most exports give an unnormed row, since nobody looks at it.
+            let given = facts.ends_with_norm && of_window("output_hidden_states");
+            return Some(self.head.clone()).filter(|_| given);
+        }
+        let head = Head::new(interface, facts, discovery.manifest.as_ref(), None).ok()?;
+        match &head {
+            Head::Logits { parts, .. } if parts.iter().all(|part| of_window(part)) => Some(head),
+            _ => None,
+        }
     }
 
     /// Checks that the components fit together.
@@ -336,26 +365,6 @@ impl Layout {
 
 /// Tokens that a function of any length runs at once: enough to be fast, and few shapes to plan.
 const FREE_WINDOW: usize = 64;
-
-/// Whether the last function of prefill tells what follows each token.
-fn tells_each(discovery: &Discovery, window: usize) -> bool {
-    let components = &discovery.components;
-    let Some(last) = components.chunks.last().and_then(|chunk| chunk.prefill.as_ref()) else {
-        return false;
-    };
-    let interface = Interface(last);
-    let rows = |name: &str| interface.output_shape(name).and_then(|shape| shape.get(1).copied());
-    match &components.lm_head {
-        None => {
-            let outputs = interface.outputs();
-            outputs.iter().all(|name| name.starts_with("logits") && rows(name) == Some(window))
-        }
-        Some(_) => {
-            let stated = discovery.manifest.as_ref().is_some_and(|manifest| manifest.full_prefill);
-            stated && rows("output_hidden_states") == Some(window)
-        }
-    }
-}
 
 /// Chunks that declare the same states share one object, unless the export says otherwise.
 fn slots(discovery: &Discovery) -> Vec<usize> {

@@ -96,18 +96,18 @@ impl Network for Pipeline {
             position += window.ids.len();
             rest = rest.get(window.ids.len()..).unwrap_or_default();
             if position == start + ids.len() {
-                return self.predict(outputs, window.ids.len() - 1);
+                return self.predict(&outputs, window.ids.len() - 1);
             }
         }
         let last = self.single(ids.get(ids.len() - 1..).unwrap_or_default(), position);
         let outputs = self.run_chunks(last, states)?;
-        self.predict(outputs, 0)
+        self.predict(&outputs, 0)
     }
 
     fn lookahead(&self, start: usize) -> usize {
         let layout = &self.layout;
         let limit = layout.sliding.unwrap_or(layout.context);
-        if layout.tells_each && start.saturating_add(layout.window) <= limit {
+        if layout.each.is_some() && start.saturating_add(layout.window) <= limit {
             layout.window
         } else {
             1
@@ -124,12 +124,23 @@ impl Network for Pipeline {
         if ids.len() > self.lookahead(start) {
             return Err(Error::Generation(format!("can't look {} tokens ahead", ids.len())));
         }
-        let rows =
-            if self.layout.prefill == Prefill::Free { ids.len() } else { self.layout.window };
-        let function =
-            if self.layout.prefill == Prefill::Free { Function::Infer } else { Function::Prefill };
-        let outputs = self.run_chunks(Window { ids, start, function, rows }, states)?;
-        (0..ids.len()).map(|row| self.predict_row(&outputs, row)).collect()
+        let (function, rows) = match self.layout.prefill {
+            Prefill::Free => (Function::Infer, ids.len()),
+            _ => (Function::Prefill, self.layout.window),
+        };
+        let mut outputs = self.run_chunks(Window { ids, start, function, rows }, states)?;
+        if let Some(lm_head) = self.lm_head.as_ref().filter(|_| self.layout.head_takes_windows) {
+            let mut fed = Fed::new(&[], 0, rows);
+            fed.hidden = Some(take(&mut outputs, "output_hidden_states")?);
+            let outputs = lm_head.run(&mut fed, None)?;
+            return (0..ids.len()).map(|row| self.layout.head.read(&outputs, row)).collect();
+        }
+        match &self.layout.each {
+            Some(head) if self.lm_head.is_none() => {
+                (0..ids.len()).map(|row| head.read(&outputs, row)).collect()
+            }
+            _ => (0..ids.len()).map(|row| self.predict(&outputs, row)).collect(),
+        }
     }
 }
 
@@ -213,12 +224,8 @@ impl Pipeline {
         slots.iter().enumerate().take(first).filter(|(number, slot)| number == *slot).count()
     }
 
-    fn predict(&self, outputs: HashMap<String, Tensor>, row: usize) -> Result<Prediction> {
-        self.predict_row(&outputs, row)
-    }
-
     /// What follows the token in a row of the last chunk's outputs.
-    fn predict_row(&self, outputs: &HashMap<String, Tensor>, row: usize) -> Result<Prediction> {
+    fn predict(&self, outputs: &HashMap<String, Tensor>, row: usize) -> Result<Prediction> {
         let Some(lm_head) = &self.lm_head else {
             return self.layout.head.read(outputs, row);
         };

@@ -1,4 +1,4 @@
-"""A slow NumPy interpreter for the operations of exported Qwen 3 models, rounding to fp16 after each.
+"""A slow NumPy interpreter for the operations of exported models, rounding to fp16 after each.
 
 It knows the meaning of the operations from Core ML's documentation alone and shares no code with the
 exporter but the reading of weights, so that it can tell whether an exported graph computes what the
@@ -7,7 +7,6 @@ PyTorch model does.
 
 from pathlib import Path
 
-import exporter  # noqa: F401  (makes the export tool importable)
 import numpy as np
 from anemll_export.readback import read_package
 from coremltools.proto import MIL_pb2, Model_pb2
@@ -22,7 +21,10 @@ class Package:
     def __init__(self, path: Path):
         data = (path / "Data" / "com.apple.CoreML" / "model.mlmodel").read_bytes()
         self._functions = Model_pb2.Model.FromString(data).mlProgram.functions
-        self._weights = {name: f.weights for name, f in read_package(path).items()}
+        contents = read_package(path)
+        self._weights = {name: f.weights for name, f in contents.items()}
+        self.inputs = {name: dict((i[0], i[2]) for i in f.inputs) for name, f in contents.items()}
+        self.states = {name: dict((s[0], s[2]) for s in f.states) for name, f in contents.items()}
 
     def run(self, name: str, inputs: dict, states: dict | None = None) -> dict[str, np.ndarray]:
         """Outputs of function `name`; `states` is changed in place."""
@@ -71,13 +73,14 @@ def _immediate(operation):
     return np.array(getattr(tensor, kind).values).reshape(shape)
 
 
-def _conv(x, weight, strides, pad_type, pad, dilations, groups):
+def _conv(x, weight, strides, pad_type, pad, dilations, groups, bias=None):
     assert pad_type == "valid" and groups == 1 and set(strides) == set(dilations) == {1}
     kernel = weight.reshape(weight.shape[:2])
-    return np.einsum("nc,bc...->bn...", kernel, x)
+    result = np.einsum("nc,bc...->bn...", kernel, x)
+    return result if bias is None else result + bias.reshape(-1, *[1] * (result.ndim - 2))
 
 
-def _slice_by_index(x, begin, end, end_mask):
+def _slice_by_index(x, begin, end, end_mask=(False,) * 5):
     return x[_region(x.shape, begin, end, end_mask)]
 
 
@@ -114,6 +117,20 @@ def _gather(x, indices, axis, batch_dims, validate_indices):
     return np.take(x, indices.astype(np.intp), axis=int(axis))
 
 
+def _gather_along_axis(x, indices, axis, validate_indices):
+    assert not validate_indices
+    return np.take_along_axis(x, indices, axis=int(axis))
+
+
+def _gelu(x, mode):
+    assert mode == "TANH_APPROXIMATION"
+    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def _reduce_sum(x, axes, keep_dims):
+    return x.sum(axis=tuple(axes), keepdims=bool(keep_dims))
+
+
 def _concat(values, axis, interleave):
     assert not interleave
     return np.concatenate([np.atleast_1d(value) for value in values], axis=int(axis))
@@ -124,17 +141,30 @@ OPERATIONS = {
     "cast": lambda x, dtype: x.astype(INTEGERS[dtype]),
     "concat": _concat,
     "conv": _conv,
+    "exp": lambda x: np.exp(x),
     "expand_dims": lambda x, axes: np.expand_dims(x, tuple(axes)),
     "gather": _gather,
+    "gather_along_axis": _gather_along_axis,
+    "gelu": _gelu,
     "identity": lambda x: x,
     "layer_norm": _layer_norm,
+    "less_equal": lambda x, y: x <= y,
+    "log": lambda x, epsilon: np.log(x),
     "matmul": _matmul,
     "mul": lambda x, y: x * y,
+    "range_1d": lambda start, end, step: np.arange(start, end, step),
+    "reduce_argmax": lambda x, axis, keep_dims, **_: np.expand_dims(x.argmax(axis=int(axis)), int(axis)),
+    "reduce_sum": _reduce_sum,
     "reshape": lambda x, shape: x.reshape(shape),
+    "rsqrt": lambda x, epsilon: 1 / np.sqrt(x + epsilon),
+    "select": lambda cond, a, b: np.where(cond, a, b),
+    "shape": lambda x: np.array(x.shape, np.int32),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "slice_by_index": _slice_by_index,
     "slice_update": _slice_update,
     "softmax": _softmax,
+    "sub": lambda x, y: x - y,
     "squeeze": lambda x, axes: np.squeeze(x, tuple(axes)),
     "tile": lambda x, reps: np.tile(x, reps),
     "transpose": lambda x, perm: x.transpose(perm),

@@ -143,7 +143,8 @@ class WindowedCache(Cache):
 
     def _recent(self, positions: Var) -> Var:
         """The mask, closed as well for columns that lie W or more before their row's position."""
-        columns = np.arange(self._context, dtype=np.int32)[None, None, None]
+        end = np.int32(self._context)
+        columns = mb.range_1d(start=np.int32(0), end=end, step=np.int32(1), name="local_columns")
         oldest = mb.sub(x=positions, y=np.int32(self._config.sliding_window), name="local_oldest")
         oldest = mb.reshape(x=oldest, shape=[1, 1, -1, 1], name="local_oldest_rows")
         passed = mb.less_equal(x=columns, y=oldest, name="local_passed")

@@ -76,10 +76,10 @@ def steps(config: ModelConfig, options: ExportOptions) -> list[Step]:
     """The functions that every chunk gets."""
     if LINEAR in config.layer_kinds:
         return [Step("main", 1, update_mask=True)]
-    masks = {"prefill": (False, True), "all": (True, True)}.get(options.update_mask, (False, False))
-    found = [Step("infer", 1, update_mask=masks[0])]
+    found = [Step("infer", 1, update_mask=options.masks("infer"))]
     if options.window > 1:
-        found.append(Step("prefill", options.window, prefill=True, update_mask=masks[1]))
+        masked = options.masks("prefill")
+        found.append(Step("prefill", options.window, prefill=True, update_mask=masked))
     if SLIDING in config.layer_kinds and not options.single_cache:
         found += [Step(f"{s.name}_rotate", s.positions, s.prefill, rotate=True) for s in found]
     return found

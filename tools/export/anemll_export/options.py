@@ -9,7 +9,7 @@ LUT_BITS = (4, 6, 8)
 LUT_MODES = ("kmeans", "quantile", "uniform")
 LAYOUTS = ("anemll", "apple")
 INPUT_NAMES = ("inputIds,causalMask", "input_ids,causal_mask")
-UPDATE_MASKS = ("prefill", "all")
+UPDATE_MASKS = ("prefill", "infer", "all")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class ExportOptions:
     def rows(self) -> int:
         """Positions that the cache has room for."""
         return self.state_rows or self.context
+
+    def masks(self, function: str) -> bool:
+        """Whether `prefill` or `infer` is told its place in the cache by a mask."""
+        return self.update_mask in (function, "all")
 
     def check_fits(self, model: ModelConfig):
         """Raises ExportError where these choices do not suit the model's sizes."""

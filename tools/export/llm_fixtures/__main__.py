@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import torch
 from anemll_export.cli import main as export
 
 from llm_fixtures.cases import CONTEXT, FIXTURES, Fixture
@@ -26,6 +27,7 @@ def main():
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    torch.set_num_threads(1)  # the models are too small to share out
     for fixture in FIXTURES:
         if not args.names or fixture.name in args.names:
             build(fixture, args.output / fixture.name)

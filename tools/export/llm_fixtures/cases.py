@@ -50,6 +50,9 @@ GEMMA3 = PLAIN | {
         "sliding_attention": {"rope_type": "default", "rope_theta": 1_000.0},
     },
 }
+SMALL_GEMMA3 = GEMMA3 | {
+    "num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"],
+}
 QWEN35 = PLAIN | {
     "model_type": "qwen3_5_text",
     "num_hidden_layers": 4,
@@ -78,10 +81,6 @@ class Fixture:
     generation: dict = field(default_factory=dict)  # added to `generation_config.json`
 
 
-def _gemma(name: str, *options: str, **more) -> Fixture:
-    return Fixture(f"gemma3{name}", GEMMA3, options, SLIDING_LENGTHS, **more)
-
-
 FIXTURES = (
     Fixture("qwen3-3chunks-lut6", QWEN3 | {"num_hidden_layers": 3, "vocab_size": GROUPED}, (
         "--chunks", "3", "--lut-ffn", "6", "--lut-lmhead", "6", "--head-sizes", "104,96,64",
@@ -96,7 +95,7 @@ FIXTURES = (
     Fixture("qwen3-argmax", QWEN3, ("--argmax", "--head-sizes", "90,90,79")),
     Fixture("qwen3-monolithic-argmax", QWEN3, ("--monolithic", "--argmax", "--head-parts", "4")),
     Fixture("qwen3-update-mask", QWEN3, ("--update-mask", "prefill", "--head-parts", "2")),
-    Fixture("qwen3-old-split", QWEN3, ("--update-mask", "all", "--split-functions", "--head-parts", "2")),
+    Fixture("qwen3-old-split", QWEN3, ("--update-mask", "infer", "--split-functions", "--head-parts", "2")),
     Fixture("qwen3-infer-only", QWEN3, ("--chunks", "2", "--head-parts", "2"), window=1),
     Fixture("qwen3-full-prefill", QWEN3, ("--full-prefill", "--chunks", "2", "--head-parts", "2")),
     Fixture("qwen3-per-chunk-state", QWEN3, ("--per-chunk-state", "--chunks", "2", "--head-parts", "2")),
@@ -105,11 +104,11 @@ FIXTURES = (
     Fixture("llama-monolithic", LLAMA, ("--monolithic",)),
     Fixture("apple-llama", LLAMA, ("--layout", "apple")),
     Fixture("apple-mistral", MISTRAL, ("--layout", "apple", "--input-names", "input_ids,causal_mask")),
-    _gemma("", "--head-parts", "4"),
-    _gemma("-2chunks", "--chunks", "2", "--head-parts", "4"),
-    _gemma("-split-rotate", "--split-rotate", "--chunks", "2", "--head-parts", "4"),
-    _gemma("-monolithic", "--monolithic", "--head-parts", "4"),
-    _gemma("-argmax", "--argmax", "--head-parts", "3"),
-    _gemma("-single-cache", "--single-cache", "--head-parts", "2"),
+    Fixture("gemma3", GEMMA3, ("--head-parts", "4"), SLIDING_LENGTHS),
+    Fixture("gemma3-2chunks", GEMMA3, ("--chunks", "2", "--head-parts", "4"), SLIDING_LENGTHS),
+    Fixture("gemma3-split-rotate", SMALL_GEMMA3, ("--split-rotate", "--head-parts", "4"), SLIDING_LENGTHS),
+    Fixture("gemma3-monolithic", SMALL_GEMMA3, ("--monolithic", "--head-parts", "4"), SLIDING_LENGTHS),
+    Fixture("gemma3-argmax", SMALL_GEMMA3, ("--argmax", "--head-parts", "3"), SLIDING_LENGTHS),
+    Fixture("gemma3-single-cache", GEMMA3, ("--single-cache", "--head-parts", "2"), SLIDING_LENGTHS),
     Fixture("qwen35-2chunks", QWEN35, ("--chunks", "2", "--head-parts", "4"), window=1),
 )

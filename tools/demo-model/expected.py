@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from exporter import checkpoint_weights
+from exporter import checkpoint_weights, model_config
 from qwen3 import Qwen3, Sizes
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -33,10 +33,8 @@ class Prompt:
 def load_reference(export: Path, sizes: Sizes) -> Qwen3:
     """The model with an export's own weights; the LM head has its own, as palettized apart."""
     model = Qwen3(replace(sizes, tie_word_embeddings=False))
-    weights = checkpoint_weights(export)
-    # The reference computes its rotary tables itself.
-    parameters = {n: torch.from_numpy(v) for n, v in weights.items() if not n.startswith("rope_")}
-    model.load_state_dict(parameters)
+    weights = checkpoint_weights(export, model_config(sizes))
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return model.eval()
 
 

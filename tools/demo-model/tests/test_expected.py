@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import exporter  # noqa: F401  (makes the export tool importable)
 import numpy as np
 import pytest
-from interpreter import Package
+from llm_fixtures.interpreter import Package
 from tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,7 +37,8 @@ class Model:
         states = {"model_model_kv_cache_0": np.zeros(cache_shape, np.float32)}
         for begin in range(0, len(ids), self._window):
             window = ids[begin : begin + self._window]
-            self._pass("prefill", window + [0] * (self._window - len(window)), begin, states)
+            function = "prefill" if self._window > 1 else "infer"
+            self._pass(function, window + [0] * (self._window - len(window)), begin, states)
         ids, found = list(ids), []
         for _ in range(steps):
             hidden = self._pass("infer", ids[-1:], len(ids) - 1, states)

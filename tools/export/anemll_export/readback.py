@@ -5,12 +5,14 @@ lean on the code that wrote them.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from coremltools.proto import MIL_pb2, Model_pb2
 
+from anemll_export import weights as names
+from anemll_export.config import ModelConfig
 from anemll_export.errors import ExportError
 
 BLOB_SENTINEL = 0xDEADBEEF
@@ -66,45 +68,31 @@ def enumerated_shapes(path: Path) -> list[tuple[int, ...]]:
     return [tuple(shape.shape) for shape in array.enumeratedShapes.shapes]
 
 
-def checkpoint_weights(directory: Path) -> dict[str, np.ndarray]:
-    """All weights of an export under their Hugging Face names, as float32 matrices and vectors.
+def checkpoint_weights(directory: Path, config: ModelConfig) -> dict[str, np.ndarray]:
+    """All weights of an export under their Hugging Face names, as a checkpoint would keep them.
 
-    The LM head is always there as `lm_head.weight`, its parts joined.
+    The LM head is always there as `lm_head.weight`, its parts joined. All are float32.
     """
-    found = {}
-    parts = {}
-    for path in sorted(directory.glob("*.mlpackage")):
-        for function in read_package(path).values():
-            for name, value in function.weights.items():
-                if name.startswith("lm_head_"):
-                    parts[int(name.split("_")[2])] = _flat(name, value)
-                else:
-                    found[_checkpoint_name(name)] = _flat(name, value)
+    constants = package_constants(directory)
+    parts = [name for name in constants if name.startswith("lm_head_")]
     if not parts:
         raise ExportError(f"`{directory}` holds no exported LM head")
-    found["lm_head.weight"] = np.concatenate([parts[number] for number in sorted(parts)])
+    parts.sort(key=lambda name: int(name.split("_")[2]))
+    head = np.concatenate([constants[name] for name in parts])
+    found = {names.HEAD: head.reshape(config.vocab, config.hidden)}
+    for name, shape in names.all_shapes(replace(config, tied=True)).items():
+        values = constants[names.constant_name(name)].reshape(shape)
+        found[name] = names.as_stored(config, name, values)
     return found
 
 
-def _flat(name: str, value: np.ndarray) -> np.ndarray:
-    """The matrix within a convolution kernel [rows, columns, 1, ...] or a table [1, ...]."""
-    if name.startswith("rope_"):
-        return value[0]
-    return value.reshape(value.shape[:2])
-
-
-def _checkpoint_name(name: str) -> str:
-    if name == "embed_tokens_weight":
-        return "model.embed_tokens.weight"
-    if name == "model_norm_weight":
-        return "model.norm.weight"
-    if name.startswith("rope_"):
-        return name
-    layer, rest = name.removeprefix("model_model_layers_").split("_", 1)
-    rest = rest.removesuffix("_weight")
-    for module in ("self_attn", "mlp"):
-        rest = rest.replace(f"{module}_", f"{module}.", 1) if rest.startswith(module) else rest
-    return f"model.layers.{layer}.{rest}.weight"
+def package_constants(directory: Path) -> dict[str, np.ndarray]:
+    """The weights of all packages by the names of their constants."""
+    found = {}
+    for path in sorted(directory.glob("*.mlpackage")):
+        for function in read_package(path).values():
+            found |= function.weights
+    return found
 
 
 def _feature(feature) -> Feature:
@@ -117,6 +105,9 @@ def _weights(function, blob: bytes) -> tuple[dict[str, np.ndarray], dict[str, in
     weights, offsets = {}, {}
     block = function.block_specializations[function.opset]
     for operation in block.operations:
+        if operation.type == "const" and _is_small_weight(operation):
+            weights[operation.outputs[0].name] = _immediate(operation.attributes["val"])
+            continue
         if operation.type == "const" and _is_blob(operation.attributes["val"]):
             value = operation.attributes["val"]
             name = operation.outputs[0].name
@@ -129,6 +120,19 @@ def _weights(function, blob: bytes) -> tuple[dict[str, np.ndarray], dict[str, in
             continue
         offsets[name] = value.blobFileValue.offset
     return weights, offsets
+
+
+def _is_small_weight(operation) -> bool:
+    """Weights of a few values stand in the program itself."""
+    value = operation.attributes["val"]
+    tensor = value.type.tensorType
+    is_vector = tensor.dataType == MIL_pb2.FLOAT16 and tensor.rank > 0
+    return operation.outputs[0].name.startswith("model_model_") and is_vector and not _is_blob(value)
+
+
+def _immediate(value) -> np.ndarray:
+    data = value.immediateValue.tensor.bytes.values
+    return np.frombuffer(data, np.float16).reshape(_shape(value)).astype(np.float32)
 
 
 def _is_blob(value) -> bool:

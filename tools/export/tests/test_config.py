@@ -4,8 +4,9 @@ import json
 
 import pytest
 from anemll_export.cli import main
-from anemll_export.config import ExportOptions, ModelConfig, read_model_config
+from anemll_export.config import ModelConfig, read_model_config
 from anemll_export.errors import ExportError
+from anemll_export.options import ExportOptions
 
 RAW = {
     "model_type": "qwen3",
@@ -39,7 +40,7 @@ def test_reads_rope_theta_from_its_newer_place(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "llama"}, "only `qwen3`"),
+        ({"model_type": "gpt2"}, "only `qwen3`"),
         ({"attention_bias": True}, "biases"),
         ({"hidden_act": "gelu"}, "`gelu`"),
         ({"rope_scaling": {"type": "yarn"}}, "`yarn`"),

@@ -1,16 +1,24 @@
 """Exports are compared with their source weights and with the interface table, without an engine.
 
-The interfaces are those ANEMLL 0.3.4 gives its Qwen 3 models.
+The interfaces are those ANEMLL gives its Qwen 3 models.
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from anemll_export.cli import main
+from anemll_export.config import PRESETS, read_model_config
 from anemll_export.package import chunk_layers, head_part_sizes
-from anemll_export.readback import checkpoint_weights, enumerated_shapes, read_package
+from anemll_export.options import ExportOptions
+from anemll_export.readback import (
+    checkpoint_weights,
+    enumerated_shapes,
+    package_constants,
+    read_package,
+)
 from coremltools.models.utils import load_spec
 from safetensors.torch import save_file
 
@@ -98,15 +106,15 @@ def palettized(tmp_path_factory):
 
 def test_fp16_weights_are_the_checkpoints(two_chunks):
     directory, weights = two_chunks
-    exported = checkpoint_weights(directory)
-    assert set(exported) == set(weights) | {"rope_cos", "rope_sin"}
+    exported = checkpoint_weights(directory, read_model_config(directory.parent / "in"))
+    assert set(exported) == set(weights)
     for name, value in weights.items():
         np.testing.assert_array_equal(exported[name], value.float().numpy(), err_msg=name)
 
 
 def test_palettized_weights_stay_near_the_checkpoints(palettized):
     directory, weights = palettized
-    exported = checkpoint_weights(directory)
+    exported = checkpoint_weights(directory, read_model_config(directory.parent / "in"))
     weights = weights | {"lm_head.weight": weights["model.embed_tokens.weight"]}
     # Mean squared error over variance; 16 levels on a normal distribution reach 0.0095.
     limits = {"lm_head.weight": 0.012, "model.embed_tokens.weight": 0.0002}
@@ -120,7 +128,7 @@ def test_palettized_weights_stay_near_the_checkpoints(palettized):
 
 
 def test_rope_tables(two_chunks):
-    exported = checkpoint_weights(two_chunks[0])
+    exported = package_constants(two_chunks[0])
     for position in (0, 1, 37, CONTEXT - 1):
         for pair in range(HEAD_DIM // 2):
             angle = position / 10000.0 ** (2 * pair / HEAD_DIM)
@@ -150,15 +158,15 @@ def test_functions_share_weights(two_chunks, palettized):
     for path in [*two_chunks[0].glob("*FFN*"), *palettized[0].glob("*FFN*")]:
         functions = read_package(path)
         infer, prefill = functions["infer"].offsets, functions["prefill"].offsets
-        assert set(infer) - set(prefill) <= {"model_norm_weight"}
+        assert set(infer) - set(prefill) <= {"model_model_norm_weight"}
         assert {name: infer[name] for name in prefill} == prefill
 
 
 def test_only_the_last_chunk_holds_the_final_norm(two_chunks):
     first = read_package(two_chunks[0] / "qwen_FFN_PF_chunk_01of02.mlpackage")
     last = read_package(two_chunks[0] / "qwen_FFN_PF_chunk_02of02.mlpackage")
-    assert "model_norm_weight" not in first["infer"].weights
-    assert "model_norm_weight" in last["infer"].weights
+    assert "model_model_norm_weight" not in first["infer"].weights
+    assert "model_model_norm_weight" in last["infer"].weights
 
 
 def test_embeddings_interface(two_chunks, palettized):
@@ -192,7 +200,7 @@ def test_meta_yaml(palettized):
     text = (palettized[0] / "meta.yaml").read_text()
     for line in (
         "  name: anemll-test-ctx64",
-        "  version: 0.3.4",
+        "  version: 0.3.5",
         "  architecture: qwen3",
         "    context_length: 64",
         "    batch_size: 16",
@@ -203,8 +211,11 @@ def test_meta_yaml(palettized):
         "    model_prefix: qwen",
         "    embeddings: qwen_embeddings_lut8.mlmodelc",
         "    lm_head: qwen_lm_head_lut4.mlmodelc",
-        "    ffn: qwen_FFN_PF_lut6.mlmodelc",
+        "    ffn: qwen_FFN_PF_lut6_chunk_01of01.mlmodelc",
         "    split_lm_head: 16",
+        "    vocab_size: 200",
+        "    lm_head_chunk_sizes: [16, 16, 16, 16, 16, 16, 16, 16, 16, 8, 8, 8, 8, 8, 8, 8]",
+        "    prefill_dynamic_slice: true",
     ):
         assert line in text.splitlines()
     assert (palettized[0] / "tokenizer.json").read_text() == "{}"
@@ -216,7 +227,7 @@ def test_random_weights_do_not_depend_on_the_chunks(tmp_path):
     exported = []
     for chunks in ("1", "2"):
         assert main([str(tmp_path / chunks), "--random", *sizes, "--chunks", chunks]) == 0
-        exported.append(checkpoint_weights(tmp_path / chunks))
+        exported.append(package_constants(tmp_path / chunks))
     assert set(exported[0]) == set(exported[1])
     for name, value in exported[0].items():
         np.testing.assert_array_equal(value, exported[1][name], err_msg=name)
@@ -244,7 +255,8 @@ def test_a_missing_or_misshapen_weight_is_named(tmp_path, capsys):
     ],
 )
 def test_head_parts(vocab, parts, sizes):
-    assert head_part_sizes(vocab, parts) == sizes
+    config = replace(PRESETS["qwen3-0.6b"], vocab=vocab)
+    assert head_part_sizes(config, ExportOptions(head_parts=parts)) == sizes
 
 
 def test_chunks_take_the_layers_in_order():

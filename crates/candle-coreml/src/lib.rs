@@ -7,6 +7,8 @@
 mod backend;
 mod error;
 mod exec;
+#[cfg(feature = "hub")]
+pub mod hub;
 #[cfg(feature = "llm")]
 pub mod llm;
 mod model;
@@ -21,6 +23,8 @@ mod value;
 pub use backend::{Backend, Executable};
 pub use coreml_format::description;
 pub use error::{Error, Result};
+#[cfg(feature = "hub")]
+pub use hub::{DownloadOptions, HubClient, HubError};
 #[cfg(feature = "llm")]
 pub use llm::{
     FinishReason, Generation, GenerationOptions, Session, TextTokenizer, Timings, Token,

@@ -23,8 +23,10 @@ mod value;
 pub use backend::{Backend, Executable};
 pub use coreml_format::description;
 pub use error::{Error, Result};
+#[cfg(all(feature = "hub", feature = "llm"))]
+pub use hub::UnifiedModelLoader;
 #[cfg(feature = "hub")]
-pub use hub::{DownloadOptions, HubClient, HubError};
+pub use hub::{CacheManager, DownloadOptions, HubClient, HubError};
 #[cfg(feature = "llm")]
 pub use llm::{
     FinishReason, Generation, GenerationOptions, Session, TextTokenizer, Timings, Token,

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::client::Snapshot;
 use super::list::HubFile;
-use super::{HubError, archive, files};
+use super::manager::is_older;
+use super::{HubError, ModelId, archive, files};
 
 /// Ending of archives.
 const ARCHIVE: &str = ".zip";
@@ -22,6 +23,11 @@ pub(super) fn temporary(own: &Path) -> PathBuf {
     own.join("temp")
 }
 
+/// Where the assembled model of a commit lies, if it needs to be assembled.
+pub(super) fn directory(own: &Path, id: &ModelId, commit: &str) -> PathBuf {
+    models(own).join(id.directory_name()).join(commit)
+}
+
 /// The directory of the snapshot's model. If packages of it are archives, it is one in this crate's
 /// cache with the packages unpacked and links to all else.
 pub(super) fn model_directory(own: &Path, snapshot: &Snapshot) -> Result<PathBuf, HubError> {
@@ -29,7 +35,7 @@ pub(super) fn model_directory(own: &Path, snapshot: &Snapshot) -> Result<PathBuf
     if !selection.files.iter().any(is_archive) {
         return Ok(snapshot.path.join(&selection.directory));
     }
-    let target = models(own).join(snapshot.id.directory_name()).join(&snapshot.commit);
+    let target = directory(own, &snapshot.id, &snapshot.commit);
     if !is_complete(&target, snapshot) {
         assemble(own, snapshot, &target)?;
     }
@@ -122,12 +128,8 @@ pub(super) fn unpack_beside(directory: &Path, selected: &[HubFile]) -> Result<()
 }
 
 fn remove_forgotten(temporary: &Path) {
-    let is_old = |path: &PathBuf| {
-        let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
-        Some(SystemTime::now().duration_since(modified).ok()? > FORGOTTEN)
-    };
     for path in files::entries(temporary).unwrap_or_default() {
-        if is_old(&path) == Some(true) {
+        if is_older(&path, FORGOTTEN) {
             fs::remove_dir_all(&path).ok();
         }
     }

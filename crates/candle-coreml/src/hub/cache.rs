@@ -4,12 +4,13 @@
 //! `models--org--name` holds `blobs/HASH`, `snapshots/COMMIT/PATH` (links to blobs) and
 //! `refs/REVISION` (text: a commit). A blob appears under its name only when it is whole.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::environment::Settings;
 use super::id::{check_revision, is_commit};
-use super::list::{FileList, HubFile};
+use super::list::{HubFile, Record};
 use super::{ContentHash, HubError, ModelId, files, hash};
 
 /// The places of one model.
@@ -33,10 +34,6 @@ impl ModelCache {
             locks: settings.cache.join(".locks").join(&name),
             notes: settings.own.join("hub").join(key).join(name),
         }
-    }
-
-    pub(super) fn root(&self) -> &Path {
-        &self.root
     }
 
     pub(super) fn blobs(&self) -> PathBuf {
@@ -64,32 +61,44 @@ impl ModelCache {
         self.snapshots().join(commit)
     }
 
-    /// The note that says: this blob was fetched by this crate, so it may remove it.
-    pub(super) fn fetched(&self, hash: &ContentHash) -> PathBuf {
-        self.notes.join("fetched").join(hash.as_str())
+    /// Held by all who download the model, and by one alone who removes files.
+    pub(super) fn users(&self) -> PathBuf {
+        self.notes.join("users.lock")
     }
 
-    fn record(&self, commit: &str) -> PathBuf {
+    /// The note that says: this blob was fetched by this crate, so it may remove it.
+    pub(super) fn fetched(&self, hash: &str) -> PathBuf {
+        self.notes.join("fetched").join(hash)
+    }
+
+    /// Hashes of the blobs that were fetched by this crate.
+    pub(super) fn all_fetched(&self) -> Result<BTreeSet<String>, HubError> {
+        let name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+        Ok(files::entries(&self.notes.join("fetched"))?.iter().filter_map(name).collect())
+    }
+
+    pub(super) fn record_path(&self, commit: &str) -> PathBuf {
         self.notes.join(format!("{commit}.json"))
     }
 
-    /// The list of a commit's files, if it was fetched once.
-    pub(super) fn list(&self, commit: &str) -> Option<FileList> {
-        FileList::read(&self.record(commit)).filter(|list| list.commit == commit)
+    /// What is noted about a commit, if it was asked for once.
+    pub(super) fn record(&self, commit: &str) -> Option<Record> {
+        Record::read(&self.record_path(commit)).filter(|record| record.list.commit == commit)
     }
 
-    pub(super) fn write_list(&self, list: &FileList) -> Result<(), HubError> {
-        list.write(&self.record(&list.commit))
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), HubError> {
+        record.write(&self.record_path(&record.list.commit))
     }
 
-    pub(super) fn remove_list(&self, commit: &str) {
-        fs::remove_file(self.record(commit)).ok();
+    /// The file that says which commit a revision stands for.
+    pub(super) fn revision_path(&self, revision: &str) -> PathBuf {
+        self.root.join("refs").join(revision)
     }
 
     /// The commit that a revision stood for when it was last fetched.
     pub(super) fn commit(&self, revision: &str) -> Option<String> {
         check_revision(revision).ok()?;
-        let read = || fs::read_to_string(self.root.join("refs").join(revision)).ok();
+        let read = || fs::read_to_string(self.revision_path(revision)).ok();
         let commit = if is_commit(revision) { revision.to_owned() } else { read()? };
         Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
     }
@@ -98,7 +107,7 @@ impl ModelCache {
         if revision == commit || self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
         }
-        files::write_whole(&self.root.join("refs").join(revision), commit.as_bytes())
+        files::write_whole(&self.revision_path(revision), commit.as_bytes())
     }
 
     /// Revisions with the commits that they stand for.

@@ -11,9 +11,11 @@ use super::environment::Settings;
 use super::fetch::{Fetcher, Job, is_same};
 use super::http::{Http, Patience, Stop};
 use super::id::{check_revision, is_commit};
-use super::list::{Api, FileList, HubFile};
+use super::list::{Api, FileList, HubFile, Record};
 use super::select::{Selection, select};
-use super::{DownloadEvent, DownloadOptions, HubError, ModelId, assemble, files, hash};
+use super::{
+    ContentHash, DownloadEvent, DownloadOptions, HubError, ModelId, assemble, files, hash,
+};
 
 /// Files that are fetched at the same time.
 const THREADS: usize = 4;
@@ -128,6 +130,7 @@ impl HubClient {
             return self.in_cache(&id, options, reason.to_owned());
         }
         let cache = ModelCache::new(&self.settings, &id);
+        let _user = files::lock_shared(&cache.users())?;
         let online = Online::new(self);
         let list = match online.list(&cache, &id, &options.revision) {
             Err(error) if error.is_outage() => {
@@ -141,6 +144,11 @@ impl HubClient {
         };
         let selection = select(&list, &options.include)?;
         note_others(&selection, options);
+        let earlier = cache.record(&list.commit);
+        let record = Record::new(list.clone(), &options.include, earlier.as_ref());
+        if Some(&record) != earlier.as_ref() {
+            cache.write_record(&record)?;
+        }
         let missing: Vec<&HubFile> =
             selection.files.iter().filter(|file| !cache.has(&list.commit, file)).collect();
         let mut contents = BTreeSet::new();
@@ -153,7 +161,7 @@ impl HubClient {
                 path: cache.blob(&file.hash),
                 incomplete: cache.incomplete(&file.hash),
                 lock: cache.lock(&file.hash),
-                note: Some(cache.fetched(&file.hash)),
+                note: Some(cache.fetched(file.hash.as_str())),
                 copy: None,
             })
             .collect();
@@ -185,9 +193,8 @@ impl HubClient {
         let list = if self.settings.offline {
             let reason = "the network is not to be used (HF_HUB_OFFLINE or --offline)";
             let snapshot = self.in_cache(&id, options, reason.to_owned())?;
-            cache
-                .list(&snapshot.commit)
-                .ok_or_else(|| not_cached(&id, "its list of files", reason))?
+            let record = cache.record(&snapshot.commit);
+            record.ok_or_else(|| not_cached(&id, "the list of its files is not", reason))?.list
         } else {
             online.list(&cache, &id, &options.revision)?
         };
@@ -247,6 +254,19 @@ impl HubClient {
         assemble::model_directory(&self.settings.own, snapshot)
     }
 
+    /// The directory to load a model from: out of the cache, without using the network, if all of
+    /// it is there; else after downloading it.
+    ///
+    /// # Errors
+    /// As [`download`](Self::download).
+    pub fn ensure(&self, id: &str, options: &DownloadOptions) -> Result<PathBuf, HubError> {
+        let snapshot = match self.cached(id, options)? {
+            Some(snapshot) => snapshot,
+            None => self.download(id, options)?,
+        };
+        self.model_directory(&snapshot)
+    }
+
     fn in_cache(
         &self,
         id: &ModelId,
@@ -258,7 +278,8 @@ impl HubClient {
             let missing = format!("nothing of its revision `{}` is there", options.revision);
             return Err(not_cached(id, &missing, &reason));
         };
-        let Some(list) = cache.list(&commit).or_else(|| unlisted(&cache, id, &commit)) else {
+        let record = cache.record(&commit).map(|record| record.list);
+        let Some(list) = record.or_else(|| unlisted(&cache, id, &commit)) else {
             return Err(not_cached(id, "none of its files is there", &reason));
         };
         let selection = select(&list, &options.include)?;
@@ -301,13 +322,19 @@ pub(super) fn unlisted(cache: &ModelCache, id: &ModelId, commit: &str) -> Option
             .iter()
             .filter_map(|path| {
                 let name = path.strip_prefix(&snapshot).ok()?.to_str()?.replace('\\', "/");
-                let blob = path.canonicalize().ok()?.file_name()?.to_str()?.to_owned();
-                let hash = blob.try_into().or_else(|_| "0".repeat(40).try_into()).ok()?;
+                let unknown = || "0".repeat(40).try_into().ok();
+                let hash = blob_hash(path).or_else(unknown)?;
                 Some(HubFile { path: name, size: files::size(path)?, hash })
             })
             .collect(),
     };
     (!list.files.is_empty()).then_some(list)
+}
+
+/// The hash of the blob that a file of a snapshot is a link to.
+pub(super) fn blob_hash(path: &Path) -> Option<ContentHash> {
+    let target = std::fs::read_link(path).ok()?;
+    target.file_name()?.to_str()?.to_owned().try_into().ok()
 }
 
 fn not_cached(id: &ModelId, missing: &str, reason: &str) -> HubError {
@@ -366,12 +393,10 @@ impl<'a> Online<'a> {
             true => revision.to_owned(),
             false => self.api().commit(id, revision)?,
         };
-        if let Some(list) = cache.list(&commit) {
-            return Ok(list);
+        match cache.record(&commit) {
+            Some(record) => Ok(record.list),
+            None => self.api().files(id, &commit),
         }
-        let list = self.api().files(id, &commit)?;
-        cache.write_list(&list)?;
-        Ok(list)
     }
 
     /// Says what is to come, and makes sure that the disk has room for it.

@@ -30,15 +30,25 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     Ok(())
 }
 
+/// Holds a lock file together with others who share it.
+pub(super) fn lock_shared(path: &Path) -> Result<File, HubError> {
+    let file = open_lock(path)?;
+    held(path, file.lock_shared()).map(|()| file)
+}
+
 /// Holds a lock file until it is dropped; the system lets go of it when the process ends, however
 /// it does. The file stays: removing it would let two processes lock two files of one name.
 pub(super) fn lock(path: &Path) -> Result<File, HubError> {
     let file = open_lock(path)?;
-    match file.lock() {
+    held(path, file.lock()).map(|()| file)
+}
+
+fn held(path: &Path, result: io::Result<()>) -> Result<(), HubError> {
+    match result {
         // Without locks in the file system two downloads at once may spoil each other, which the
         // check of the hash finds.
         Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(HubError::io(path)(error)),
-        _ => Ok(file),
+        _ => Ok(()),
     }
 }
 

@@ -17,12 +17,23 @@ mod files;
 mod hash;
 mod http;
 mod id;
+mod inventory;
 mod list;
+#[cfg(feature = "llm")]
+mod loader;
+mod manager;
 mod options;
 mod select;
 
 pub use client::{HubClient, Snapshot};
 pub use error::HubError;
 pub use id::{ContentHash, ModelId};
+pub use inventory::{CachedModelInfo, Completeness, Damage, Prune};
 pub use list::{FileList, HubFile};
+#[cfg(feature = "llm")]
+pub use loader::{
+    UnifiedModelLoader, download_model, download_model_to, ensure_model_downloaded,
+    get_cached_model_path, verify_download_completeness,
+};
+pub use manager::CacheManager;
 pub use options::{DownloadEvent, DownloadOptions};

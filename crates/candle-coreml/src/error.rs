@@ -104,6 +104,11 @@ pub enum Error {
     #[error("{0}")]
     Generation(String),
 
+    /// A model can't be had from the hub or the cache.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
+
     /// A file can't be read or written.
     #[error("{}: {source}", path.display())]
     Io {

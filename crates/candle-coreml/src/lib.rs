@@ -9,6 +9,8 @@ mod backend;
 pub mod config;
 mod error;
 mod exec;
+#[cfg(feature = "hub")]
+pub mod hub;
 #[cfg(feature = "llm")]
 pub mod llm;
 mod model;
@@ -29,6 +31,10 @@ pub use config::{
 };
 pub use coreml_format::description;
 pub use error::{Error, Result};
+#[cfg(all(feature = "hub", feature = "llm"))]
+pub use hub::UnifiedModelLoader;
+#[cfg(feature = "hub")]
+pub use hub::{CacheManager, DownloadOptions, HubClient, HubError};
 #[cfg(feature = "llm")]
 pub use llm::{
     FinishReason, Generation, GenerationOptions, LanguageModel, LanguageModelOptions, Session,

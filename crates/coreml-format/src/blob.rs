@@ -60,7 +60,10 @@ pub(crate) fn map_file(path: &Path) -> Result<Option<Mmap>, FormatError> {
 }
 
 /// Refuses the text file that Git LFS leaves in place of a large file.
-pub(crate) fn refuse_lfs_pointer(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
+///
+/// # Errors
+/// When the bytes are such a pointer.
+pub fn refuse_lfs_pointer(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(FormatError::GitLfsPointer { path: path.to_owned() });
     }

@@ -25,8 +25,8 @@ pub enum FormatError {
     },
     /// A Git LFS pointer lies where the file's content is expected.
     #[error(
-        "`{}` is a Git LFS pointer, not the file itself; fetch the content with `git lfs pull` or \
-         download the model again",
+        "`{}` is a Git LFS pointer, not the file itself: run `git lfs pull`, or download the model \
+         with `candle-coreml download ORG/NAME`",
         path.display()
     )]
     GitLfsPointer {

@@ -11,7 +11,7 @@ pub mod model;
 pub mod package;
 mod proto;
 
-pub use blob::{BlobFile, BlobRecord, BlobView, unpack_sub_byte};
+pub use blob::{BlobFile, BlobRecord, BlobView, refuse_lfs_pointer, unpack_sub_byte};
 pub use description::ModelDescription;
 pub use error::FormatError;
 pub use package::{ModelSummary, Package, PackageKind};

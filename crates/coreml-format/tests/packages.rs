@@ -104,6 +104,55 @@ fn symbolic_links_may_not_leave_the_package() {
     assert!(Package::open(&link).unwrap().blob_file(WEIGHTS).is_ok());
 }
 
+/// A Hugging Face cache: files of a snapshot are links to blobs.
+#[cfg(unix)]
+#[test]
+fn packages_in_a_hub_cache_are_links_to_blobs() {
+    use std::os::unix::fs::symlink;
+    let place = tempfile::tempdir().unwrap();
+    let model = place.path().join("models--org--name");
+    let package = model.join("snapshots/0123/sub/x.mlpackage");
+    std::fs::create_dir_all(model.join("blobs")).unwrap();
+    let dir = package.join("Data/com.apple.CoreML");
+    std::fs::create_dir_all(dir.join("weights")).unwrap();
+    let blob = |name: &str, content: &Path| {
+        std::fs::copy(content, model.join("blobs").join(name)).unwrap();
+    };
+    let sound = fixture("stateful.mlpackage");
+    blob("aa", &sound.join("Manifest.json"));
+    blob("bb", &model_file(&sound));
+    blob("cc", &model_file(&sound).parent().unwrap().join("weights/weight.bin"));
+    symlink("../../../../blobs/aa", package.join("Manifest.json")).unwrap();
+    symlink("../../../../../../blobs/bb", dir.join("model.mlmodel")).unwrap();
+    let weights = dir.join("weights/weight.bin");
+    symlink("../../../../../../../blobs/cc", &weights).unwrap();
+    let opens = |path: &Path| Package::open(path).map(|package| package.blob_file(WEIGHTS).is_ok());
+    assert!(opens(&package).unwrap());
+    // Also a model file with weights beside it, and a package behind a link.
+    assert!(opens(&dir.join("model.mlmodel")).unwrap());
+    let link = place.path().join("link.mlpackage");
+    symlink(&package, &link).unwrap();
+    assert!(opens(&link).unwrap());
+
+    // Blobs of another model, other directories of this one, and blobs outside such a cache.
+    let other = place.path().join("models--org--other/blobs");
+    let below = model.join("blobs/below");
+    let beside = model.join("other");
+    for directory in [other, below, beside, place.path().join("blobs")] {
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::copy(model.join("blobs/cc"), directory.join("cc")).unwrap();
+        std::fs::remove_file(&weights).unwrap();
+        symlink(directory.join("cc"), &weights).unwrap();
+        assert!(!opens(&package).unwrap(), "{}", directory.display());
+    }
+    // The same links, but not in a snapshot.
+    let moved = model.join("sub");
+    std::fs::rename(model.join("snapshots/0123/sub"), &moved).unwrap();
+    std::fs::remove_file(moved.join("x.mlpackage/Manifest.json")).unwrap();
+    symlink(model.join("blobs/aa"), moved.join("x.mlpackage/Manifest.json")).unwrap();
+    assert!(error(&moved.join("x.mlpackage")).contains("symbolic link"));
+}
+
 #[test]
 fn manifests_are_checked() {
     let package = copy("stateful.mlpackage");

@@ -31,7 +31,10 @@ impl TextTokenizer {
                     .to_owned(),
             ));
         }
-        let mut tokenizer = Tokenizer::from_file(&path).map_err(|error| {
+        let bytes =
+            std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        coreml_format::refuse_lfs_pointer(&path, &bytes)?;
+        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| {
             wrong(format!("is not a tokenizer: {error}; check that the download is complete"))
         })?;
         // A file made for training may cut or pad every text to one length.
@@ -229,6 +232,9 @@ pub(crate) mod tests {
         assert!(message.contains("tokenizer.json") && message.contains("put the"), "{message}");
         let pointer = "version https://git-lfs.github.com/spec/v1\n";
         std::fs::write(directory.path().join("tokenizer.json"), pointer).unwrap();
+        let message = TextTokenizer::load(directory.path()).unwrap_err().to_string();
+        assert!(message.contains("Git LFS") && message.contains("download ORG/NAME"), "{message}");
+        std::fs::write(directory.path().join("tokenizer.json"), "{}").unwrap();
         let message = TextTokenizer::load(directory.path()).unwrap_err().to_string();
         assert!(message.contains("not a tokenizer"), "{message}");
     }

@@ -26,8 +26,16 @@ struct Item {
     path: String,
 }
 
+/// The model file of a package.
+pub(super) struct ModelFile {
+    /// The file itself, links followed.
+    pub(super) file: PathBuf,
+    /// The directory in the package that it lies in, which weights are named from.
+    pub(super) dir: PathBuf,
+}
+
 /// The model file of the package in `root` (canonical); `None` when it is no package at all.
-pub(super) fn model_file(root: &Path) -> Result<Option<PathBuf>, FormatError> {
+pub(super) fn model_file(root: &Path) -> Result<Option<ModelFile>, FormatError> {
     let data = root.join(DATA);
     let manifest = root.join(MANIFEST);
     let item = if manifest.exists() {
@@ -42,7 +50,8 @@ pub(super) fn model_file(root: &Path) -> Result<Option<PathBuf>, FormatError> {
     if !file.is_file() {
         return Err(FormatError::container(&file, "is the package's root model but not a file"));
     }
-    Ok(Some(file))
+    let dir = data.join(item).parent().unwrap_or(&data).to_owned();
+    Ok(Some(ModelFile { file, dir }))
 }
 
 /// Path of the root model's item, relative to `Data`.

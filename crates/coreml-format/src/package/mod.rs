@@ -150,12 +150,11 @@ impl Package {
 fn read(path: &Path) -> Result<Contents, FormatError> {
     let root = path.canonicalize().map_err(FormatError::io(path))?;
     if root.is_file() {
-        let model_dir = root.parent().unwrap_or(&root).to_owned();
+        let model_dir = directory_of(path, &root);
         return read_model_file(&root, model_dir.clone(), model_dir, PackageKind::ModelFile);
     }
-    if let Some(model_file) = manifest::model_file(&root)? {
-        let model_dir = model_file.parent().unwrap_or(&root).to_owned();
-        return read_model_file(&model_file, model_dir, root, PackageKind::Package);
+    if let Some(model) = manifest::model_file(&root)? {
+        return read_model_file(&model.file, model.dir, root, PackageKind::Package);
     }
     if compiled::is_compiled(&root) {
         return compiled::read(&root);
@@ -165,6 +164,16 @@ fn read(path: &Path) -> Result<Contents, FormatError> {
         "is not a Core ML model: expected a directory with `Manifest.json` (.mlpackage) or \
          `model.mil` (.mlmodelc), or a .mlmodel file",
     ))
+}
+
+/// The directory of a model file, where its weights are: that of the file itself if `path` is a
+/// link, unless it is one to a blob of a Hugging Face cache, which has its weights beside the link.
+fn directory_of(path: &Path, file: &Path) -> PathBuf {
+    let own = file.parent().unwrap_or(file);
+    let of_link = std::path::absolute(path)
+        .and_then(|path| path.parent().unwrap_or(&path).canonicalize())
+        .unwrap_or_else(|_| own.to_owned());
+    if paths::is_hub_blob(&of_link, file) { of_link } else { own.to_owned() }
 }
 
 fn read_model_file(

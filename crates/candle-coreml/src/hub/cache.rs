@@ -1,0 +1,154 @@
+//! A model's place in the cache that all of Hugging Face's tools share, and this crate's notes on
+//! it: which files a commit has, and which contents were fetched by this crate.
+//!
+//! `models--org--name` holds `blobs/HASH`, `snapshots/COMMIT/PATH` (links to blobs) and
+//! `refs/REVISION` (text: a commit). A blob appears under its name only when it is whole.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use super::environment::Settings;
+use super::id::{check_revision, is_commit};
+use super::list::{HubFile, Record};
+use super::{ContentHash, HubError, ModelId, files, hash};
+
+/// The places of one model.
+pub(super) struct ModelCache {
+    /// `models--org--name` in the shared cache.
+    root: PathBuf,
+    /// Where the locks of its blobs are, as other tools have them.
+    locks: PathBuf,
+    /// Where this crate's notes are.
+    notes: PathBuf,
+}
+
+impl ModelCache {
+    pub(super) fn new(settings: &Settings, id: &ModelId) -> Self {
+        let name = id.directory_name();
+        // Notes speak of one shared cache: there may be others.
+        let cache = settings.cache.canonicalize().unwrap_or_else(|_| settings.cache.clone());
+        let key = hash::short(cache.as_os_str().as_encoded_bytes());
+        ModelCache {
+            root: settings.cache.join(&name),
+            locks: settings.cache.join(".locks").join(&name),
+            notes: settings.own.join("hub").join(key).join(name),
+        }
+    }
+
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    pub(super) fn blob(&self, hash: &ContentHash) -> PathBuf {
+        self.blobs().join(hash.as_str())
+    }
+
+    /// Where a blob lies while it is fetched.
+    pub(super) fn incomplete(&self, hash: &ContentHash) -> PathBuf {
+        self.blobs().join(format!("{hash}.incomplete"))
+    }
+
+    pub(super) fn lock(&self, hash: &ContentHash) -> PathBuf {
+        self.locks.join(format!("{hash}.lock"))
+    }
+
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.snapshots().join(commit)
+    }
+
+    /// Held by all who download the model, and by one alone who removes files.
+    pub(super) fn users(&self) -> PathBuf {
+        self.notes.join("users.lock")
+    }
+
+    /// The note that says: this blob was fetched by this crate, so it may remove it.
+    pub(super) fn fetched(&self, hash: &str) -> PathBuf {
+        self.notes.join("fetched").join(hash)
+    }
+
+    /// Hashes of the blobs that were fetched by this crate.
+    pub(super) fn all_fetched(&self) -> Result<BTreeSet<String>, HubError> {
+        let name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+        Ok(files::entries(&self.notes.join("fetched"))?.iter().filter_map(name).collect())
+    }
+
+    pub(super) fn record_path(&self, commit: &str) -> PathBuf {
+        self.notes.join(format!("{commit}.json"))
+    }
+
+    /// What is noted about a commit, if it was asked for once.
+    pub(super) fn record(&self, commit: &str) -> Option<Record> {
+        Record::read(&self.record_path(commit)).filter(|record| record.list.commit == commit)
+    }
+
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), HubError> {
+        record.write(&self.record_path(&record.list.commit))
+    }
+
+    /// The file that says which commit a revision stands for.
+    pub(super) fn revision_path(&self, revision: &str) -> PathBuf {
+        self.root.join("refs").join(revision)
+    }
+
+    /// The commit that a revision stood for when it was last fetched.
+    pub(super) fn commit(&self, revision: &str) -> Option<String> {
+        check_revision(revision).ok()?;
+        let read = || fs::read_to_string(self.revision_path(revision)).ok();
+        let commit = if is_commit(revision) { revision.to_owned() } else { read()? };
+        Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
+    }
+
+    pub(super) fn write_commit(&self, revision: &str, commit: &str) -> Result<(), HubError> {
+        if revision == commit || self.commit(revision).as_deref() == Some(commit) {
+            return Ok(());
+        }
+        files::write_whole(&self.revision_path(revision), commit.as_bytes())
+    }
+
+    /// Revisions with the commits that they stand for.
+    pub(super) fn revisions(&self) -> Result<Vec<(String, String)>, HubError> {
+        let refs = self.root.join("refs");
+        let named = |path: &PathBuf| {
+            let revision = path.strip_prefix(&refs).ok()?.to_str()?.replace('\\', "/");
+            let commit = self.commit(&revision)?;
+            Some((revision, commit))
+        };
+        Ok(files::walk(&refs)?.iter().filter_map(named).collect())
+    }
+
+    /// Commits that have files here, or whose files have been asked for.
+    pub(super) fn commits(&self) -> Result<Vec<String>, HubError> {
+        let mut commits: Vec<String> = files::entries(&self.snapshots())?
+            .iter()
+            .chain(&files::entries(&self.notes)?)
+            .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+            .filter(|name| is_commit(name))
+            .collect();
+        commits.sort();
+        commits.dedup();
+        Ok(commits)
+    }
+
+    /// Whether a commit has this file, in its size.
+    pub(super) fn has(&self, commit: &str, file: &HubFile) -> bool {
+        files::size(&self.snapshot(commit).join(&file.path)) == Some(file.size)
+    }
+
+    pub(super) fn has_blob(&self, file: &HubFile) -> bool {
+        files::size(&self.blob(&file.hash)) == Some(file.size)
+    }
+
+    /// Shows a blob under a file's name in a commit.
+    pub(super) fn place(&self, commit: &str, file: &HubFile) -> Result<(), HubError> {
+        let path = self.snapshot(commit).join(&file.path);
+        let depth = file.path.split('/').count() + 1;
+        let up = "../".repeat(depth);
+        let target = PathBuf::from(format!("{up}blobs/{}", file.hash));
+        files::link(&target, &self.blob(&file.hash), &path)
+    }
+}

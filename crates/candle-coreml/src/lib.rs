@@ -23,8 +23,9 @@ pub use coreml_format::description;
 pub use error::{Error, Result};
 #[cfg(feature = "llm")]
 pub use llm::{
-    FinishReason, Generation, GenerationOptions, Session, TextTokenizer, Timings, Token,
-    TokenStream, Usage,
+    CancelToken, ChatMessage, ChatOptions, ChatTemplate, ChooseToken, ContextOverflow,
+    FinishReason, Generation, GenerationOptions, RecommendedSampling, Session, Speculation,
+    TextTokenizer, Timings, Token, TokenStream, Usage,
 };
 pub use model::{BackendKind, CoreMLModel, LoadOptions};
 #[cfg(feature = "llm")]

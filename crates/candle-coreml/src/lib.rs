@@ -21,6 +21,8 @@ mod value;
 pub use backend::{Backend, Executable};
 pub use coreml_format::description;
 pub use error::{Error, Result};
+#[cfg(feature = "async")]
+pub use llm::AsyncTokenStream;
 #[cfg(feature = "llm")]
 pub use llm::{
     CancelToken, ChatMessage, ChatOptions, ChatTemplate, ChooseToken, ContextOverflow,

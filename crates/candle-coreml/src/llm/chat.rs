@@ -66,7 +66,7 @@ pub struct ChatOptions {
     pub thinking: Option<bool>,
     /// Descriptions of functions that the model may call: the template's `tools`.
     pub tools: Option<Json>,
-    /// More variables for the template.
+    /// More variables for the template, which go before its usual ones.
     pub variables: Map<String, Json>,
 }
 

@@ -41,7 +41,8 @@ impl ChatTemplate {
     pub fn new(source: &str, begin: Option<&str>, end: Option<&str>) -> Result<Self> {
         let mut tokens = Map::new();
         let named = [("bos_token", begin), ("eos_token", end)];
-        tokens.extend(named.into_iter().filter_map(|(name, text)| Some((name.into(), text?.into()))));
+        tokens
+            .extend(named.into_iter().filter_map(|(name, text)| Some((name.into(), text?.into()))));
         Self::with_templates(vec![(DEFAULT.to_owned(), source.to_owned())], tokens)
     }
 
@@ -73,10 +74,7 @@ impl ChatTemplate {
         Ok(None)
     }
 
-    fn with_templates(
-        templates: Vec<(String, String)>,
-        tokens: Map<String, Json>,
-    ) -> Result<Self> {
+    fn with_templates(templates: Vec<(String, String)>, tokens: Map<String, Json>) -> Result<Self> {
         let mut environment =
             environment().map_err(|error| wrong("has no environment to run in", &error))?;
         for (name, source) in templates {
@@ -110,13 +108,13 @@ impl ChatTemplate {
             .or_else(|_| self.environment.get_template(DEFAULT))
             .map_err(|error| wrong("has no template `default`", &error))?;
         let mut variables = self.tokens.clone();
-        variables.extend(options.thinking.map(|on| ("enable_thinking".to_owned(), on.into())));
-        variables.extend(options.tools.clone().map(|tools| ("tools".to_owned(), tools)));
-        variables.extend(options.variables.clone());
         let messages = serde_json::to_value(messages)
             .map_err(|error| Error::Generation(format!("the messages are not JSON: {error}")))?;
         variables.insert("messages".to_owned(), messages);
         variables.insert("add_generation_prompt".to_owned(), answer.into());
+        variables.extend(options.thinking.map(|on| ("enable_thinking".to_owned(), on.into())));
+        variables.extend(options.tools.clone().map(|tools| ("tools".to_owned(), tools)));
+        variables.extend(options.variables.clone());
         template
             .render(Serde(variables))
             .map_err(|error| wrong("does not take this conversation", &error))
@@ -141,10 +139,7 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
     Ok(environment)
 }
 
-fn formatted_time(
-    time: &chrono::NaiveDateTime,
-    format: &str,
-) -> Result<String, minijinja::Error> {
+fn formatted_time(time: &chrono::NaiveDateTime, format: &str) -> Result<String, minijinja::Error> {
     let mut text = String::new();
     write!(text, "{}", time.format(format)).map_err(|_| {
         let message = format!("`{format}` is not a format of times");

@@ -88,7 +88,10 @@ mod tests {
         let ids: Vec<u32> = result.top.iter().map(|entry| entry.id).collect();
         assert_eq!(ids, [1, 2, 0]);
         assert!((result.top[0].logprob - (4.0f64 / 7.0).ln()).abs() < 1e-4);
-        assert_eq!((result.chosen.bytes.as_slice(), result.chosen.text.as_str()), (&[2][..], "\u{2}"));
+        assert_eq!(
+            (result.chosen.bytes.as_slice(), result.chosen.text.as_str()),
+            (&[2][..], "\u{2}")
+        );
         let all = log_probabilities(&logits, 0, 9, &tokenizer).unwrap().top;
         assert_eq!((all.len(), all[3].logprob), (4, f64::NEG_INFINITY));
         assert!(log_probabilities(&logits, 4, 0, &tokenizer).is_err());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::llm::cancel::CancelToken;
 use crate::llm::network::Network;
+use crate::llm::recommended::RecommendedSampling;
 
 /// How to choose tokens and when to stop. The default is greedy, 256 tokens at most.
 ///
@@ -97,19 +98,6 @@ pub enum Speculation {
     On,
     /// Never.
     Off,
-}
-
-/// Sampling that a model's makers recommend.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RecommendedSampling {
-    /// False for greedy.
-    pub do_sample: Option<bool>,
-    /// See [`GenerationOptions::temperature`].
-    pub temperature: Option<f64>,
-    /// See [`GenerationOptions::top_k`]; 0 means all tokens.
-    pub top_k: Option<usize>,
-    /// See [`GenerationOptions::top_p`].
-    pub top_p: Option<f64>,
 }
 
 impl Default for GenerationOptions {
@@ -392,32 +380,5 @@ mod tests {
         }
         let fine = new().temperature(2.0).top_k(1).top_p(1.0).min_p(1.0).repetition_penalty(0.5);
         fine.presence_penalty(-2.0).logit_bias(1, f64::NEG_INFINITY).validate().unwrap();
-    }
-
-    #[test]
-    fn recommended_sampling_goes_before_defaults_and_behind_what_is_set_after_it() {
-        let all = RecommendedSampling {
-            do_sample: Some(true),
-            temperature: Some(0.6),
-            top_k: Some(20),
-            top_p: Some(0.95),
-        };
-        let options = GenerationOptions::new().recommended(&all);
-        assert_eq!((options.temperature, options.top_k, options.top_p), (0.6, Some(20), Some(0.95)));
-        assert_eq!(options.recommended(&all).temperature(0.1).temperature, 0.1);
-        let greedy = RecommendedSampling { do_sample: Some(false), ..all };
-        let options = GenerationOptions::new().recommended(&greedy);
-        assert_eq!((options.temperature, options.top_k), (0.0, None));
-        let bare = RecommendedSampling { do_sample: Some(true), ..Default::default() };
-        assert_eq!(GenerationOptions::new().recommended(&bare).temperature, 1.0);
-        let none = RecommendedSampling::default();
-        assert_eq!(GenerationOptions::new().recommended(&none), GenerationOptions::new());
-        let wrong = RecommendedSampling {
-            do_sample: None,
-            temperature: Some(f64::NAN),
-            top_k: Some(0),
-            top_p: Some(7.0),
-        };
-        assert_eq!(GenerationOptions::new().recommended(&wrong), GenerationOptions::new());
     }
 }

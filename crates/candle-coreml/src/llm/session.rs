@@ -46,6 +46,15 @@ impl Session {
         self.stream(prompt, options)?.finish()
     }
 
+    /// The text of up to `max_tokens` tokens behind `prompt`, always the most likely ones.
+    ///
+    /// # Errors
+    /// As for [`generate`](Self::generate).
+    pub fn complete_text(&mut self, prompt: &str, max_tokens: usize) -> Result<String> {
+        let options = GenerationOptions::new().max_tokens(max_tokens);
+        Ok(self.generate(prompt, &options)?.text)
+    }
+
     /// Like [`generate`](Self::generate), token by token.
     ///
     /// # Errors

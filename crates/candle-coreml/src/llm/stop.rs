@@ -88,7 +88,10 @@ mod tests {
         ];
         for (stops, pieces, texts, stop) in cases {
             let (seen, found) = run(stops, pieces);
-            assert_eq!((seen, found.as_deref()), (texts.iter().map(|t| (*t).to_owned()).collect(), stop));
+            assert_eq!(
+                (seen, found.as_deref()),
+                (texts.iter().map(|t| (*t).to_owned()).collect(), stop)
+            );
         }
     }
 
@@ -102,7 +105,10 @@ mod tests {
             let single = run(stops, &letters);
             assert_eq!((whole.0.concat(), whole.1), (single.0.concat(), single.1), "{stops:?}");
         }
-        assert_eq!(run(&["abcd", "bc"], &[text]), (vec!["one a".to_owned()], Some("bc".to_owned())));
+        assert_eq!(
+            run(&["abcd", "bc"], &[text]),
+            (vec!["one a".to_owned()], Some("bc".to_owned()))
+        );
         assert_eq!(run(&["bc", "abc"], &[text]), (vec!["one ".to_owned()], Some("abc".to_owned())));
     }
 }

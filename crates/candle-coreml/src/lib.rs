@@ -35,10 +35,13 @@ pub use error::{Error, Result};
 pub use hub::UnifiedModelLoader;
 #[cfg(feature = "hub")]
 pub use hub::{CacheManager, DownloadOptions, HubClient, HubError};
+#[cfg(feature = "async")]
+pub use llm::AsyncTokenStream;
 #[cfg(feature = "llm")]
 pub use llm::{
-    FinishReason, Generation, GenerationOptions, LanguageModel, LanguageModelOptions, Session,
-    TextTokenizer, Timings, Token, TokenStream, Usage,
+    CancelToken, ChatMessage, ChatOptions, ChatTemplate, ChooseToken, ContextOverflow,
+    FinishReason, Generation, GenerationOptions, LanguageModel, LanguageModelOptions,
+    RecommendedSampling, Session, Speculation, TextTokenizer, Timings, Token, TokenStream, Usage,
 };
 pub use model::{BackendKind, CoreMLModel, LoadOptions};
 #[cfg(feature = "llm")]

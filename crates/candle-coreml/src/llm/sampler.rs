@@ -1,6 +1,7 @@
 //! Chooses a token from logits.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -8,17 +9,66 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::error::{Error, Result};
 use crate::llm::options::GenerationOptions;
 
+/// Chooses the next token. [`Session::stream_with`](crate::Session::stream_with) takes one in place of
+/// the sampler of the options.
+pub trait ChooseToken: Send {
+    /// The token that follows `prompt` and `generated`, whose logits are `logits`: the model's own
+    /// numbers, one for each token of the vocabulary. It is called once for each token, in order.
+    ///
+    /// # Errors
+    /// An error ends the generation.
+    fn choose(&mut self, logits: &[f32], prompt: &[u32], generated: &[u32]) -> Result<u32>;
+}
+
+/// What chooses the tokens of a generation.
+pub(super) enum Chooser<'a> {
+    /// The options.
+    Sampler(Sampler),
+    /// The caller.
+    Custom(&'a mut dyn ChooseToken),
+}
+
+impl Chooser<'_> {
+    pub(super) fn new(options: &GenerationOptions) -> Self {
+        Chooser::Sampler(Sampler::new(options))
+    }
+
+    pub(super) fn is_custom(&self) -> bool {
+        matches!(self, Chooser::Custom(_))
+    }
+
+    pub(super) fn choose(&mut self, logits: &[f32], prompt: &[u32], new: &[u32]) -> Result<u32> {
+        match self {
+            Chooser::Sampler(sampler) => sampler.choose(logits, prompt, new),
+            Chooser::Custom(chooser) => chooser.choose(logits, prompt, new),
+        }
+    }
+}
+
 /// Chooses tokens as the options say. ChaCha12 is fixed by its definition, so that a seed gives
 /// the same tokens in every version and on every machine.
 pub(super) struct Sampler {
-    temperature: f64,
-    top_k: Option<usize>,
-    top_p: Option<f64>,
+    options: GenerationOptions,
     random: ChaCha12Rng,
 }
 
 /// A token with its logit, later its weight.
 type Candidate = (u32, f64);
+
+impl ChooseToken for Sampler {
+    /// Errors when there are no logits, one is NaN or positive infinity, or all are negative
+    /// infinity: no choice would mean anything.
+    fn choose(&mut self, logits: &[f32], prompt: &[u32], generated: &[u32]) -> Result<u32> {
+        let greatest = first_maximum(logits)?;
+        if self.options.logit_bias.is_empty() && !self.options.has_penalties() {
+            return Ok(self.sample(logits, greatest));
+        }
+        let mut changed = logits.to_vec();
+        adjust(&mut changed, &self.options, prompt, generated);
+        let greatest = first_maximum(&changed)?;
+        Ok(self.sample(&changed, greatest))
+    }
+}
 
 impl Sampler {
     pub(super) fn new(options: &GenerationOptions) -> Self {
@@ -26,33 +76,31 @@ impl Sampler {
             Some(seed) => ChaCha12Rng::seed_from_u64(seed),
             None => ChaCha12Rng::from_os_rng(),
         };
-        Sampler {
-            temperature: options.temperature,
-            top_k: options.top_k,
-            top_p: options.top_p,
-            random,
-        }
+        Sampler { options: options.clone(), random }
     }
 
-    /// The next token. Errors when there are no logits, one is NaN or positive infinity, or all
-    /// are negative infinity: no choice would mean anything.
-    pub(super) fn sample(&mut self, logits: &[f32]) -> Result<u32> {
-        let greatest = first_maximum(logits)?;
-        if self.temperature == 0.0 {
-            return Ok(greatest.0);
+    /// A token by logits of which `greatest` is the greatest.
+    fn sample(&mut self, logits: &[f32], greatest: Candidate) -> u32 {
+        let temperature = self.options.temperature;
+        if temperature == 0.0 {
+            return greatest.0;
         }
         let mut candidates: Vec<Candidate> =
             (0u32..).zip(logits.iter().map(|&logit| f64::from(logit))).collect();
-        if let Some(k) = self.top_k {
+        if let Some(k) = self.options.top_k {
             keep_most_likely(&mut candidates, k);
         }
         for (_, value) in &mut candidates {
-            *value = ((*value - greatest.1) / self.temperature).exp();
+            *value = ((*value - greatest.1) / temperature).exp();
         }
-        if let Some(p) = self.top_p {
+        if let Some(p) = self.options.top_p {
             keep_nucleus(&mut candidates, p);
         }
-        Ok(self.draw(&candidates).unwrap_or(greatest.0))
+        if let Some(p) = self.options.min_p {
+            // The most likely one weighs exp(0) = 1.
+            candidates.retain(|candidate| candidate.1 >= p);
+        }
+        self.draw(&candidates).unwrap_or(greatest.0)
     }
 
     /// A candidate, with the probability of its share of the weights.
@@ -78,7 +126,38 @@ impl Sampler {
 /// One choice, with random numbers of its own.
 pub(crate) fn choose(logits: &[f32], options: &GenerationOptions) -> Result<u32> {
     options.validate()?;
-    Sampler::new(options).sample(logits)
+    Sampler::new(options).choose(logits, &[], &[])
+}
+
+/// Bias and penalties.
+fn adjust(logits: &mut [f32], options: &GenerationOptions, prompt: &[u32], generated: &[u32]) {
+    let mut change = |id: u32, new: &dyn Fn(f64) -> f64| {
+        if let Some(logit) = logits.get_mut(id as usize) {
+            *logit = new(f64::from(*logit)) as f32;
+        }
+    };
+    for (&id, bias) in &options.logit_bias {
+        change(id, &|logit| logit + bias);
+    }
+    let penalty = options.repetition_penalty;
+    if penalty != 1.0 {
+        let window = options.repetition_window.unwrap_or(usize::MAX);
+        let seen: BTreeSet<u32> =
+            generated.iter().rev().chain(prompt.iter().rev()).take(window).copied().collect();
+        for id in seen {
+            change(id, &|logit| if logit < 0.0 { logit * penalty } else { logit / penalty });
+        }
+    }
+    let (presence, frequency) = (options.presence_penalty, options.frequency_penalty);
+    if presence != 0.0 || frequency != 0.0 {
+        let mut counts: BTreeMap<u32, f64> = BTreeMap::new();
+        for &id in generated {
+            *counts.entry(id).or_default() += 1.0;
+        }
+        for (id, count) in counts {
+            change(id, &|logit| logit - presence - frequency * count);
+        }
+    }
 }
 
 fn first_maximum(logits: &[f32]) -> Result<(u32, f64)> {
@@ -141,7 +220,7 @@ mod tests {
         let mut sampler = Sampler::new(&options);
         let mut counts = vec![0; logits.len()];
         for _ in 0..draws {
-            counts[sampler.sample(logits).unwrap() as usize] += 1;
+            counts[sampler.choose(logits, &[], &[]).unwrap() as usize] += 1;
         }
         counts
     }
@@ -154,8 +233,8 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_maximum() {
         let mut sampler = Sampler::new(&GenerationOptions::new());
-        assert_eq!(sampler.sample(&[0.5, 2.0, -1.0, 2.0]).unwrap(), 1);
-        assert_eq!(sampler.sample(&[f32::NEG_INFINITY, -3.0]).unwrap(), 1);
+        assert_eq!(sampler.choose(&[0.5, 2.0, -1.0, 2.0], &[], &[]).unwrap(), 1);
+        assert_eq!(sampler.choose(&[f32::NEG_INFINITY, -3.0], &[], &[]).unwrap(), 1);
     }
 
     #[test]
@@ -201,11 +280,61 @@ mod tests {
     }
 
     #[test]
+    fn min_p_keeps_a_share_of_the_most_likely() {
+        let probabilities = [0.1, 0.4, 0.3, 0.2];
+        for (p, kept) in [(0.0, 4), (0.24, 4), (0.26, 3), (0.6, 2), (0.8, 1), (1.0, 1)] {
+            let options = GenerationOptions::new().temperature(1.0).min_p(p).seed(4);
+            let seen = counts(options, &logits(&probabilities), 2000);
+            assert_eq!(seen.iter().filter(|&&count| count > 0).count(), kept, "{p}: {seen:?}");
+        }
+        // After the temperature: at 1/2, 0.2 is a quarter as likely as 0.4.
+        let options = GenerationOptions::new().temperature(0.5).min_p(0.3).seed(4);
+        let seen = counts(options, &logits(&probabilities), 2000);
+        assert!(seen[0] == 0 && seen[3] == 0 && seen[2] > 0, "{seen:?}");
+    }
+
+    fn adjusted(options: GenerationOptions, prompt: &[u32], generated: &[u32]) -> Vec<f32> {
+        let mut logits = vec![4.0, -2.0, 1.0, 0.0];
+        adjust(&mut logits, &options, prompt, generated);
+        logits
+    }
+
+    #[test]
+    fn the_repetition_penalty_divides_what_is_positive_and_multiplies_what_is_negative() {
+        let options = GenerationOptions::new().repetition_penalty(2.0);
+        // Once for each token, however often it occurred; unknown ids do no harm.
+        assert_eq!(adjusted(options.clone(), &[0, 0, 99], &[1, 1]), [2.0, -4.0, 1.0, 0.0]);
+        let window = |tokens| options.clone().repetition_window(tokens);
+        assert_eq!(adjusted(window(1), &[0, 2], &[1]), [4.0, -4.0, 1.0, 0.0]);
+        assert_eq!(adjusted(window(2), &[0, 2], &[1]), [4.0, -4.0, 0.5, 0.0]);
+        assert_eq!(adjusted(window(2), &[0, 2], &[]), [2.0, -2.0, 0.5, 0.0]);
+        assert_eq!(adjusted(window(0), &[0, 2], &[1]), [4.0, -2.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn presence_and_frequency_penalties_look_at_generated_tokens_alone() {
+        let presence = GenerationOptions::new().presence_penalty(0.5);
+        assert_eq!(adjusted(presence, &[0], &[1, 1, 2]), [4.0, -2.5, 0.5, 0.0]);
+        let frequency = GenerationOptions::new().frequency_penalty(0.5);
+        assert_eq!(adjusted(frequency.clone(), &[0], &[1, 1, 2]), [4.0, -3.0, 0.5, 0.0]);
+        let both = frequency.presence_penalty(-1.0);
+        assert_eq!(adjusted(both, &[], &[1, 1]), [4.0, -2.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn bias_comes_before_the_penalties() {
+        let options = GenerationOptions::new().logit_bias(1, 6.0).repetition_penalty(2.0);
+        assert_eq!(adjusted(options, &[1], &[]), [4.0, 2.0, 1.0, 0.0]);
+        let mut never = Sampler::new(&GenerationOptions::new().logit_bias(0, f64::NEG_INFINITY));
+        assert_eq!(never.choose(&[9.0, 1.0, 2.0], &[], &[]).unwrap(), 2);
+    }
+
+    #[test]
     fn a_seed_gives_the_same_tokens_and_another_one_others() {
         let logits = logits(&[0.01; 100]);
         let draw = |seed| {
             let mut sampler = Sampler::new(&GenerationOptions::new().temperature(1.0).seed(seed));
-            (0..50).map(|_| sampler.sample(&logits).unwrap()).collect::<Vec<_>>()
+            (0..50).map(|_| sampler.choose(&logits, &[], &[]).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(draw(5), draw(5));
         assert_ne!(draw(5), draw(6));
@@ -228,7 +357,7 @@ mod tests {
             (&[], "no finite logit"),
         ];
         for (logits, expected) in cases {
-            let message = sampler.sample(logits).unwrap_err().to_string();
+            let message = sampler.choose(logits, &[], &[]).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::llm::cancel::CancelToken;
+use crate::llm::chat::{ChatMessage, ChatOptions};
 use crate::llm::generation::Generation;
 use crate::llm::network::{Core, Prediction};
-use crate::llm::options::GenerationOptions;
+use crate::llm::options::{ContextOverflow, GenerationOptions};
+use crate::llm::prompt::Prompt;
+use crate::llm::sampler::{ChooseToken, Chooser};
 use crate::llm::stream::TokenStream;
 use crate::state::CoreMLState;
 
@@ -23,12 +27,9 @@ pub struct Session {
     cached: Vec<u32>,
 }
 
-/// What running a prompt gave.
-pub(super) struct Prefilled {
-    pub(super) next: Prediction,
-    /// Tokens of the prompt that were in the cache.
-    pub(super) reused: usize,
-}
+/// A prompt that can be cancelled runs in pieces of this many tokens: a multiple of the windows of
+/// prefill, and so many that the one token at the end of each, which runs alone, costs little.
+const PIECE: usize = 512;
 
 impl Session {
     pub(crate) fn new(model: Arc<Core>) -> Self {
@@ -39,10 +40,19 @@ impl Session {
     /// of it is not run again.
     ///
     /// # Errors
-    /// When the prompt is empty or does not fit into the context, an option is out of range, or the
-    /// model fails.
+    /// When the prompt is empty or does not fit into the context, an option is out of range or
+    /// nothing that the model can do, or the model fails.
     pub fn generate(&mut self, prompt: &str, options: &GenerationOptions) -> Result<Generation> {
         self.stream(prompt, options)?.finish()
+    }
+
+    /// The text of up to `max_tokens` tokens behind `prompt`, always the most likely ones.
+    ///
+    /// # Errors
+    /// As for [`generate`](Self::generate).
+    pub fn complete_text(&mut self, prompt: &str, max_tokens: usize) -> Result<String> {
+        let options = GenerationOptions::new().max_tokens(max_tokens);
+        Ok(self.generate(prompt, &options)?.text)
     }
 
     /// Like [`generate`](Self::generate), token by token.
@@ -63,9 +73,69 @@ impl Session {
         prompt: &[u32],
         options: &GenerationOptions,
     ) -> Result<TokenStream<'_>> {
+        self.start(Prompt::text(prompt), options, Chooser::new(options))
+    }
+
+    /// Like [`stream`](Self::stream), with tokens chosen by `chooser` instead of the options'
+    /// sampling.
+    ///
+    /// # Errors
+    /// As for `stream`, and when the model gives no logits.
+    pub fn stream_with<'a>(
+        &'a mut self,
+        prompt: &str,
+        options: &GenerationOptions,
+        chooser: &'a mut dyn ChooseToken,
+    ) -> Result<TokenStream<'a>> {
+        let ids = self.model.tokenizer.encode(prompt)?;
+        self.start(Prompt::text(&ids), options, Chooser::Custom(chooser))
+    }
+
+    /// Answers a conversation. `messages` are all of it, the last one a user's; what the cache
+    /// holds of its text is not run again.
+    ///
+    /// The tokens that run are those of the text that the chat template makes of the messages. So
+    /// the cache serves as far as that text stays the same: a template that leaves out earlier
+    /// thinking changes it at the last answer, and from there on it runs again.
+    ///
+    /// # Errors
+    /// When the model has no chat template or it does not take the messages; and as for
+    /// [`generate`](Self::generate).
+    pub fn chat(&mut self, messages: &[ChatMessage], options: &ChatOptions) -> Result<Generation> {
+        self.chat_stream(messages, options)?.finish()
+    }
+
+    /// Like [`chat`](Self::chat), token by token.
+    ///
+    /// # Errors
+    /// As for `chat`; errors of the model come from the iterator.
+    pub fn chat_stream(
+        &mut self,
+        messages: &[ChatMessage],
+        options: &ChatOptions,
+    ) -> Result<TokenStream<'_>> {
+        let prompt = Prompt::chat(&self.model.tokenizer, messages, options)?;
+        self.start(prompt, &options.generation, Chooser::new(&options.generation))
+    }
+
+    fn start<'a>(
+        &'a mut self,
+        mut prompt: Prompt,
+        options: &GenerationOptions,
+        chooser: Chooser<'a>,
+    ) -> Result<TokenStream<'a>> {
         options.validate()?;
-        self.check(prompt)?;
-        Ok(TokenStream::new(self, prompt, options))
+        options.check_model(self.model.network.as_ref(), chooser.is_custom())?;
+        self.check_tokens(&prompt.ids)?;
+        let context = self.model.network.context_length();
+        let mut ids = prompt.ids.clone();
+        if let ContextOverflow::Shift { keep } = options.overflow
+            && ids.len() > context
+        {
+            ids = prompt.shortened(&[], keep, context, &self.model.tokenizer)?;
+        }
+        self.check_length(&ids)?;
+        Ok(TokenStream::new(self, prompt, ids, options, chooser))
     }
 
     /// The model's logits, one for each token of the vocabulary, for what follows `prompt`.
@@ -74,8 +144,10 @@ impl Session {
     /// When the prompt is empty or does not fit into the context, or the model fails.
     pub fn logits(&mut self, prompt: &str) -> Result<Vec<f32>> {
         let ids = self.model.tokenizer.encode(prompt)?;
-        self.check(&ids)?;
-        self.prefill(&ids)?.next.into_logits()
+        self.check_tokens(&ids)?;
+        self.check_length(&ids)?;
+        self.rewind(&ids);
+        self.predict(&ids)?.into_logits()
     }
 
     /// Forgets the conversation.
@@ -103,22 +175,12 @@ impl Session {
         &self.model
     }
 
-    /// What follows a checked prompt.
-    pub(super) fn prefill(&mut self, prompt: &[u32]) -> Result<Prefilled> {
-        if self.states.is_empty() {
-            self.states = self.model.network.make_states()?;
-        }
-        let common = self.cached.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        // The last token runs in any case: its logits are wanted.
-        let reused = common.min(prompt.len().saturating_sub(1));
-        let reused = self.rewind(reused);
-        let next = self.run(prompt.get(reused..).unwrap_or_default())?;
-        Ok(Prefilled { next, reused })
-    }
-
-    /// Goes back to the first `kept` cached tokens, or to none where the caches can't; gives how
-    /// many are left.
-    fn rewind(&mut self, kept: usize) -> usize {
+    /// Takes the cache back to what it has in common with `ids` (to nothing where it can't go
+    /// back), and gives how many of them it holds. The last of `ids` runs in any case: what
+    /// follows it is wanted.
+    pub(super) fn rewind(&mut self, ids: &[u32]) -> usize {
+        let common = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        let kept = common.min(ids.len().saturating_sub(1));
         let held = self.cached.len();
         if kept < held && !self.model.network.rewinds(held, kept) {
             self.reset();
@@ -127,33 +189,66 @@ impl Session {
         self.cached.len()
     }
 
-    /// What follows the cached tokens and one more.
-    pub(super) fn step(&mut self, id: u32) -> Result<Prediction> {
-        self.run(&[id])
-    }
-
-    /// Runs ids behind the cached ones. After an error the cache holds what it held before: the
-    /// rows behind it are written again before they are read.
-    fn run(&mut self, ids: &[u32]) -> Result<Prediction> {
-        let next = self.model.network.run(ids, self.cached.len(), &mut self.states)?;
-        self.cached.extend_from_slice(ids);
+    /// What follows `ids`, with which the cache begins.
+    pub(super) fn predict(&mut self, ids: &[u32]) -> Result<Prediction> {
+        self.make_states()?;
+        let rest = ids.get(self.cached.len()..).unwrap_or_default();
+        // After an error the cache holds what it held before: the rows behind it are written again
+        // before they are read.
+        let next = self.model.network.run(rest, self.cached.len(), &mut self.states)?;
+        self.cached.extend_from_slice(rest);
         Ok(next)
     }
 
-    fn check(&self, prompt: &[u32]) -> Result<()> {
-        let network = &self.model.network;
-        let (length, context) = (prompt.len(), network.context_length());
+    /// Like [`predict`](Self::predict), but stops between pieces when cancelled, with `None`.
+    pub(super) fn predict_unless_cancelled(
+        &mut self,
+        ids: &[u32],
+        cancel: Option<&CancelToken>,
+    ) -> Result<Option<Prediction>> {
+        let Some(cancel) = cancel else { return self.predict(ids).map(Some) };
+        loop {
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            let end = self.cached.len().saturating_add(PIECE);
+            match ids.get(..end).filter(|piece| piece.len() < ids.len()) {
+                Some(piece) => drop(self.predict(piece)?),
+                None => return self.predict(ids).map(Some),
+            }
+        }
+    }
+
+    /// What follows the last of `ids`, all others of which the cache holds, and what follows each
+    /// of `drafts` after it.
+    pub(super) fn predict_each(&mut self, ids: &[u32], drafts: &[u32]) -> Result<Vec<Prediction>> {
+        let start = self.cached.len();
+        let mut batch = ids.get(start..).unwrap_or_default().to_vec();
+        batch.extend_from_slice(drafts);
+        let next = self.model.network.run_each(&batch, start, &mut self.states)?;
+        if next.len() != batch.len() {
+            return Err(Error::Generation(format!(
+                "the model told what follows {} of {} tokens",
+                next.len(),
+                batch.len()
+            )));
+        }
+        self.cached.extend_from_slice(&batch);
+        Ok(next)
+    }
+
+    fn make_states(&mut self) -> Result<()> {
+        if self.states.is_empty() {
+            self.states = self.model.network.make_states()?;
+        }
+        Ok(())
+    }
+
+    fn check_tokens(&self, prompt: &[u32]) -> Result<()> {
         if prompt.is_empty() {
             return Err(Error::Generation("the prompt has no tokens; give some text".to_owned()));
         }
-        if length > context {
-            return Err(Error::Generation(format!(
-                "the prompt has {length} tokens, but the model's context is {context} tokens; \
-                 shorten the prompt (to leave room for the answer, by more than the difference) \
-                 or use a model with a longer context"
-            )));
-        }
-        let size = network.vocabulary_size();
+        let size = self.model.network.vocabulary_size();
         match prompt.iter().find(|&&id| id as usize >= size) {
             Some(id) => Err(Error::Generation(format!(
                 "the prompt has token {id}, but the model knows only {size} tokens; is the \
@@ -161,5 +256,17 @@ impl Session {
             ))),
             None => Ok(()),
         }
+    }
+
+    fn check_length(&self, prompt: &[u32]) -> Result<()> {
+        let (length, context) = (prompt.len(), self.model.network.context_length());
+        if length <= context {
+            return Ok(());
+        }
+        Err(Error::Generation(format!(
+            "the prompt has {length} tokens, but the model's context is {context} tokens; shorten \
+             the prompt (to leave room for the answer, by more than the difference), let earlier \
+             text be forgotten (overflow: shift), or use a model with a longer context"
+        )))
     }
 }

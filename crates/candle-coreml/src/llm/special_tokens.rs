@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::llm::json_file::read_json;
 
 /// Ids with a meaning of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,19 +65,6 @@ fn ids(value: Option<&Json>) -> Vec<u32> {
         Some(value) => id(value).into_iter().collect(),
         None => Vec::new(),
     }
-}
-
-/// A JSON file; `None` when there is none.
-fn read_json(path: &Path) -> Result<Option<Json>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::Io { path: path.to_owned(), source }),
-    };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::LanguageModel {
-        path: path.to_owned(),
-        message: format!("is not valid JSON: {error}"),
-    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
 //! The generation loop, as an iterator.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::llm::generation::{FinishReason, Generation, Timings, Token, Usage};
+use crate::llm::logprobs::{TokenLogProbabilities, log_probabilities};
 use crate::llm::network::Prediction;
-use crate::llm::options::GenerationOptions;
-use crate::llm::sampler::Sampler;
+use crate::llm::options::{ContextOverflow, GenerationOptions};
+use crate::llm::prompt::Prompt;
+use crate::llm::sampler::Chooser;
 use crate::llm::session::Session;
+use crate::llm::speculation::Speculator;
+use crate::llm::stop::StopStrings;
 use crate::llm::tokenizer::TextDecoder;
 
 /// The tokens of a generation, computed as they are asked for; the prompt runs with the first one.
@@ -15,124 +19,248 @@ use crate::llm::tokenizer::TextDecoder;
 pub struct TokenStream<'a> {
     session: &'a mut Session,
     options: GenerationOptions,
-    sampler: Sampler,
+    chooser: Chooser<'a>,
+    speculator: Speculator,
     decoder: TextDecoder,
-    prompt_ids: Vec<u32>,
-    token_ids: Vec<u32>,
-    text: String,
-    reused: usize,
-    timings: Timings,
-    finished: Option<FinishReason>,
-    failed: bool,
+    stops: StopStrings,
+    prompt: Prompt,
+    /// What the model sees: prompt and generated tokens, without those that were forgotten.
+    context: Vec<u32>,
+    result: Generation,
+    ended: bool,
 }
 
 impl<'a> TokenStream<'a> {
-    /// `prompt` is known to fit.
+    /// `context` is what the model sees of the prompt, and known to fit.
     pub(super) fn new(
         session: &'a mut Session,
-        prompt: &[u32],
+        prompt: Prompt,
+        context: Vec<u32>,
         options: &GenerationOptions,
+        chooser: Chooser<'a>,
     ) -> Self {
+        let usage = Usage {
+            prompt_tokens: prompt.ids.len(),
+            shifted_tokens: prompt.ids.len().saturating_sub(context.len()),
+            ..Usage::default()
+        };
+        if usage.shifted_tokens > 0 {
+            tracing::warn!(tokens = usage.shifted_tokens, "the prompt is too long: shortened");
+        }
         TokenStream {
-            session,
-            sampler: Sampler::new(options),
+            chooser,
+            speculator: Speculator::new(options),
             decoder: TextDecoder::default(),
-            prompt_ids: prompt.to_vec(),
-            token_ids: Vec::new(),
-            text: String::new(),
-            reused: 0,
-            timings: Timings::default(),
-            finished: (options.max_tokens == 0).then_some(FinishReason::Length),
-            failed: false,
+            stops: StopStrings::new(&options.stop),
+            result: Generation {
+                prompt_ids: prompt.ids.clone(),
+                token_ids: Vec::new(),
+                text: String::new(),
+                finish_reason: FinishReason::Length,
+                stop_string: None,
+                logprobs: options.logprobs.map(|_| Vec::new()),
+                usage,
+                timings: Timings::default(),
+            },
+            ended: options.max_tokens == 0,
             options: options.clone(),
+            session,
+            prompt,
+            context,
         }
     }
 
     /// Generates what is left and gives the whole.
     ///
     /// # Errors
-    /// When the model fails.
+    /// When the model fails, or the context is full and that is to be an error.
     pub fn finish(mut self) -> Result<Generation> {
         for token in self.by_ref() {
             token?;
         }
-        Ok(self.generation())
+        Ok(self.result)
     }
 
     /// What has been generated so far. The finish reason of a generation that could go on is
     /// [`FinishReason::Length`].
     pub fn generation(&self) -> Generation {
-        let ran = !self.token_ids.is_empty();
-        Generation {
-            prompt_ids: self.prompt_ids.clone(),
-            token_ids: self.token_ids.clone(),
-            text: self.text.clone(),
-            finish_reason: self.finished.unwrap_or(FinishReason::Length),
-            usage: Usage {
-                prompt_tokens: self.prompt_ids.len(),
-                reused_tokens: self.reused,
-                prefilled_tokens: if ran { self.prompt_ids.len() - self.reused } else { 0 },
-                generated_tokens: self.token_ids.len(),
-            },
-            timings: self.timings,
+        self.result.clone()
+    }
+
+    fn advance(&mut self) -> Result<Option<Token>> {
+        let start = Instant::now();
+        let token = match self.next_prediction()? {
+            Some(next) => Some(self.take(next)?),
+            None => {
+                self.end(FinishReason::Cancelled);
+                None
+            }
+        };
+        let timings = &mut self.result.timings;
+        let first = self.result.token_ids.len() <= 1;
+        *(if first { &mut timings.prompt } else { &mut timings.decode }) += start.elapsed();
+        Ok(token)
+    }
+
+    /// What the model says of the next token; `None` when cancelled.
+    fn next_prediction(&mut self) -> Result<Option<Prediction>> {
+        let cancel = self.options.cancel.as_ref();
+        if cancel.is_some_and(|cancel| cancel.is_cancelled()) {
+            return Ok(None);
+        }
+        let Some(&last) = self.result.token_ids.last() else { return self.run_prompt() };
+        self.make_room()?;
+        match self.speculator.accept(last) {
+            Some(next) => {
+                self.result.usage.accepted_tokens = self.speculator.accepted;
+                Ok(Some(next))
+            }
+            None => self.run_on(),
         }
     }
 
-    fn advance(&mut self) -> Result<Token> {
-        let start = Instant::now();
-        let next = match self.token_ids.last() {
-            None => {
-                let prefilled = self.session.prefill(&self.prompt_ids)?;
-                self.reused = prefilled.reused;
-                prefilled.next
-            }
-            Some(&id) => self.session.step(id)?,
-        };
-        let id = match next {
-            Prediction::Token(id) if self.options.temperature == 0.0 => id,
-            next => self.sampler.sample(&next.into_logits()?)?,
-        };
-        self.token_ids.push(id);
-        self.finished = self.finish_reason(id);
-        let text = self.text_of(id)?;
-        self.text.push_str(&text);
-        self.add_time(start.elapsed());
-        Ok(Token { id, text })
+    fn run_prompt(&mut self) -> Result<Option<Prediction>> {
+        let reused = self.session.rewind(&self.context);
+        let cancel = self.options.cancel.as_ref();
+        let next = self.session.predict_unless_cancelled(&self.context, cancel)?;
+        self.result.usage.reused_tokens = reused;
+        self.result.usage.prefilled_tokens = self.session.cached_ids().len() - reused;
+        Ok(next)
     }
 
-    /// Why `id` is the last token, if it is.
+    /// Runs the last token, with drafts behind it where there are any. After a shift, or drafts
+    /// that were wrong in a cache that can't go back, more has to run before it.
+    fn run_on(&mut self) -> Result<Option<Prediction>> {
+        let cached = self.session.rewind(&self.context);
+        let cancel = self.options.cancel.as_ref();
+        if cached + 1 < self.context.len() {
+            return self.session.predict_unless_cancelled(&self.context, cancel);
+        }
+        let drafts = self.speculator.draft(&self.context, self.most_drafts(cached));
+        let start = Instant::now();
+        if drafts.is_empty() {
+            let next = self.session.predict(&self.context)?;
+            self.speculator.ran_alone(start.elapsed());
+            return Ok(Some(next));
+        }
+        let mut next = self.session.predict_each(&self.context, &drafts)?.into_iter();
+        let first = next.next();
+        self.speculator.ran(drafts, next.collect(), start.elapsed());
+        self.result.usage.drafted_tokens = self.speculator.drafted;
+        Ok(first)
+    }
+
+    /// Drafts that can run behind the token at `position`, and may be wanted.
+    fn most_drafts(&self, position: usize) -> usize {
+        let network = &self.session.model().network;
+        let room = network.context_length().saturating_sub(self.context.len());
+        let wanted = self.options.max_tokens - self.result.token_ids.len();
+        network.lookahead(position).min(wanted).saturating_sub(1).min(room)
+    }
+
+    /// Sees to it that the context is not full.
+    fn make_room(&mut self) -> Result<()> {
+        let model = self.session.model();
+        let length = model.network.context_length();
+        if self.context.len() < length {
+            return Ok(());
+        }
+        let ContextOverflow::Shift { keep } = self.options.overflow else {
+            return Err(Error::Generation(format!(
+                "prompt and generated text fill the model's context of {length} tokens; shorten \
+                 the prompt, ask for fewer tokens, or let generation stop or forget earlier text \
+                 there (overflow: stop, shift)"
+            )));
+        };
+        let generated = &self.result.token_ids;
+        let shorter = self.prompt.shortened(generated, keep, length, &model.tokenizer)?;
+        let dropped = self.context.len().saturating_sub(shorter.len());
+        tracing::warn!(tokens = dropped, "the context is full: earlier text is forgotten");
+        self.result.usage.shifted_tokens += dropped;
+        self.context = shorter;
+        Ok(())
+    }
+
+    /// Chooses a token and adds it.
+    fn take(&mut self, next: Prediction) -> Result<Token> {
+        let (id, logprobs) = self.choose(next)?;
+        self.context.push(id);
+        self.result.token_ids.push(id);
+        self.result.usage.generated_tokens = self.result.token_ids.len();
+        if let (Some(all), Some(logprobs)) = (&mut self.result.logprobs, &logprobs) {
+            all.push(logprobs.clone());
+        }
+        let text = self.text_of(id)?;
+        self.result.text.push_str(&text);
+        Ok(Token { id, text, logprobs })
+    }
+
+    fn choose(&mut self, next: Prediction) -> Result<(u32, Option<TokenLogProbabilities>)> {
+        let logits = match next {
+            // The options are known to need no logits.
+            Prediction::Token(id) => return Ok((id, None)),
+            Prediction::Logits(logits) => logits,
+        };
+        let id = self.chooser.choose(&logits, &self.prompt.ids, &self.result.token_ids)?;
+        if id as usize >= logits.len() {
+            return Err(Error::Generation(format!(
+                "the sampler chose token {id}, but the model knows only {} tokens",
+                logits.len()
+            )));
+        }
+        let tokenizer = &self.session.model().tokenizer;
+        let logprobs = self.options.logprobs;
+        let logprobs = logprobs.map(|top| log_probabilities(&logits, id, top, tokenizer));
+        Ok((id, logprobs.transpose()?))
+    }
+
+    /// Why `id` is the last token, if it is, apart from stop strings.
     fn finish_reason(&self, id: u32) -> Option<FinishReason> {
         let model = self.session.model();
-        let length = self.prompt_ids.len() + self.token_ids.len();
-        if !self.options.ignore_eos && model.tokenizer.is_end(id) {
+        let options = &self.options;
+        let stops = options.overflow == ContextOverflow::Stop;
+        if self.is_end(id) {
             Some(FinishReason::Stop)
-        } else if self.token_ids.len() >= self.options.max_tokens {
+        } else if self.result.token_ids.len() >= options.max_tokens {
             Some(FinishReason::Length)
-        } else if length >= model.network.context_length() {
+        } else if stops && self.context.len() >= model.network.context_length() {
             Some(FinishReason::Context)
         } else {
             None
         }
     }
 
+    fn is_end(&self, id: u32) -> bool {
+        let ends_text = !self.options.ignore_eos && self.session.model().tokenizer.is_end(id);
+        ends_text || self.options.stop_ids.contains(&id)
+    }
+
+    /// The text that `id` adds; ends the generation if it is the last token.
     fn text_of(&mut self, id: u32) -> Result<String> {
+        let reason = self.finish_reason(id);
         let tokenizer = &self.session.model().tokenizer;
-        let mut text = match self.finished {
+        let mut text = match reason {
             // Also where the tokenizer does not know it for a special token.
             Some(FinishReason::Stop) => String::new(),
             _ => self.decoder.push(id, tokenizer)?,
         };
-        if self.finished.is_some() {
+        if reason.is_some() {
             text.push_str(&self.decoder.finish(tokenizer)?);
         }
-        Ok(text)
+        let mut released = self.stops.push(&text);
+        if released.stop.is_some() {
+            self.end(FinishReason::Stop);
+            self.result.stop_string = released.stop;
+        } else if let Some(reason) = reason {
+            self.end(reason);
+            released.text.push_str(&self.stops.finish());
+        }
+        Ok(released.text)
     }
 
-    fn add_time(&mut self, time: Duration) {
-        match self.token_ids.len() {
-            1 => self.timings.prompt += time,
-            _ => self.timings.decode += time,
-        }
+    fn end(&mut self, reason: FinishReason) {
+        self.ended = true;
+        self.result.finish_reason = reason;
     }
 }
 
@@ -140,20 +268,20 @@ impl Iterator for TokenStream<'_> {
     type Item = Result<Token>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed || self.finished.is_some() {
+        if self.ended {
             return None;
         }
         let token = self.advance();
-        self.failed = token.is_err();
-        Some(token)
+        self.ended |= token.is_err();
+        token.transpose()
     }
 }
 
 impl std::fmt::Debug for TokenStream<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokenStream")
-            .field("prompt_ids", &self.prompt_ids)
-            .field("token_ids", &self.token_ids)
+            .field("prompt_ids", &self.prompt.ids)
+            .field("token_ids", &self.result.token_ids)
             .finish_non_exhaustive()
     }
 }

@@ -4,19 +4,23 @@ use std::path::Path;
 
 use tokenizers::Tokenizer;
 
-use super::special_tokens::SpecialTokens;
 use crate::error::{Error, Result};
+use crate::llm::chat_template::ChatTemplate;
+use crate::llm::special_tokens::SpecialTokens;
+use crate::llm::token_bytes;
 
-/// The tokenizer of a language model, with its end tokens.
+/// The tokenizer of a language model, with its end tokens and its chat template.
 #[derive(Clone, Debug)]
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
     special: SpecialTokens,
+    /// Or why there is none: text can be generated without it.
+    chat_template: Result<ChatTemplate, String>,
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json` of a directory, and the end tokens from `generation_config.json`,
-    /// `config.json` and `tokenizer_config.json`, as far as they are there.
+    /// Reads `tokenizer.json` of a directory, the end tokens from `generation_config.json`,
+    /// `config.json` and `tokenizer_config.json`, and the chat template, as far as they are there.
     ///
     /// # Errors
     /// When there is no `tokenizer.json`, or a file is malformed.
@@ -41,7 +45,25 @@ impl TextTokenizer {
         tokenizer.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
         tokenizer.with_padding(None);
         let special = SpecialTokens::read(directory, |token| tokenizer.token_to_id(token))?;
-        Ok(TextTokenizer { tokenizer, special })
+        let chat_template = match ChatTemplate::load(directory) {
+            Ok(Some(template)) => Ok(template),
+            Ok(None) => Err(format!(
+                "{} has no chat template: neither `chat_template.jinja` nor `chat_template` in \
+                 `tokenizer_config.json` or `chat_template.json`; take them from the original \
+                 model, or let it continue plain text if it was not trained to chat",
+                directory.display()
+            )),
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(TextTokenizer { tokenizer, special, chat_template })
+    }
+
+    /// The model's chat template.
+    ///
+    /// # Errors
+    /// When the model has none, or it is not valid.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+        self.chat_template.as_ref().map_err(|message| Error::Generation(message.clone()))
     }
 
     /// Ids of a text, with the special tokens that the tokenizer adds by itself. An empty text is
@@ -50,11 +72,7 @@ impl TextTokenizer {
     /// # Errors
     /// When the tokenizer can't encode the text, or it has no tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, true)
-            .map_err(|error| Error::Generation(format!("can't tokenize the prompt: {error}")))?;
-        let ids = encoding.get_ids().to_vec();
+        let ids = self.encode_with(text, true)?;
         match (ids.is_empty(), self.special.begin) {
             (false, _) => Ok(ids),
             (true, Some(begin)) => Ok(vec![begin]),
@@ -66,6 +84,19 @@ impl TextTokenizer {
         }
     }
 
+    /// Ids of a text from the chat template, which has the special tokens that it needs.
+    pub(crate) fn encode_templated(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, false)
+    }
+
+    fn encode_with(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        let encoding = self
+            .tokenizer
+            .encode_fast(text, add_special_tokens)
+            .map_err(|error| Error::Generation(format!("can't tokenize the prompt: {error}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// Text of ids, without special tokens.
     ///
     /// # Errors
@@ -74,6 +105,17 @@ impl TextTokenizer {
         self.tokenizer
             .decode(ids, true)
             .map_err(|error| Error::Generation(format!("can't decode the tokens: {error}")))
+    }
+
+    /// The bytes that an id stands for, which need not be whole characters; none for an id that the
+    /// tokenizer does not know.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        token_bytes::token_bytes(&self.tokenizer, id)
+    }
+
+    /// The token that begins a text, if the model has one.
+    pub fn begin_token(&self) -> Option<u32> {
+        self.special.begin
     }
 
     /// Ids that end a text.

@@ -46,7 +46,7 @@ def meta_yaml(
 
     `sizes` are the rows of the LM head's parts, `sampling` the checkpoint's generation defaults.
     """
-    kind = "Monolithic" if options.monolithic else f"{options.chunks} chunks"
+    packages = "Type: Monolithic" if options.monolithic else f"Chunks: {options.chunks}"
     lines = [
         "model_info:",
         f"  name: anemll-{name}-ctx{options.context}{'-monolithic' if options.monolithic else ''}",
@@ -55,7 +55,7 @@ def meta_yaml(
         f"    {name} as Core ML packages",
         f"    Context length: {options.context}",
         f"    Batch size: {options.window}",
-        f"    Layout: {kind}",
+        f"    {packages}",
         f"  license: {licence}",
         "  author: candle-coreml",
         "  framework: Core ML",

@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _export(args: argparse.Namespace):
     options = _options(args)
     config, source = _model(args)
+    config = options.fit(config)
     options.check_fits(config)
     tokenizer = args.tokenizer or args.checkpoint
     if tokenizer is None:

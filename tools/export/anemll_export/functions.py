@@ -80,9 +80,16 @@ def steps(config: ModelConfig, options: ExportOptions) -> list[Step]:
     if options.window > 1:
         masked = options.masks("prefill")
         found.append(Step("prefill", options.window, prefill=True, update_mask=masked))
-    if SLIDING in config.layer_kinds and not options.single_cache:
+    if rotates(config, options):
         found += [Step(f"{s.name}_rotate", s.positions, s.prefill, rotate=True) for s in found]
     return found
+
+
+def rotates(config: ModelConfig, options: ExportOptions) -> bool:
+    """Whether sliding layers forget: within the context, and in a cache of their own."""
+    if SLIDING not in config.layer_kinds or options.single_cache:
+        return False
+    return config.sliding_window < options.context
 
 
 def embeddings_function(config: ModelConfig, window: int, table: Weight) -> Function:

@@ -1,6 +1,6 @@
 """Choices of an export, checked before any work is done."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anemll_export.config import LINEAR, SLIDING, ModelConfig
 from anemll_export.errors import ExportError
@@ -84,6 +84,12 @@ class ExportOptions:
                 f"head parts of {self.head_sizes} rows do not make up a vocabulary of {model.vocab}"
             )
         self._check_kinds(model)
+
+    def fit(self, model: ModelConfig) -> ModelConfig:
+        """The model as these choices have it: no sliding window reaches back beyond the context."""
+        if model.sliding_window is None or model.sliding_window <= self.context:
+            return model
+        return replace(model, sliding_window=self.context)
 
     def parts(self, model: ModelConfig) -> int:
         """Number of parts of the LM head."""

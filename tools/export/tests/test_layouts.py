@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from anemll_export.cli import main
 from anemll_export.readback import enumerated_shapes, read_package
 from coremltools.proto import Model_pb2
 from llm_fixtures import driver
+from llm_fixtures.cases import GEMMA3
+from llm_fixtures.reference import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3] / "fixtures" / "llm"
 CONTEXT, WINDOW, SLIDING, HIDDEN = 64, 8, 16, 32
@@ -174,6 +177,15 @@ def test_monolithic_gemma_prefills_to_a_hidden_state():
     for name, size in GEMMA.items():
         outputs = logits(1, 65, 65, 65, 64) if size == 1 else hidden(1)
         check(found[name], inputs(size, ids=True), outputs, gemma_states(1, 1))
+
+
+def test_gemma_never_rotates_where_the_window_spans_the_context(tmp_path):
+    write_checkpoint(tmp_path, GEMMA3 | {"sliding_window": 32}, 0, 16)
+    arguments = ["--checkpoint", str(tmp_path), "--context", "16", "--window", "8"]
+    assert main([str(tmp_path / "out"), *arguments]) == 0
+    found = read_package(tmp_path / "out" / "gemma3_FFN_PF_chunk_01of01.mlpackage")
+    assert set(found) == {"infer", "prefill"}
+    assert found["infer"].states[0] == (LOCAL, HALF, (4, 2, 16, 16))
 
 
 def test_gemma_with_a_single_cache_does_not_rotate():

@@ -200,11 +200,12 @@ def _cache(chunk: Chunk, step: Step, inputs: dict[str, Var], positions: Var):
     config, context = chunk.config, chunk.options.context
     if LINEAR in config.layer_kinds:
         return PositionCache(config, inputs)
+    static = step.prefill and chunk.options.static_prefill
     if SLIDING not in config.layer_kinds:
-        return Cache(inputs[STATE], _cached_layers(chunk), inputs, context)
+        return Cache(inputs[STATE], _cached_layers(chunk), inputs, context, static)
     if chunk.options.single_cache:
-        return WindowedCache(config, inputs[STATE], inputs, context, positions)
-    return SplitCache(config, inputs, context, step.rotate)
+        return WindowedCache(config, inputs[STATE], inputs, context, static, positions)
+    return SplitCache(config, inputs, context, static, step.rotate)
 
 
 def _results(chunk: Chunk, step: Step, weights: Weights, hidden: Var) -> list[Var]:

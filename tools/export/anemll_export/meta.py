@@ -83,7 +83,7 @@ def _parameters(config: ModelConfig, options: ExportOptions, sizes: list[int]) -
         "argmax_in_model": options.argmax,
         "split_rotate": options.split_rotate,
         "update_mask_prefill": options.masks("prefill"),
-        "prefill_dynamic_slice": not options.masks("prefill"),
+        "prefill_dynamic_slice": not (options.masks("prefill") or options.static_prefill),
         "single_cache": options.single_cache,
         "per_chunk_state": options.per_chunk_state or LINEAR in config.layer_kinds,
         "infer_only": options.window == 1,

@@ -36,6 +36,7 @@ class ExportOptions:
     per_chunk_state: bool = False
     state_rows: int | None = None  # positions of the cache; None: the context
     update_mask: str | None = None  # the functions whose place in the cache a mask tells
+    static_prefill: bool = False  # `prefill` writes the cache's first rows, wherever it is
     full_prefill: bool = False  # the last `prefill` gives all rows, normed, for the head
 
     def __post_init__(self):
@@ -107,8 +108,11 @@ class ExportOptions:
             raise ExportError("a monolithic export is one package with one head; leave out the splits")
         if self.update_mask and self.rows != self.context:
             raise ExportError("an update mask spans the context; leave out `--state-rows`")
+        if self.static_prefill and self.masks("prefill"):
+            raise ExportError("a prefill with an update mask is not static; choose one of the two")
         if self.layout == "apple" and (
             chunked or self.monolithic or self.argmax or self.update_mask or self.state_rows
+            or self.static_prefill
         ):
             raise ExportError("the `apple` layout is one function; it has no chunks, parts or masks")
 

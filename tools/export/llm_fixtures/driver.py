@@ -56,6 +56,7 @@ class Anemll:
     def __init__(self, directory: Path, meta: dict):
         self._context, self._window = meta["context_length"], meta["batch_size"]
         self._sizes = meta["lm_head_chunk_sizes"]
+        self._static = not (meta.get("prefill_dynamic_slice") or meta.get("update_mask_prefill"))
         self._per_chunk = meta.get("per_chunk_state", False)
         self._embeddings, self.head = _one(directory, "embeddings"), _one(directory, "lm_head")
         self._chunks = [
@@ -94,7 +95,7 @@ class Anemll:
 
     def _next_window(self, left: int) -> int:
         """How many positions to take at once."""
-        if "prefill" not in self._chunks[0]:
+        if "prefill" not in self._chunks[0] or (self._static and self._past):
             return 1
         if self._sliding is None:
             fits = self._past + self._window <= self._context

@@ -87,6 +87,21 @@ def test_update_masks_of_prefill():
     assert "prefill_dynamic_slice" not in parameters("qwen3-update-mask")
 
 
+@pytest.mark.parametrize("fixture", ["qwen3-static-prefill", "gemma3-static-prefill"])
+def test_static_prefill_writes_the_first_rows_wherever_it_is(fixture):
+    package = driver.Package(next((ROOT / fixture).glob("*_FFN_PF_*")))
+    states = {name: np.zeros(shape, np.float32) for name, shape in package.states["prefill"].items()}
+    given = {name: np.zeros(shape, np.float32) for name, shape in package.inputs["prefill"].items()}
+    given |= {
+        "hidden_states": np.random.default_rng(0).standard_normal((1, WINDOW, HIDDEN)),
+        "position_ids": np.arange(WINDOW, 2 * WINDOW), "current_pos": np.array([WINDOW]),
+    }
+    package.run("prefill", given, states)
+    for state in states.values():
+        assert state[:, :, :WINDOW].all() and not state[:, :, WINDOW:].any()
+    assert "prefill_dynamic_slice" not in parameters(fixture)
+
+
 @pytest.mark.parametrize(
     ("fixture", "package", "sizes", "is_argmax"),
     [

@@ -1,1 +1,1 @@
-"""Exports Qwen 3 checkpoints to Core ML packages in ANEMLL's layout."""
+"""Exports checkpoints to Core ML packages in ANEMLL's layouts, and in Apple's."""

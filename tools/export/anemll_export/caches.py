@@ -25,22 +25,26 @@ def cache_shape(config: ModelConfig, layers: list[int] | range, rows: int) -> tu
 class Cache:
     """A state [2 * layers, kv_heads, rows, D] that is written from `current_pos` on.
 
-    With an update mask [1, 1, C, S] the mask tells the place of each position instead.
+    With an update mask [1, 1, C, S] the mask tells the place of each position instead; a static one
+    is always written from row 0 on, and so good for the first window only.
     """
 
-    def __init__(self, state: Var, layers: list[int] | range, inputs: dict[str, Var], context: int):
+    def __init__(
+        self, state: Var, layers: list[int] | range, inputs: dict[str, Var], context: int, static: bool
+    ):
         self._state, self._layers, self._context = state, list(layers), context
         self._mask = inputs["causal_mask"]
         self._positions = self._mask.shape[2]
         self._update_mask = inputs.get("update_mask")
-        self._current_pos = inputs["current_pos"]
+        self._begin = 0 if static else inputs["current_pos"]
         self._cache = mb.read_state(input=state, name=f"{state.name}_read")
-        if self._update_mask is None:
-            self._end = mb.add(
-                x=self._current_pos, y=np.int32(self._positions), name=f"{state.name}_end"
-            )
-        else:
+        if self._update_mask is not None:
             self._kept = self._rows_kept()
+        elif static:
+            self._end = self._positions
+        else:
+            size = np.int32(self._positions)
+            self._end = mb.add(x=self._begin, y=size, name=f"{state.name}_end")
 
     def update(self, layer: int, keys: Var, values: Var, name: str) -> tuple[Var, Var, Var]:
         """Writes both halves, then reads them back."""
@@ -55,7 +59,7 @@ class Cache:
 
     def _store(self, row: int, new: Var, name: str):
         if self._update_mask is None:
-            begin = offsets([row, 0, self._current_pos, 0], f"{name}_begin")
+            begin = offsets([row, 0, self._begin, 0], f"{name}_begin")
             end = offsets([row + 1, 0, self._end, 0], f"{name}_end")
             self._write(new, begin, end, [False, True, False, True], name)
             return
@@ -95,8 +99,8 @@ class Cache:
 class LocalCache(Cache):
     """The last W positions. Before W it fills up; from W on (`rotate`) it shifts and appends."""
 
-    def __init__(self, state, layers, inputs, window: int, rotate: bool):
-        super().__init__(state, layers, inputs, window)
+    def __init__(self, state, layers, inputs, window: int, static: bool, rotate: bool):
+        super().__init__(state, layers, inputs, window, static)
         self._rotate = rotate
         # Until the window is full, rows are positions; then all of them are visible, and so are
         # the mask's first W columns.
@@ -115,12 +119,12 @@ class LocalCache(Cache):
 class SplitCache:
     """A local cache for sliding layers and a global one for the others."""
 
-    def __init__(self, config: ModelConfig, inputs: dict[str, Var], context: int, rotate: bool):
-        window = config.sliding_window
+    def __init__(self, config: ModelConfig, inputs: dict[str, Var], context: int, static, rotate):
+        local, rest = config.of_kind(SLIDING), config.of_kind(FULL)
         self._config = config
         self._caches = {
-            SLIDING: LocalCache(inputs[LOCAL], config.of_kind(SLIDING), inputs, window, rotate),
-            FULL: Cache(inputs[GLOBAL], config.of_kind(FULL), inputs, context),
+            SLIDING: LocalCache(inputs[LOCAL], local, inputs, config.sliding_window, static, rotate),
+            FULL: Cache(inputs[GLOBAL], rest, inputs, context, static),
         }
 
     def update(self, layer: int, keys: Var, values: Var, name: str) -> tuple[Var, Var, Var]:
@@ -131,8 +135,8 @@ class SplitCache:
 class WindowedCache(Cache):
     """One cache with every position, where sliding layers see only the last W."""
 
-    def __init__(self, config: ModelConfig, state, inputs, context: int, positions: Var):
-        super().__init__(state, range(config.layers), inputs, context)
+    def __init__(self, config: ModelConfig, state, inputs, context: int, static: bool, positions: Var):
+        super().__init__(state, range(config.layers), inputs, context, static)
         self._config = config
         self._local_mask = self._recent(positions)
 

@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _export(args: argparse.Namespace):
     options = _options(args)
     config, source = _model(args)
+    config = options.fit(config)
     options.check_fits(config)
     tokenizer = args.tokenizer or args.checkpoint
     if tokenizer is None:
@@ -198,6 +199,7 @@ def _add_packages(group):
 def _add_functions(group):
     flag = partial(group.add_argument, action="store_true")
     flag("--argmax", help="the LM head tells the best token of each part, not logits")
+    flag("--static-prefill", help="prefill writes the cache's first rows: good for a first window only")
     flag("--full-prefill", help="the last prefill gives every position, normed, and the head takes it")
     flag("--per-chunk-state", help="a chunk's state holds its own layers only")
     flag("--single-cache", help="Gemma: sliding layers keep every position too; no rotation")

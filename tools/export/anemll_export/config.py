@@ -104,8 +104,8 @@ def read_model_config(directory: Path) -> ModelConfig:
     path = directory / "config.json"
     raw = _read_json(path)
     if raw.get("model_type") in NESTED and isinstance(raw.get("text_config"), dict):
-        nested = raw["text_config"]
-        raw = nested | {"model_type": NESTED[raw["model_type"]]}
+        outer = {key: raw[key] for key in ("tie_word_embeddings",) if key in raw}
+        raw = outer | raw["text_config"] | {"model_type": NESTED[raw["model_type"]]}
     _check_supported(path, raw)
     family = FAMILIES[raw["model_type"]]
     hidden, heads = _number(path, raw, "hidden_size"), _number(path, raw, "num_attention_heads")

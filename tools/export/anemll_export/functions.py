@@ -80,9 +80,16 @@ def steps(config: ModelConfig, options: ExportOptions) -> list[Step]:
     if options.window > 1:
         masked = options.masks("prefill")
         found.append(Step("prefill", options.window, prefill=True, update_mask=masked))
-    if SLIDING in config.layer_kinds and not options.single_cache:
+    if rotates(config, options):
         found += [Step(f"{s.name}_rotate", s.positions, s.prefill, rotate=True) for s in found]
     return found
+
+
+def rotates(config: ModelConfig, options: ExportOptions) -> bool:
+    """Whether sliding layers forget: within the context, and in a cache of their own."""
+    if SLIDING not in config.layer_kinds or options.single_cache:
+        return False
+    return config.sliding_window < options.context
 
 
 def embeddings_function(config: ModelConfig, window: int, table: Weight) -> Function:
@@ -193,11 +200,12 @@ def _cache(chunk: Chunk, step: Step, inputs: dict[str, Var], positions: Var):
     config, context = chunk.config, chunk.options.context
     if LINEAR in config.layer_kinds:
         return PositionCache(config, inputs)
+    static = step.prefill and chunk.options.static_prefill
     if SLIDING not in config.layer_kinds:
-        return Cache(inputs[STATE], _cached_layers(chunk), inputs, context)
+        return Cache(inputs[STATE], _cached_layers(chunk), inputs, context, static)
     if chunk.options.single_cache:
-        return WindowedCache(config, inputs[STATE], inputs, context, positions)
-    return SplitCache(config, inputs, context, step.rotate)
+        return WindowedCache(config, inputs[STATE], inputs, context, static, positions)
+    return SplitCache(config, inputs, context, static, step.rotate)
 
 
 def _results(chunk: Chunk, step: Step, weights: Weights, hidden: Var) -> list[Var]:

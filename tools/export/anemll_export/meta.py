@@ -46,7 +46,7 @@ def meta_yaml(
 
     `sizes` are the rows of the LM head's parts, `sampling` the checkpoint's generation defaults.
     """
-    kind = "Monolithic" if options.monolithic else f"{options.chunks} chunks"
+    packages = "Type: Monolithic" if options.monolithic else f"Chunks: {options.chunks}"
     lines = [
         "model_info:",
         f"  name: anemll-{name}-ctx{options.context}{'-monolithic' if options.monolithic else ''}",
@@ -55,7 +55,7 @@ def meta_yaml(
         f"    {name} as Core ML packages",
         f"    Context length: {options.context}",
         f"    Batch size: {options.window}",
-        f"    Layout: {kind}",
+        f"    {packages}",
         f"  license: {licence}",
         "  author: candle-coreml",
         "  framework: Core ML",
@@ -83,7 +83,7 @@ def _parameters(config: ModelConfig, options: ExportOptions, sizes: list[int]) -
         "argmax_in_model": options.argmax,
         "split_rotate": options.split_rotate,
         "update_mask_prefill": options.masks("prefill"),
-        "prefill_dynamic_slice": not options.masks("prefill"),
+        "prefill_dynamic_slice": not (options.masks("prefill") or options.static_prefill),
         "single_cache": options.single_cache,
         "per_chunk_state": options.per_chunk_state or LINEAR in config.layer_kinds,
         "infer_only": options.window == 1,

@@ -1,6 +1,6 @@
 """Choices of an export, checked before any work is done."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anemll_export.config import LINEAR, SLIDING, ModelConfig
 from anemll_export.errors import ExportError
@@ -36,6 +36,7 @@ class ExportOptions:
     per_chunk_state: bool = False
     state_rows: int | None = None  # positions of the cache; None: the context
     update_mask: str | None = None  # the functions whose place in the cache a mask tells
+    static_prefill: bool = False  # `prefill` writes the cache's first rows, wherever it is
     full_prefill: bool = False  # the last `prefill` gives all rows, normed, for the head
 
     def __post_init__(self):
@@ -85,6 +86,12 @@ class ExportOptions:
             )
         self._check_kinds(model)
 
+    def fit(self, model: ModelConfig) -> ModelConfig:
+        """The model as these choices have it: no sliding window reaches back beyond the context."""
+        if model.sliding_window is None or model.sliding_window <= self.context:
+            return model
+        return replace(model, sliding_window=self.context)
+
     def parts(self, model: ModelConfig) -> int:
         """Number of parts of the LM head."""
         if self.head_sizes:
@@ -101,8 +108,11 @@ class ExportOptions:
             raise ExportError("a monolithic export is one package with one head; leave out the splits")
         if self.update_mask and self.rows != self.context:
             raise ExportError("an update mask spans the context; leave out `--state-rows`")
+        if self.static_prefill and self.masks("prefill"):
+            raise ExportError("a prefill with an update mask is not static; choose one of the two")
         if self.layout == "apple" and (
             chunked or self.monolithic or self.argmax or self.update_mask or self.state_rows
+            or self.static_prefill
         ):
             raise ExportError("the `apple` layout is one function; it has no chunks, parts or masks")
 

@@ -56,8 +56,9 @@ class Anemll:
     def __init__(self, directory: Path, meta: dict):
         self._context, self._window = meta["context_length"], meta["batch_size"]
         self._sizes = meta["lm_head_chunk_sizes"]
+        self._static = not (meta.get("prefill_dynamic_slice") or meta.get("update_mask_prefill"))
         self._per_chunk = meta.get("per_chunk_state", False)
-        self._embeddings, self._head = _one(directory, "embeddings"), _one(directory, "lm_head")
+        self._embeddings, self.head = _one(directory, "embeddings"), _one(directory, "lm_head")
         self._chunks = [
             _functions(directory, number) for number in range(1, meta.get("num_chunks", 1) + 1)
         ]
@@ -84,8 +85,8 @@ class Anemll:
         """The likeliest token after `token`."""
         outputs = self._infer(token)
         self._past += 1
-        if self._head is not None:
-            outputs = self._head.run("main", {"hidden_states": outputs["output_hidden_states"]})
+        if self.head is not None:
+            outputs = self.head.run("main", {"hidden_states": outputs["output_hidden_states"]})
         if "argmax_idx" in outputs:
             part = int(outputs["argmax_val"].argmax())
             return int(outputs["argmax_idx"][part]) + sum(self._sizes[:part])
@@ -94,7 +95,7 @@ class Anemll:
 
     def _next_window(self, left: int) -> int:
         """How many positions to take at once."""
-        if "prefill" not in self._chunks[0]:
+        if "prefill" not in self._chunks[0] or (self._static and self._past):
             return 1
         if self._sliding is None:
             fits = self._past + self._window <= self._context
@@ -103,13 +104,14 @@ class Anemll:
         return self._window if whole else 1
 
     def _prefill(self, ids: list[int]):
-        self._pass("prefill", ids + [0] * (self._window - len(ids)), len(ids))
+        self.run("prefill", ids + [0] * (self._window - len(ids)), len(ids))
 
     def _infer(self, token: int) -> dict:
         rotate = self._sliding is not None and self._past >= self._sliding
-        return self._pass("infer_rotate" if rotate else "infer", [token], 1)
+        return self.run("infer_rotate" if rotate else "infer", [token], 1)
 
-    def _pass(self, function: str, ids: list[int], valid: int) -> dict:
+    def run(self, function: str, ids: list[int], valid: int) -> dict:
+        """The last chunk's outputs for ids behind the past, the first `valid` of which are no padding."""
         rows = np.arange(self._past, self._past + len(ids))
         visible = np.arange(self._context) <= rows[:, None]
         update = np.zeros((self._context, len(ids)), np.float32)

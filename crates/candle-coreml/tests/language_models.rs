@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_coreml::{FinishReason, GenerationOptions, LanguageModel};
+use candle_coreml::{FinishReason, GenerationOptions, LanguageModel, Speculation};
 use serde_json::Value as Json;
 
 fn directory(name: &str) -> PathBuf {
@@ -61,7 +61,7 @@ fn every_layout() {
 }
 
 /// The fixtures that have to be there.
-const LAYOUTS: [&str; 25] = [
+const LAYOUTS: [&str; 27] = [
     "apple-llama",
     "apple-mistral",
     "compiled",
@@ -71,6 +71,7 @@ const LAYOUTS: [&str; 25] = [
     "gemma3-monolithic",
     "gemma3-single-cache",
     "gemma3-split-rotate",
+    "gemma3-static-prefill",
     "llama",
     "llama-monolithic",
     "lut8-embeddings",
@@ -85,6 +86,7 @@ const LAYOUTS: [&str; 25] = [
     "qwen3-old-split",
     "qwen3-per-chunk-state",
     "qwen3-split-functions",
+    "qwen3-static-prefill",
     "qwen3-update-mask",
     "qwen35-2chunks",
 ];
@@ -113,4 +115,64 @@ fn an_end_token_ends_the_text() {
         seen += 1;
     }
     assert!(seen > 0, "no prompt of the fixture ends early");
+}
+
+/// Drafts from the prompt are checked by the function of windows and change nothing but the time.
+#[test]
+fn drafts_change_no_token() {
+    for name in ["qwen3-monolithic", "qwen3-monolithic-argmax", "qwen3-full-prefill", "apple-llama"]
+    {
+        let model = LanguageModel::load(directory(&format!("fixtures/llm/{name}"))).unwrap();
+        let options = GenerationOptions::new().max_tokens(20).ignore_eos(true);
+        let (mut drafted, mut accepted) = (0, 0);
+        for seed in ["ab", "hello", "x y z"] {
+            // What the model says after the seed, twice: a text whose end is known from before.
+            let told = model.session().generate(seed, &options.clone().max_tokens(12)).unwrap();
+            let ids = [&told.prompt_ids[..], &told.token_ids, &told.prompt_ids].concat();
+            let run = |options: GenerationOptions| {
+                let mut session = model.session();
+                session.stream_ids(&ids, &options).unwrap().finish().unwrap()
+            };
+            let plain = run(options.clone().speculation(Speculation::Off));
+            let fast = run(options.clone().speculation(Speculation::On));
+            assert_eq!(fast.token_ids, plain.token_ids, "{name}, {seed}");
+            assert_eq!(plain.usage.drafted_tokens, 0);
+            drafted += fast.usage.drafted_tokens;
+            accepted += fast.usage.accepted_tokens;
+        }
+        assert!(drafted > 0, "{name}: nothing was drafted");
+        assert!(accepted <= drafted, "{name}");
+    }
+}
+
+/// Three turns on one cache, and each of them from scratch, whatever the layout. Caches that can go
+/// back run the new tokens only; the last token of an answer was given out but never run.
+#[test]
+fn turns_of_a_conversation_prefill_what_is_new() {
+    let options = GenerationOptions::new().max_tokens(5).ignore_eos(true);
+    for name in LAYOUTS {
+        let model = LanguageModel::load(directory(&format!("fixtures/llm/{name}"))).unwrap();
+        let mut session = model.session();
+        let mut ids = model.tokenize("first turn").unwrap();
+        let mut known = 0;
+        for turn in ["", " and a second", " third"] {
+            ids.extend(model.tokenize(turn).unwrap_or_default());
+            let kept = session.stream_ids(&ids, &options).unwrap().finish().unwrap();
+            let fresh = model.session().stream_ids(&ids, &options).unwrap().finish().unwrap();
+            assert_eq!(kept.token_ids, fresh.token_ids, "{name}, turn `{turn}`");
+            assert_eq!(kept.usage.reused_tokens, known, "{name}, turn `{turn}`");
+            assert_eq!(kept.usage.prefilled_tokens, ids.len() - known, "{name}, turn `{turn}`");
+            ids.extend(&kept.token_ids);
+            known = ids.len() - 1;
+        }
+        // Another second turn: back to the end of the first.
+        let mut other = model.tokenize("first turn").unwrap();
+        other.extend(model.tokenize("?").unwrap());
+        let kept = session.stream_ids(&other, &options).unwrap().finish().unwrap();
+        let fresh = model.session().stream_ids(&other, &options).unwrap().finish().unwrap();
+        assert_eq!(kept.token_ids, fresh.token_ids, "{name}, another turn");
+        let goes_back = !name.starts_with("qwen35")
+            && !(name.starts_with("gemma3") && name != "gemma3-single-cache");
+        assert_eq!(kept.usage.reused_tokens > 0, goes_back, "{name}: {:?}", kept.usage);
+    }
 }

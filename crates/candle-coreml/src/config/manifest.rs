@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use saphyr_parser::{Event, Parser};
 
 use crate::error::{Error, Result};
+use crate::llm::RecommendedSampling;
 
 /// The parts of `meta.yaml` that matter for running a model. A value that the file lacks, or gives
 /// as `none`, is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Manifest {
     pub(crate) path: PathBuf,
     /// The original model's type, e.g. `qwen3`.
@@ -38,6 +39,8 @@ pub(crate) struct Manifest {
     pub(crate) sliding_window: Option<usize>,
     /// True when each chunk keeps a state of its own.
     pub(crate) per_chunk_state: bool,
+    /// Sampling that the model's makers recommend.
+    pub(crate) recommended: RecommendedSampling,
 }
 
 impl Manifest {
@@ -70,6 +73,7 @@ impl Manifest {
             head_part_sizes: fields.sizes("lm_head_chunk_sizes").map_err(wrong)?,
             sliding_window: fields.size("sliding_window").map_err(wrong)?,
             per_chunk_state: fields.holds("per_chunk_state"),
+            recommended: fields.recommended(),
         })
     }
 }
@@ -98,6 +102,17 @@ impl Fields {
             sizes.push(size);
         }
         Ok(sizes)
+    }
+
+    /// What is no number, or not told, is left out.
+    fn recommended(&self) -> RecommendedSampling {
+        let text = |name: &str| self.text(&format!("recommended_sampling.{name}"));
+        RecommendedSampling {
+            do_sample: text("do_sample").and_then(|value| value.to_lowercase().parse().ok()),
+            temperature: text("temperature").and_then(|value| value.parse().ok()),
+            top_k: text("top_k").and_then(|value| value.parse().ok()),
+            top_p: text("top_p").and_then(|value| value.parse().ok()),
+        }
     }
 
     fn holds(&self, name: &str) -> bool {
@@ -212,6 +227,16 @@ model_info:
         assert!(manifest.monolithic);
         assert_eq!(manifest.context_length, None);
         assert_eq!(parse("").unwrap().num_chunks, None);
+    }
+
+    #[test]
+    fn sizes_and_recommendations_are_read() {
+        let text = "model_info: {parameters: {lm_head_chunk_sizes: [3, 2], recommended_sampling: \
+                    {do_sample: True, temperature: 0.6, top_k: 20, top_p: x}}}";
+        let manifest = parse(text).unwrap();
+        assert_eq!(manifest.head_part_sizes, [3, 2]);
+        let RecommendedSampling { do_sample, temperature, top_k, top_p } = manifest.recommended;
+        assert_eq!((do_sample, temperature, top_k, top_p), (Some(true), Some(0.6), Some(20), None));
     }
 
     #[test]

@@ -9,7 +9,10 @@ use crate::config::{Chunk, Component, Discovery, ModelConfig, ModelNamingConfig}
 use crate::error::Result;
 use crate::llm::network::Core;
 use crate::llm::pipeline::{ChunkStages, Layout, Pipeline, Stage};
-use crate::llm::{Generation, GenerationOptions, Session, TextTokenizer, TokenStream};
+use crate::llm::{
+    ChatMessage, ChatOptions, Generation, GenerationOptions, RecommendedSampling, Session,
+    TextTokenizer, TokenStream,
+};
 use crate::model::{BackendKind, CoreMLModel, LoadOptions};
 
 /// How to load a language model. Nothing is needed: what a directory holds is found out.
@@ -56,6 +59,7 @@ impl LanguageModelOptions {
 pub struct LanguageModel {
     config: ModelConfig,
     findings: Vec<String>,
+    recommended: RecommendedSampling,
     core: Arc<Core>,
     session: Session,
     load_time: Duration,
@@ -89,6 +93,7 @@ impl LanguageModel {
         let pipeline = packages.pipeline(&discovery, layout)?;
         let config = discovery.config(&pipeline.layout, None);
         let mut model = Self::assemble(pipeline, config, tokenizer);
+        model.recommended = recommended(&discovery)?;
         model.load_time = start.elapsed();
         tracing::info!(
             directory = %directory.display(),
@@ -108,7 +113,14 @@ impl LanguageModel {
         let findings = pipeline.layout.findings.clone();
         let core = Arc::new(Core { network: Box::new(pipeline), tokenizer });
         let session = Session::new(core.clone());
-        LanguageModel { config, findings, core, session, load_time: Duration::ZERO }
+        LanguageModel {
+            config,
+            findings,
+            recommended: RecommendedSampling::default(),
+            core,
+            session,
+            load_time: Duration::ZERO,
+        }
     }
 
     /// What the model is made of, and its sizes.
@@ -134,6 +146,12 @@ impl LanguageModel {
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &TextTokenizer {
         &self.core.tokenizer
+    }
+
+    /// Sampling that the model's makers recommend, in `meta.yaml` or `generation_config.json`: see
+    /// [`GenerationOptions::recommended`].
+    pub fn recommended_sampling(&self) -> &RecommendedSampling {
+        &self.recommended
     }
 
     /// How long loading took.
@@ -174,6 +192,27 @@ impl LanguageModel {
     /// As for `generate`; errors of the model come from the iterator.
     pub fn stream(&mut self, prompt: &str, options: &GenerationOptions) -> Result<TokenStream<'_>> {
         self.session.stream(prompt, options)
+    }
+
+    /// Answers a conversation: see [`Session::chat`].
+    ///
+    /// # Errors
+    /// When the model has no chat template or it refuses the messages, and as for
+    /// [`generate`](Self::generate).
+    pub fn chat(&mut self, messages: &[ChatMessage], options: &ChatOptions) -> Result<Generation> {
+        self.session.chat(messages, options)
+    }
+
+    /// Like [`chat`](Self::chat), token by token.
+    ///
+    /// # Errors
+    /// As for `chat`; errors of the model come from the iterator.
+    pub fn chat_stream(
+        &mut self,
+        messages: &[ChatMessage],
+        options: &ChatOptions,
+    ) -> Result<TokenStream<'_>> {
+        self.session.chat_stream(messages, options)
     }
 
     /// Text of up to `max_tokens` tokens, always the most likely ones.
@@ -222,6 +261,15 @@ impl LanguageModel {
     /// Forgets the conversation.
     pub fn reset_states(&mut self) {
         self.session.reset();
+    }
+}
+
+/// `meta.yaml` goes before the original model's settings.
+fn recommended(discovery: &Discovery) -> Result<RecommendedSampling> {
+    let manifest = discovery.manifest.as_ref().map(|manifest| &manifest.recommended);
+    match manifest.filter(|&stated| *stated != RecommendedSampling::default()) {
+        Some(stated) => Ok(stated.clone()),
+        None => RecommendedSampling::read(&discovery.directory),
     }
 }
 

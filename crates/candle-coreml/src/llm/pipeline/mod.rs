@@ -105,12 +105,12 @@ impl Network for Pipeline {
     }
 
     fn lookahead(&self, start: usize) -> usize {
-        let layout = &self.layout;
-        let limit = layout.sliding.unwrap_or(layout.context);
-        if layout.each.is_some() && start.saturating_add(layout.window) <= limit {
-            layout.window
-        } else {
-            1
+        let Layout { window, context, sliding, prefill, .. } = self.layout;
+        let room = sliding.unwrap_or(context).saturating_sub(start);
+        match self.layout.each {
+            Some(_) if prefill == Prefill::Free => window.min(room),
+            Some(_) if window <= room => window,
+            _ => 1,
         }
     }
 

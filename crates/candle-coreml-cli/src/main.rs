@@ -1,8 +1,11 @@
-//! `candle-coreml`: inspects and runs Core ML models, and generates text with ANEMLL models.
+//! `candle-coreml`: inspects and runs Core ML models, and generates text with ANEMLL models, and
+//! talks with them.
 
 mod args;
+mod chat;
 mod demo;
 mod generate;
+mod input;
 mod inputs;
 mod inspect;
 mod npy;
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Chat(args) => chat::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use candle_coreml::{ContextOverflow, GenerationOptions, Speculation};
 use clap::{Parser, Subcommand};
 
 /// Runs Core ML models on any CPU.
@@ -27,6 +28,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Shows what a language model's directory holds, and what is odd about it
     Config(ConfigArgs),
+    /// Talks with a language model in ANEMLL's layout
+    Chat(ChatArgs),
 }
 
 /// Arguments of `inspect`.
@@ -64,33 +67,140 @@ pub struct GenerateArgs {
     /// Directory with the packages and the tokenizer; `demo` is a small model in this program
     #[arg(long, value_name = "DIR", default_value = "demo")]
     pub model: PathBuf,
-    /// The most tokens to generate
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub max_tokens: usize,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Goes on after an end token
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Tells the log-probabilities of each token and of the N most likely ones; with --json
+    #[arg(long, value_name = "N", requires = "json")]
+    pub logprobs: Option<usize>,
+    /// Prints one JSON object at the end instead of the text as it comes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `chat`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = CHAT_HELP)]
+pub struct ChatArgs {
+    /// Directory with the packages, the tokenizer and its chat template
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    pub model: PathBuf,
+    /// How the model should behave
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Asks a model that thinks before it answers not to
+    #[arg(long)]
+    pub no_thinking: bool,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+const CHAT_HELP: &str = "Samples as the model recommends (generation_config.json) unless told \
+otherwise, and forgets the oldest messages when the context is full. From a pipe, each line is a \
+message. /help tells what can be done in a conversation.";
+
+/// How to choose tokens.
+#[derive(Debug, clap::Args)]
+pub struct SamplingArgs {
+    /// The most tokens to generate [default: 256; in a chat, 1024]
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
     /// 0 always takes the most likely token; higher values vary more
-    #[arg(
-        long,
-        value_name = "T",
-        default_value_t = 0.0,
-        value_parser = temperature,
-        allow_negative_numbers = true
-    )]
-    pub temperature: f64,
+    #[arg(long, value_name = "T", value_parser = not_negative, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
     /// Samples among the K most likely tokens
     #[arg(long, value_name = "K", value_parser = top_k)]
     pub top_k: Option<usize>,
     /// Samples among the most likely tokens whose probabilities add up to P
     #[arg(long, value_name = "P", value_parser = top_p)]
     pub top_p: Option<f64>,
+    /// Samples among tokens at least P times as likely as the most likely one
+    #[arg(long, value_name = "P", value_parser = min_p)]
+    pub min_p: Option<f64>,
+    /// Makes tokens of the prompt and the text less likely, above 1
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub repetition_penalty: Option<f64>,
+    /// The repetition penalty looks at the last N tokens only
+    #[arg(long, value_name = "N", requires = "repetition_penalty")]
+    pub repetition_window: Option<usize>,
+    /// Makes tokens that the text has less likely
+    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    pub presence_penalty: Option<f64>,
+    /// Makes tokens less likely each time that the text has them
+    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    pub frequency_penalty: Option<f64>,
+    /// Adds X to the logit of token ID; -inf forbids it
+    #[arg(long, value_name = "ID=X", value_parser = bias)]
+    pub logit_bias: Vec<(u32, f64)>,
     /// Seed of the random numbers, for the same text again
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Goes on after an end token
-    #[arg(long)]
-    pub ignore_eos: bool,
-    /// Prints one JSON object at the end instead of the text as it comes
-    #[arg(long)]
-    pub json: bool,
+    /// Ends the text before TEXT, too
+    #[arg(long, value_name = "TEXT", value_parser = not_empty)]
+    pub stop: Vec<String>,
+    /// What to do when the context is full [default: stop; in a chat, shift]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub overflow: Option<Overflow>,
+    /// Tokens at the beginning that --overflow shift does not forget
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub keep: usize,
+    /// Whether to guess tokens from earlier text and check several at once
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub speculation: Guessing,
+}
+
+/// `--overflow`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Overflow {
+    /// An error
+    Error,
+    /// The text ends
+    Stop,
+    /// The oldest text is forgotten
+    Shift,
+}
+
+/// `--speculation`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Guessing {
+    /// Where it pays
+    Auto,
+    /// Wherever the model can
+    On,
+    /// Never
+    Off,
+}
+
+impl SamplingArgs {
+    /// `base`, with what is given on the command line.
+    pub fn apply(&self, mut base: GenerationOptions) -> GenerationOptions {
+        base.max_tokens = self.max_tokens.unwrap_or(base.max_tokens);
+        base.temperature = self.temperature.unwrap_or(base.temperature);
+        base.top_k = self.top_k.or(base.top_k);
+        base.top_p = self.top_p.or(base.top_p);
+        base.min_p = self.min_p.or(base.min_p);
+        base.repetition_penalty = self.repetition_penalty.unwrap_or(base.repetition_penalty);
+        base.repetition_window = self.repetition_window;
+        base.presence_penalty = self.presence_penalty.unwrap_or(base.presence_penalty);
+        base.frequency_penalty = self.frequency_penalty.unwrap_or(base.frequency_penalty);
+        base.logit_bias.extend(self.logit_bias.iter().copied());
+        base.seed = self.seed;
+        base.stop.clone_from(&self.stop);
+        base.overflow = match self.overflow {
+            Some(Overflow::Error) => ContextOverflow::Error,
+            Some(Overflow::Stop) => ContextOverflow::Stop,
+            Some(Overflow::Shift) => ContextOverflow::Shift { keep: self.keep },
+            None => base.overflow,
+        };
+        base.speculation = match self.speculation {
+            Guessing::Auto => Speculation::Auto,
+            Guessing::On => Speculation::On,
+            Guessing::Off => Speculation::Off,
+        };
+        base
+    }
 }
 
 /// Arguments of `config`.
@@ -115,17 +225,42 @@ fn named_input(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn temperature(text: &str) -> Result<f64, String> {
+fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |value| value >= 0.0 && value.is_finite(), "0 or a positive number")
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0 && value.is_finite(), "a positive number")
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    number(text, f64::is_finite, "a number")
 }
 
 fn top_p(text: &str) -> Result<f64, String> {
     number(text, |value| value > 0.0 && value <= 1.0, "a number above 0 and at most 1")
 }
 
+fn min_p(text: &str) -> Result<f64, String> {
+    number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
+}
+
 fn number(text: &str, allowed: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|&value| allowed(value));
     value.ok_or_else(|| format!("expected {expected}"))
+}
+
+fn bias(text: &str) -> Result<(u32, f64), String> {
+    let parse = || {
+        let (id, bias) = text.split_once('=')?;
+        let bias: f64 = bias.parse().ok()?;
+        (bias < f64::INFINITY).then_some((id.parse().ok()?, bias))
+    };
+    parse().ok_or_else(|| "expected ID=NUMBER or ID=-inf".to_owned())
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("expected some text".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 fn top_k(text: &str) -> Result<usize, String> {
@@ -145,6 +280,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_goes_before_what_is_recommended() {
+        let arguments = [
+            "candle-coreml",
+            "generate",
+            "x",
+            "--temperature=0.5",
+            "--stop=a",
+            "--stop=b",
+            "--logit-bias=3=-inf",
+            "--logit-bias=4=1.5",
+            "--overflow=shift",
+            "--keep=7",
+            "--presence-penalty=-1",
+            "--speculation=off",
+        ];
+        let Command::Generate(args) = Args::parse_from(arguments).command else {
+            panic!("another command")
+        };
+        let recommended = GenerationOptions::new().temperature(0.9).top_k(5).max_tokens(9);
+        let expected = GenerationOptions::new()
+            .temperature(0.5)
+            .top_k(5)
+            .max_tokens(9)
+            .stop("a")
+            .stop("b")
+            .logit_bias(3, f64::NEG_INFINITY)
+            .logit_bias(4, 1.5)
+            .presence_penalty(-1.0)
+            .overflow(ContextOverflow::Shift { keep: 7 })
+            .speculation(Speculation::Off);
+        assert_eq!(args.sampling.apply(recommended), expected);
+    }
+
+    #[test]
     fn values_out_of_range_are_wrong_usage() {
         let wrong = [
             ["generate", "x", "--temperature=-1"],
@@ -152,6 +321,16 @@ mod tests {
             ["generate", "x", "--top-k=0"],
             ["generate", "x", "--top-p=0"],
             ["generate", "x", "--top-p=1.1"],
+            ["generate", "x", "--min-p=1.1"],
+            ["generate", "x", "--repetition-penalty=0"],
+            ["generate", "x", "--repetition-window=3"],
+            ["generate", "x", "--presence-penalty=nan"],
+            ["generate", "x", "--logit-bias=3"],
+            ["generate", "x", "--logit-bias=3=inf"],
+            ["generate", "x", "--stop="],
+            ["generate", "x", "--logprobs=1"],
+            ["generate", "x", "--overflow=burst"],
+            ["generate", "x", "--speculation=never"],
             ["predict", "m", "--input=x"],
             ["predict", "m", "--input==1"],
         ];

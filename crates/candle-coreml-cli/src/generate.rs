@@ -1,92 +1,80 @@
 //! `generate`: continues a text.
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use candle_coreml::{Generation, GenerationOptions, LanguageModel};
-use serde_json::json;
+use candle_coreml::{Generation, GenerationOptions, LanguageModel, TokenStream};
 
 use crate::args::GenerateArgs;
-use crate::demo;
+use crate::demo::{self, Demo};
 
 /// Generates and prints the text as it comes, or the result as JSON.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let demo = if args.model == Path::new("demo") { Some(demo::extract()?) } else { None };
-    let directory = demo
-        .as_ref()
-        .map_or(Cow::Borrowed(args.model.as_path()), |demo| Cow::Owned(demo.path().to_owned()));
-    let mut model = LanguageModel::load(directory)?;
+    let (mut model, _demo) = load(&args.model)?;
     let load_time = model.load_time();
-    let options = options(args);
+    let mut options = args.sampling.apply(GenerationOptions::new()).ignore_eos(args.ignore_eos);
+    options.logprobs = args.logprobs;
     if args.json {
         let generation = model.generate(&args.prompt, &options)?;
-        writeln!(io::stdout(), "{}", report(&generation, load_time))?;
+        writeln!(io::stdout(), "{}", report(&generation, load_time)?)?;
     } else {
-        let generation = print_stream(&mut model, &args.prompt, &options)?;
-        eprintln!("{}", timings_line(&generation, load_time));
+        let generation = print_stream(model.stream(&args.prompt, &options)?)?;
+        let load_time = load_time.as_secs_f64();
+        eprintln!("loaded in {load_time:.2} s; {}", timings_line(&generation));
     }
     Ok(())
 }
 
-fn options(args: &GenerateArgs) -> GenerationOptions {
-    let mut options = GenerationOptions::new()
-        .max_tokens(args.max_tokens)
-        .temperature(args.temperature)
-        .ignore_eos(args.ignore_eos);
-    options.top_k = args.top_k;
-    options.top_p = args.top_p;
-    options.seed = args.seed;
-    options
+/// The model of a directory, or the one in this program, whose files have to stay as long as it.
+pub fn load(model: &Path) -> Result<(LanguageModel, Option<Demo>)> {
+    let demo = if model == Path::new("demo") { Some(demo::extract()?) } else { None };
+    let directory = demo.as_ref().map_or(model, Demo::path);
+    Ok((LanguageModel::load(directory)?, demo))
 }
 
 /// Prints the text and nothing else.
-fn print_stream(
-    model: &mut LanguageModel,
-    prompt: &str,
-    options: &GenerationOptions,
-) -> Result<Generation> {
+pub fn print_stream(mut stream: TokenStream) -> Result<Generation> {
     let mut stdout = io::stdout().lock();
-    let mut stream = model.stream(prompt, options)?;
     for token in stream.by_ref() {
         stdout.write_all(token?.text.as_bytes())?;
         stdout.flush()?;
     }
     if stdout.is_terminal() {
-        // The timings go to the same screen.
+        // What follows on standard error goes to the same screen.
         eprintln!();
     }
     Ok(stream.generation())
 }
 
-fn timings_line(generation: &Generation, load_time: Duration) -> String {
+/// Counts and rates.
+pub fn timings_line(generation: &Generation) -> String {
     let usage = &generation.usage;
     let rate =
         |rate: Option<f64>| rate.map_or_else(String::new, |rate| format!(" ({rate:.1} tokens/s)"));
-    format!(
-        "loaded in {:.2} s; prompt: {} tokens{}; generated: {} tokens{}",
-        load_time.as_secs_f64(),
+    let mut line = format!(
+        "prompt: {} tokens{}; generated: {} tokens{}",
         usage.prompt_tokens,
         rate(generation.prompt_tokens_per_second()),
         usage.generated_tokens,
         rate(generation.generated_tokens_per_second()),
-    )
+    );
+    if usage.drafted_tokens > 0 {
+        let (drafted, accepted) = (usage.drafted_tokens, usage.accepted_tokens);
+        line.push_str(&format!("; guessed: {drafted} tokens, {accepted} of them right"));
+    }
+    if usage.shifted_tokens > 0 {
+        line.push_str(&format!("; forgotten: {} tokens", usage.shifted_tokens));
+    }
+    line
 }
 
-fn report(generation: &Generation, load_time: Duration) -> serde_json::Value {
-    json!({
-        "prompt_ids": generation.prompt_ids,
-        "token_ids": generation.token_ids,
-        "text": generation.text,
-        "finish_reason": generation.finish_reason.name(),
-        "timings": {
-            "load_seconds": load_time.as_secs_f64(),
-            "prompt_seconds": generation.timings.prompt.as_secs_f64(),
-            "prompt_tokens_per_second": generation.prompt_tokens_per_second(),
-            "decode_seconds": generation.timings.decode.as_secs_f64(),
-            "generated_tokens_per_second": generation.generated_tokens_per_second(),
-        },
-    })
+fn report(generation: &Generation, load_time: Duration) -> Result<serde_json::Value> {
+    let mut report = serde_json::to_value(generation)?;
+    let timings = &mut report["timings"];
+    timings["load_seconds"] = load_time.as_secs_f64().into();
+    timings["prompt_tokens_per_second"] = generation.prompt_tokens_per_second().into();
+    timings["generated_tokens_per_second"] = generation.generated_tokens_per_second().into();
+    Ok(report)
 }

@@ -1,9 +1,12 @@
-//! `candle-coreml`: inspects and runs Core ML models, and generates text with ANEMLL models.
+//! `candle-coreml`: inspects and runs Core ML models, and generates text with ANEMLL models, and
+//! talks with them.
 
 mod args;
+mod chat;
 mod config;
 mod demo;
 mod generate;
+mod input;
 mod inputs;
 mod inspect;
 mod npy;
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Config(args) => config::run(args),
+        Command::Chat(args) => chat::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use candle_core::{Device, Tensor};
 use serde_json::Value as Json;
@@ -129,6 +130,162 @@ fn the_log_goes_to_standard_error() {
     let logged = run_with(&arguments, &[("RUST_LOG", "candle_coreml=debug")]);
     assert_eq!(quiet.stdout, logged.stdout);
     assert!(stderr(&logged).contains("candle_coreml"), "{}", stderr(&logged));
+}
+
+fn generate_json(arguments: &[&str]) -> Json {
+    let model = path("fixtures/llm/window-1");
+    let common = ["generate", "--model", &model, "Once", "--json", "--max-tokens", "12"];
+    let output = run(&[&common[..], arguments].concat());
+    serde_json::from_str(&stdout(&output)).unwrap()
+}
+
+#[test]
+fn log_probabilities_and_counts_are_in_the_json() {
+    let report = generate_json(&["--logprobs", "3"]);
+    let ids = report["token_ids"].as_array().unwrap();
+    let logprobs = report["logprobs"].as_array().unwrap();
+    assert_eq!(logprobs.len(), ids.len());
+    for (entry, id) in logprobs.iter().zip(ids) {
+        assert_eq!(entry["chosen"]["id"], *id);
+        // Greedy: the chosen token is the most likely one.
+        assert_eq!(entry["top"][0], entry["chosen"]);
+        assert_eq!(entry["top"].as_array().unwrap().len(), 3);
+        assert!(entry["chosen"]["logprob"].as_f64().unwrap() < 0.0);
+    }
+    assert_eq!(report["usage"]["generated_tokens"], ids.len());
+    assert_eq!(report["usage"]["prompt_tokens"], report["usage"]["prefilled_tokens"]);
+    assert!(report["timings"]["prompt_seconds"].is_f64());
+}
+
+#[test]
+fn sampling_arguments_reach_the_model() {
+    let plain = generate_json(&["--ignore-eos"]);
+    let first = plain["token_ids"][0].as_u64().unwrap();
+    let forbidden = generate_json(&["--ignore-eos", "--logit-bias", &format!("{first}=-inf")]);
+    let ids = forbidden["token_ids"].as_array().unwrap();
+    assert!(!ids.contains(&first.into()), "{first} in {ids:?}");
+    // Token 0 is `!`.
+    let favoured = generate_json(&["--ignore-eos", "--logit-bias", "0=1000"]);
+    assert_eq!(favoured["text"], "!".repeat(12));
+    let stopped = generate_json(&["--ignore-eos", "--logit-bias=0=1000", "--stop", "!!!"]);
+    assert_eq!((&stopped["text"], &stopped["stop_string"]), (&"".into(), &"!!!".into()));
+    assert_eq!(
+        (&stopped["finish_reason"], &stopped["usage"]["generated_tokens"]),
+        (&"stop".into(), &3.into())
+    );
+    let model = path("fixtures/llm/window-1");
+    let long = ["generate", "--model", &model, "Once", "--max-tokens", "9999", "--ignore-eos"];
+    let error = run(&[&long[..], &["--overflow", "error"]].concat());
+    assert_eq!(error.status.code(), Some(1));
+    assert!(stderr(&error).contains("context"), "{}", stderr(&error));
+    let ended: Json =
+        serde_json::from_str(&stdout(&run(&[&long[..], &["--json"]].concat()))).unwrap();
+    assert_eq!(ended["finish_reason"], "context");
+}
+
+const TEMPLATE: &str = "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n\
+                        {% endfor %}[assistant]{% if enable_thinking is defined %}!{% endif %}";
+
+/// The demo model with another chat template.
+fn chat_model() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&root().join("models/demo"), directory.path());
+    std::fs::write(directory.path().join("chat_template.jinja"), TEMPLATE).unwrap();
+    directory
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).unwrap();
+        }
+    }
+}
+
+fn chat(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_candle-coreml"));
+    command.env_remove("RUST_LOG").arg("chat").args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may end without reading everything.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_conversation_from_a_pipe_is_that_of_the_library() {
+    let model = chat_model();
+    let directory = model.path().to_str().unwrap();
+    let saved = model.path().join("saved.json");
+    let input = format!(
+        "Hello\n\n  \n/stats\nTwo\\\nlines\n/dance\n/save {}\n/system Short.\n/reset\nAgain",
+        saved.display()
+    );
+    let arguments = ["--model", directory, "--system", "Be nice.", "--max-tokens", "5"];
+    let greedy = ["--temperature", "0", "--speculation", "off"];
+    let output = chat(&[&arguments[..], &greedy].concat(), &input);
+    let text = stdout(&output);
+
+    let library = candle_coreml::QwenModel::load_from_directory(directory, None).unwrap();
+    let options = candle_coreml::GenerationOptions::new().max_tokens(5).into();
+    let answer = |messages: &[candle_coreml::ChatMessage]| {
+        library.session().chat(messages, &options).unwrap().text
+    };
+    let message = |role: &str, text: &str| candle_coreml::ChatMessage::new(role, text);
+    let mut messages = vec![message("system", "Be nice."), message("user", "Hello")];
+    let first = answer(&messages);
+    messages.extend([message("assistant", &first), message("user", "Two\nlines")]);
+    let second = answer(&messages);
+    messages.push(message("assistant", &second));
+    let third = answer(&[message("system", "Short."), message("user", "Again")]);
+    let line =
+        |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
+    assert_eq!(text, line(&first) + &line(&second) + &line(&third));
+    let json: Json = serde_json::from_str(&std::fs::read_to_string(saved).unwrap()).unwrap();
+    assert_eq!(json, serde_json::to_value(&messages).unwrap());
+    let notices = stderr(&output);
+    assert!(
+        notices.contains("generated: 5 tokens") && notices.contains("in the cache"),
+        "{notices}"
+    );
+    assert!(notices.contains("/dance is no command"), "{notices}");
+
+    // The template sees whether to think.
+    let quiet = chat(&[&arguments[..], &greedy, &["--no-thinking"]].concat(), "Hello\n");
+    let options = candle_coreml::ChatOptions::new(options.generation.clone()).thinking(false);
+    let quiet_answer = library.session().chat(&messages[..2], &options).unwrap().text;
+    assert_eq!(stdout(&quiet), line(&quiet_answer));
+}
+
+#[test]
+fn the_demo_talks_and_says_what_it_is() {
+    let cache = tempfile::tempdir().unwrap();
+    let input = cache.path().join("input");
+    std::fs::write(&input, "Hello\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_candle-coreml"));
+    command.args(["chat", "--max-tokens", "8"]).stdin(std::fs::File::open(input).unwrap());
+    let output = command.env("XDG_CACHE_HOME", cache.path()).env("HOME", cache.path()).output();
+    let output = output.unwrap();
+    assert!(!stdout(&output).is_empty());
+    assert!(stderr(&output).contains("not to talk"), "{}", stderr(&output));
+}
+
+#[test]
+fn chats_that_can_not_be_are_explained() {
+    let plain = chat_model();
+    std::fs::remove_file(plain.path().join("chat_template.jinja")).unwrap();
+    std::fs::write(plain.path().join("tokenizer_config.json"), "{}").unwrap();
+    let message = failure(&chat(&["--model", plain.path().to_str().unwrap()], "Hello\n"));
+    assert!(message.contains("no chat template") && message.contains("plain text"), "{message}");
+    let model = chat_model();
+    std::fs::write(model.path().join("chat_template.jinja"), "{{ raise_exception('no') }}")
+        .unwrap();
+    let message = failure(&chat(&["--model", model.path().to_str().unwrap()], "Hello\nyou\n"));
+    assert!(message.contains("does not take this conversation"), "{message}");
 }
 
 #[test]

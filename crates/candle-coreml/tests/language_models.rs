@@ -123,7 +123,11 @@ fn drafts_change_no_token() {
     for name in ["qwen3-monolithic", "qwen3-monolithic-argmax", "qwen3-full-prefill", "apple-llama"]
     {
         let model = LanguageModel::load(directory(&format!("fixtures/llm/{name}"))).unwrap();
-        let options = GenerationOptions::new().max_tokens(20).ignore_eos(true);
+        let mut options = GenerationOptions::new().max_tokens(20).ignore_eos(true);
+        if name != "qwen3-monolithic-argmax" {
+            // Few tokens to choose from, so that pairs of them come again.
+            options = (97..100).fold(options, |options, id| options.logit_bias(id, 1000.0));
+        }
         let (mut drafted, mut accepted) = (0, 0);
         for seed in ["ab", "hello", "x y z"] {
             // What the model says after the seed, twice: a text whose end is known from before.

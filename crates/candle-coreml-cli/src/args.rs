@@ -25,6 +25,11 @@ pub enum Command {
     Predict(PredictArgs),
     /// Continues a text with a language model in ANEMLL's layout
     Generate(GenerateArgs),
+    /// Downloads a model from the Hugging Face Hub and prints its directory
+    Download(DownloadArgs),
+    /// Shows and cleans what has been downloaded
+    #[command(subcommand)]
+    Cache(CacheCommand),
 }
 
 /// Arguments of `inspect`.
@@ -59,8 +64,9 @@ pub struct PredictArgs {
 pub struct GenerateArgs {
     /// The text to continue, taken as it is: without a chat template
     pub prompt: String,
-    /// Directory with the packages and the tokenizer; `demo` is a small model in this program
-    #[arg(long, value_name = "DIR", default_value = "demo")]
+    /// Directory with the packages and the tokenizer, or a model of the Hugging Face Hub, which is
+    /// downloaded unless it is in the cache; `demo` is a small model in this program
+    #[arg(long, value_name = "DIR|ORG/NAME", default_value = "demo")]
     pub model: PathBuf,
     /// The most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 256)]
@@ -89,6 +95,66 @@ pub struct GenerateArgs {
     /// Prints one JSON object at the end instead of the text as it comes
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `download`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HUB)]
+pub struct DownloadArgs {
+    /// The model's id on the hub
+    #[arg(value_name = "ORG/NAME")]
+    pub model: String,
+    /// A branch, tag or commit
+    #[arg(long, value_name = "R", default_value = "main")]
+    pub revision: String,
+    /// Takes the files that match (`*` matches `/` too) instead of all that the model needs; may be
+    /// given several times
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// Puts the files into this directory instead of the cache; other files in it stay
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Does not use the network: succeeds if the cache has all files
+    #[arg(long)]
+    pub offline: bool,
+}
+
+const HUB: &str = "Environment: HF_TOKEN (for private and gated models), HF_HOME, HF_HUB_CACHE,
+HF_HUB_OFFLINE, HF_ENDPOINT, as for other tools of Hugging Face.";
+
+/// Subcommands of `cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Lists models with commit, size and whether they are complete
+    List,
+    /// Compares files with their hashes
+    Verify {
+        /// Models to check; all unless given
+        #[arg(value_name = "ORG/NAME")]
+        models: Vec<String>,
+    },
+    /// Removes commits that no branch stands for any more, and leftovers of broken downloads
+    Prune(PruneArgs),
+    /// Prints the directories: that shared with other tools, and this program's own
+    Dir,
+}
+
+/// Arguments of `cache prune`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Only files that this program has downloaded are removed.")]
+pub struct PruneArgs {
+    /// Models to remove files of; all unless given
+    #[arg(value_name = "ORG/NAME")]
+    pub models: Vec<String>,
+    /// Removes the models named altogether
+    #[arg(long, requires = "models")]
+    pub all: bool,
+    /// Only shows what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Does not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 fn named_input(text: &str) -> Result<(String, String), String> {

@@ -1,6 +1,5 @@
 //! `generate`: continues a text.
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -10,14 +9,15 @@ use candle_coreml::{Generation, GenerationOptions, QwenModel};
 use serde_json::json;
 
 use crate::args::GenerateArgs;
-use crate::demo;
+use crate::{demo, download};
 
 /// Generates and prints the text as it comes, or the result as JSON.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let demo = if args.model == Path::new("demo") { Some(demo::extract()?) } else { None };
-    let directory = demo
-        .as_ref()
-        .map_or(Cow::Borrowed(args.model.as_path()), |demo| Cow::Owned(demo.path().to_owned()));
+    let directory = match &demo {
+        Some(demo) => demo.path().to_owned(),
+        None => download::model_directory(&args.model)?,
+    };
     let mut model = QwenModel::load_from_directory(directory, None)?;
     let load_time = model.load_time();
     let options = options(args);

@@ -1,7 +1,10 @@
-//! `candle-coreml`: inspects and runs Core ML models, and generates text with ANEMLL models.
+//! `candle-coreml`: inspects and runs Core ML models, generates text with ANEMLL models, and
+//! downloads them.
 
 mod args;
+mod cache;
 mod demo;
+mod download;
 mod generate;
 mod inputs;
 mod inspect;
@@ -29,6 +32,8 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Download(args) => download::run(args),
+        Command::Cache(command) => cache::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

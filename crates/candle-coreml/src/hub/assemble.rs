@@ -33,13 +33,13 @@ pub(super) fn directory(own: &Path, id: &ModelId, commit: &str) -> PathBuf {
 pub(super) fn model_directory(own: &Path, snapshot: &Snapshot) -> Result<PathBuf, HubError> {
     let selection = &snapshot.selection;
     if !selection.files.iter().any(is_archive) {
-        return Ok(snapshot.path.join(&selection.directory));
+        return Ok(selection.directory_in(&snapshot.path));
     }
     let target = directory(own, &snapshot.id, &snapshot.commit);
     if !is_complete(&target, snapshot) {
         assemble(own, snapshot, &target)?;
     }
-    Ok(target.join(&selection.directory))
+    Ok(selection.directory_in(&target))
 }
 
 fn is_archive(file: &HubFile) -> bool {

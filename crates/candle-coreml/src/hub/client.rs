@@ -93,6 +93,11 @@ impl HubClient {
         self
     }
 
+    /// Where the cache shared with other tools is.
+    pub fn cache(&self) -> &Path {
+        &self.settings.cache
+    }
+
     /// Never uses the network.
     #[must_use]
     pub fn offline(mut self, offline: bool) -> Self {
@@ -225,7 +230,7 @@ impl HubClient {
         }
         fetched?;
         assemble::unpack_beside(directory, &selection.files)?;
-        Ok(directory.join(&selection.directory))
+        Ok(selection.directory_in(directory))
     }
 
     /// The model as the cache has it, without using the network; `None` when something is missing.

@@ -116,12 +116,15 @@ fn unpack(source: &Path, path: &Path, scratch: &Path) -> Result<(), HubError> {
 }
 
 /// Unpacks a directory's archives beside themselves, except where the package is there.
-pub(super) fn unpack_beside(directory: &Path, selected: &[HubFile]) -> Result<(), HubError> {
+pub(super) fn unpack_beside(
+    directory: &Path,
+    selected: &[HubFile],
+    scratch: &Path,
+) -> Result<(), HubError> {
     for file in selected.iter().filter(|file| is_archive(file)) {
         let path = directory.join(assembled_name(file));
         if !path.exists() {
-            let parent = path.parent().unwrap_or(directory);
-            unpack(&directory.join(&file.path), &path, parent)?;
+            unpack(&directory.join(&file.path), &path, scratch)?;
         }
     }
     Ok(())

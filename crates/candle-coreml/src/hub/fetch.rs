@@ -24,8 +24,8 @@ pub(super) struct Job<'a> {
     pub(super) path: PathBuf,
     /// Where it grows, on the same disk.
     pub(super) incomplete: PathBuf,
-    /// Who holds this lock fetches.
-    pub(super) lock: PathBuf,
+    /// Who holds this lock fetches; without one nobody else does.
+    pub(super) lock: Option<PathBuf>,
     /// An empty file that says who fetched it.
     pub(super) note: Option<PathBuf>,
     /// A place that may have the content already, to copy it from.
@@ -42,7 +42,7 @@ pub(super) struct Fetcher<'a> {
 impl Fetcher<'_> {
     /// Brings the content to its place, unless it is there.
     pub(super) fn run(&self, job: &Job<'_>) -> Result<(), HubError> {
-        let _held = files::lock(&job.lock)?;
+        let _held = job.lock.as_deref().map(files::lock).transpose()?;
         // Another process may have brought it while this one waited for the lock.
         if !is_same(&job.path, job.file)? {
             if let Some(note) = &job.note {

@@ -5,6 +5,7 @@
 #[path = "../../candle-coreml/tests/common/hub.rs"]
 mod server;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -63,8 +64,7 @@ impl Place {
 
     /// Asserts that the model is in the cache, whole and right.
     fn assert_whole(&self) {
-        let mut expected = self.hub.content.lock().unwrap().files.clone();
-        assert_eq!(read_all(&self.snapshot()), std::mem::take(&mut expected));
+        assert_same(&read_all(&self.snapshot()), &self.hub.content.lock().unwrap().files);
         assert_eq!(fs::read_to_string(self.repository().join("refs/main")).unwrap(), COMMIT);
         self.assert_sound();
     }
@@ -84,6 +84,14 @@ impl Place {
             let files = &self.hub.content.lock().unwrap().files;
             assert!(files.keys().all(|path| self.snapshot().join(path).exists()));
         }
+    }
+}
+
+/// Asserts that two directories have the same files, without printing their content.
+fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (path, bytes) in found {
+        assert!(*bytes == expected[path], "{path}");
     }
 }
 
@@ -179,7 +187,7 @@ fn options_choose_revision_files_and_place() {
     let mut expected = place.hub.content.lock().unwrap().files.clone();
     expected.retain(|path, _| path.ends_with(".json") || path.starts_with("meta"));
     expected.insert("mine.txt".to_owned(), b"mine".to_vec());
-    assert_eq!(read_all(&target), expected);
+    assert_same(&read_all(&target), &expected);
     assert!(!place.repository().exists());
 }
 
@@ -215,6 +223,39 @@ fn tokens_come_from_the_environment_or_the_file() {
     fs::write(file, "secret\n").unwrap();
     stdout(&place.run(&["download", ID]));
     place.assert_whole();
+}
+
+#[test]
+fn caches_are_where_other_tools_have_them() {
+    let place = Place::new();
+    let home = place.home.path().to_str().unwrap().to_owned();
+    let cases = [
+        (vec![], format!("{home}/cache/huggingface/hub"), "cache"),
+        (vec![("HF_HOME", "/hf")], "/hf/hub".to_owned(), "cache"),
+        (
+            vec![("HF_HOME", "/hf"), ("HF_HUB_CACHE", "~/models"), ("XDG_CACHE_HOME", "")],
+            format!("{home}/models"),
+            ".cache",
+        ),
+        (
+            vec![("XDG_CACHE_HOME", ""), ("HF_HOME", "")],
+            format!("{home}/.cache/huggingface/hub"),
+            ".cache",
+        ),
+    ];
+    for (variables, shared, own) in cases {
+        let mut command = place.command(&["cache", "dir"]);
+        let output = command.envs(variables.clone()).output().unwrap();
+        if cfg!(target_os = "linux") {
+            assert_eq!(
+                stdout(&output),
+                format!("{shared}\n{home}/{own}/candle-coreml\n"),
+                "{variables:?}"
+            );
+        } else {
+            assert!(stdout(&output).starts_with(&format!("{shared}\n")), "{variables:?}");
+        }
+    }
 }
 
 #[test]
@@ -275,8 +316,9 @@ fn a_killed_download_leaves_nothing_half_done() {
         place.assert_whole();
         assert!(stdout(&place.run(&["cache", "list"])).trim_end().ends_with("  complete"));
         stdout(&place.run(&["cache", "verify"]));
-        let left = read_all(&place.repository().join("blobs")).into_keys();
-        assert!(left.into_iter().all(|name| !name.ends_with(".incomplete")));
+        let contents = place.hub.content.lock().unwrap().files.clone().into_values();
+        let parts = contents.map(|bytes| format!("blobs/{}.incomplete", hash(&bytes)));
+        assert!(parts.into_iter().all(|part| !place.repository().join(part).exists()));
     }
     assert!(kills > 25, "most downloads were over before they were killed");
 }

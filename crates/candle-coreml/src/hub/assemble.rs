@@ -103,7 +103,7 @@ fn link_package(snapshot: &Snapshot, file: &HubFile, root: &Path) -> Result<(), 
     }
     let source = snapshot.path.join(&name);
     let source = std::path::absolute(&source).map_err(HubError::io(&source))?;
-    files::link(&source, &source, &path)
+    files::link_new(&source, &path)
 }
 
 /// Unpacks an archive to a package, which appears when it is whole. `scratch` is a directory on

@@ -174,7 +174,7 @@ impl HubClient {
                 path: cache.blob(&file.hash),
                 incomplete: cache.incomplete(&file.hash),
                 lock: Some(cache.lock(&file.hash)),
-                note: Some(cache.fetched(file.hash.as_str())),
+                cache: Some(cache),
                 copy: None,
             })
             .collect();

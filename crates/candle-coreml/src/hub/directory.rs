@@ -47,7 +47,7 @@ impl HubClient {
                     incomplete: parts.join(name),
                     path,
                     lock: None,
-                    note: None,
+                    cache: None,
                     copy: Some(cache.blob(&file.hash)),
                 });
             }

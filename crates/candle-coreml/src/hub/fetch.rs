@@ -12,6 +12,7 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
+use super::cache::ModelCache;
 use super::http::{Failure, Http, Stop, header};
 use super::list::HubFile;
 use super::{DownloadEvent, HubError, files, hash};
@@ -26,8 +27,8 @@ pub(super) struct Job<'a> {
     pub(super) incomplete: PathBuf,
     /// Who holds this lock fetches; without one nobody else does.
     pub(super) lock: Option<PathBuf>,
-    /// An empty file that says who fetched it.
-    pub(super) note: Option<PathBuf>,
+    /// The cache that notes who fetched it.
+    pub(super) cache: Option<&'a ModelCache>,
     /// A place that may have the content already, to copy it from.
     pub(super) copy: Option<PathBuf>,
 }
@@ -45,8 +46,8 @@ impl Fetcher<'_> {
         let _held = job.lock.as_deref().map(files::lock).transpose()?;
         // Another process may have brought it while this one waited for the lock.
         if !is_same(&job.path, job.file)? {
-            if let Some(note) = &job.note {
-                files::write_whole(note, b"")?;
+            if let Some(cache) = job.cache {
+                cache.note_fetched(job.file.hash.as_str())?;
             }
             self.bring(job)?;
         }

@@ -9,11 +9,13 @@ use candle_coreml::config::{
 };
 
 use crate::args::ConfigArgs;
+use crate::download;
 
 /// Shows the components of a directory, and writes them down if asked to.
 pub fn run(args: &ConfigArgs) -> Result<()> {
+    let directory = download::model_directory(&args.directory)?;
     let Explanation { config, habits, findings, .. } =
-        ConfigGenerator::new()?.explain(&args.directory, None)?;
+        ConfigGenerator::new()?.explain(&directory, None)?;
     let mut stdout = io::stdout();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&config)?)?;
@@ -32,7 +34,7 @@ pub fn run(args: &ConfigArgs) -> Result<()> {
         }
     }
     if args.write {
-        let path = args.directory.join(CONFIG_FILE);
+        let path = directory.join(CONFIG_FILE);
         config.save_to_file(&path)?;
         eprintln!("wrote {}", path.display());
     }

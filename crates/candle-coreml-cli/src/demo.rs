@@ -4,9 +4,10 @@
 use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::{env, fs, io};
+use std::{fs, io};
 
 use anyhow::{Context, Result};
+use candle_coreml::CacheManager;
 use include_dir::{Dir, DirEntry, File, include_dir};
 use tempfile::TempDir;
 
@@ -32,29 +33,15 @@ impl Demo {
 
 /// The demo model in the user's cache; where there is none to write to, in a temporary directory.
 pub fn extract() -> Result<Demo> {
-    if let Some(cache) = cache_directory() {
-        match extract_to_cache(&DEMO, &cache) {
-            Ok(path) => return Ok(Demo::Cached(path)),
-            Err(error) => tracing::debug!(cache = %cache.display(), %error, "no cache"),
-        }
+    let manager = CacheManager::new();
+    match extract_to_cache(&DEMO, manager.dir()) {
+        Ok(path) => return Ok(Demo::Cached(path)),
+        Err(error) => tracing::debug!(cache = %manager.dir().display(), %error, "no cache"),
     }
     let directory = tempfile::tempdir().context("can't make a directory for the demo model")?;
     write_all(&DEMO, directory.path())
         .with_context(|| format!("can't write the demo model to {}", directory.path().display()))?;
     Ok(Demo::Temporary(directory))
-}
-
-/// The user's cache by the system's convention.
-fn cache_directory() -> Option<PathBuf> {
-    let variable = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let base = if cfg!(windows) {
-        variable("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        variable("HOME").map(|home| home.join("Library/Caches"))
-    } else {
-        variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))
-    };
-    base.map(|base| base.join("candle-coreml"))
 }
 
 /// Writes the files under a name that depends on their content, so that another version of the

@@ -9,6 +9,7 @@ use candle_coreml::{Generation, GenerationOptions, LanguageModel, TokenStream};
 
 use crate::args::GenerateArgs;
 use crate::demo::{self, Demo};
+use crate::download;
 
 /// Generates and prints the text as it comes, or the result as JSON.
 pub fn run(args: &GenerateArgs) -> Result<()> {
@@ -27,11 +28,14 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     Ok(())
 }
 
-/// The model of a directory, or the one in this program, whose files have to stay as long as it.
+/// The model of a directory, of the hub, or the one in this program, whose files have to stay as
+/// long as it.
 pub fn load(model: &Path) -> Result<(LanguageModel, Option<Demo>)> {
-    let demo = if model == Path::new("demo") { Some(demo::extract()?) } else { None };
-    let directory = demo.as_ref().map_or(model, Demo::path);
-    Ok((LanguageModel::load(directory)?, demo))
+    if model == Path::new("demo") {
+        let demo = demo::extract()?;
+        return Ok((LanguageModel::load(demo.path())?, Some(demo)));
+    }
+    Ok((LanguageModel::load(download::model_directory(model)?)?, None))
 }
 
 /// Prints the text and nothing else.

@@ -1,10 +1,12 @@
-//! `candle-coreml`: inspects and runs Core ML models, and generates text with ANEMLL models, and
-//! talks with them.
+//! `candle-coreml`: inspects and runs Core ML models, downloads language models, generates text with
+//! them and talks with them.
 
 mod args;
+mod cache;
 mod chat;
 mod config;
 mod demo;
+mod download;
 mod generate;
 mod input;
 mod inputs;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Config(args) => config::run(args),
         Command::Chat(args) => chat::run(args),
+        Command::Download(args) => download::run(args),
+        Command::Cache(command) => cache::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

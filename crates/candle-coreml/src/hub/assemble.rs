@@ -33,13 +33,13 @@ pub(super) fn directory(own: &Path, id: &ModelId, commit: &str) -> PathBuf {
 pub(super) fn model_directory(own: &Path, snapshot: &Snapshot) -> Result<PathBuf, HubError> {
     let selection = &snapshot.selection;
     if !selection.files.iter().any(is_archive) {
-        return Ok(snapshot.path.join(&selection.directory));
+        return Ok(selection.directory_in(&snapshot.path));
     }
     let target = directory(own, &snapshot.id, &snapshot.commit);
     if !is_complete(&target, snapshot) {
         assemble(own, snapshot, &target)?;
     }
-    Ok(target.join(&selection.directory))
+    Ok(selection.directory_in(&target))
 }
 
 fn is_archive(file: &HubFile) -> bool {
@@ -103,7 +103,7 @@ fn link_package(snapshot: &Snapshot, file: &HubFile, root: &Path) -> Result<(), 
     }
     let source = snapshot.path.join(&name);
     let source = std::path::absolute(&source).map_err(HubError::io(&source))?;
-    files::link(&source, &source, &path)
+    files::link_new(&source, &path)
 }
 
 /// Unpacks an archive to a package, which appears when it is whole. `scratch` is a directory on
@@ -116,12 +116,15 @@ fn unpack(source: &Path, path: &Path, scratch: &Path) -> Result<(), HubError> {
 }
 
 /// Unpacks a directory's archives beside themselves, except where the package is there.
-pub(super) fn unpack_beside(directory: &Path, selected: &[HubFile]) -> Result<(), HubError> {
+pub(super) fn unpack_beside(
+    directory: &Path,
+    selected: &[HubFile],
+    scratch: &Path,
+) -> Result<(), HubError> {
     for file in selected.iter().filter(|file| is_archive(file)) {
         let path = directory.join(assembled_name(file));
         if !path.exists() {
-            let parent = path.parent().unwrap_or(directory);
-            unpack(&directory.join(&file.path), &path, parent)?;
+            unpack(&directory.join(&file.path), &path, scratch)?;
         }
     }
     Ok(())

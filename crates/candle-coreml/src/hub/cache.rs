@@ -71,6 +71,11 @@ impl ModelCache {
         self.notes.join("fetched").join(hash)
     }
 
+    /// Notes that a blob is fetched by this crate.
+    pub(super) fn note_fetched(&self, hash: &str) -> Result<(), HubError> {
+        files::write_whole(&self.fetched(hash), b"", &self.notes)
+    }
+
     /// Hashes of the blobs that were fetched by this crate.
     pub(super) fn all_fetched(&self) -> Result<BTreeSet<String>, HubError> {
         let name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
@@ -87,7 +92,7 @@ impl ModelCache {
     }
 
     pub(super) fn write_record(&self, record: &Record) -> Result<(), HubError> {
-        record.write(&self.record_path(&record.list.commit))
+        record.write(&self.record_path(&record.list.commit), &self.notes)
     }
 
     /// The file that says which commit a revision stands for.
@@ -107,7 +112,7 @@ impl ModelCache {
         if revision == commit || self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
         }
-        files::write_whole(&self.revision_path(revision), commit.as_bytes())
+        files::write_whole(&self.revision_path(revision), commit.as_bytes(), &self.blobs())
     }
 
     /// Revisions with the commits that they stand for.
@@ -149,6 +154,6 @@ impl ModelCache {
         let depth = file.path.split('/').count() + 1;
         let up = "../".repeat(depth);
         let target = PathBuf::from(format!("{up}blobs/{}", file.hash));
-        files::link(&target, &self.blob(&file.hash), &path)
+        files::link(&target, &self.blob(&file.hash), &path, &self.blobs())
     }
 }

@@ -1,32 +1,28 @@
 //! Downloads: from a model's id to its files.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::cache::ModelCache;
 use super::environment::Settings;
-use super::fetch::{Fetcher, Job, is_same};
-use super::http::{Http, Patience, Stop};
-use super::id::{check_revision, is_commit};
-use super::list::{Api, FileList, HubFile, Record};
+use super::fetch::Job;
+use super::http::Patience;
+use super::id::check_revision;
+use super::list::{FileList, HubFile, Record};
+use super::online::Online;
 use super::select::{Selection, select};
-use super::{
-    ContentHash, DownloadEvent, DownloadOptions, HubError, ModelId, assemble, files, hash,
-};
+use super::{ContentHash, DownloadEvent, DownloadOptions, HubError, ModelId, assemble, files};
 
-/// Files that are fetched at the same time.
-const THREADS: usize = 4;
-/// Where unfinished files lie in a directory that files are downloaded to.
-const PARTS: &str = ".candle-coreml";
+/// Why nothing is fetched.
+pub(super) const OFFLINE: &str = "the network is not to be used (HF_HUB_OFFLINE or --offline)";
 
 /// Access to a hub and to the caches. See [`crate::hub`] for where it keeps what.
 #[derive(Clone)]
 pub struct HubClient {
     pub(super) settings: Settings,
-    patience: Patience,
+    pub(super) patience: Patience,
 }
 
 /// A model's files at one commit, complete in the cache.
@@ -93,6 +89,11 @@ impl HubClient {
         self
     }
 
+    /// Where the cache shared with other tools is.
+    pub fn cache(&self) -> &Path {
+        &self.settings.cache
+    }
+
     /// Never uses the network.
     #[must_use]
     pub fn offline(mut self, offline: bool) -> Self {
@@ -126,106 +127,64 @@ impl HubClient {
         let id = ModelId::parse(id)?;
         check_revision(&options.revision)?;
         if self.settings.offline {
-            let reason = "the network is not to be used (HF_HUB_OFFLINE or --offline)";
-            return self.in_cache(&id, options, reason.to_owned());
+            return self.in_cache(&id, options, OFFLINE.to_owned());
         }
         let cache = ModelCache::new(&self.settings, &id);
         let _user = files::lock_shared(&cache.users())?;
         let online = Online::new(self);
-        let list = match online.list(&cache, &id, &options.revision) {
+        match online.list(&cache, &id, &options.revision) {
+            Ok(list) => self.complete(id, &cache, &online, list, options),
             Err(error) if error.is_outage() => {
                 let reason = format!("the hub can't be reached: {error}");
                 let snapshot = self.in_cache(&id, options, reason)?;
                 let message = format!("using the cache, since the hub can't be reached: {error}");
                 options.report(&DownloadEvent::Note { message });
-                return Ok(snapshot);
+                Ok(snapshot)
             }
-            list => list?,
-        };
-        let selection = select(&list, &options.include)?;
-        note_others(&selection, options);
-        let earlier = cache.record(&list.commit);
-        let record = Record::new(list.clone(), &options.include, earlier.as_ref());
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches what the cache lacks of a list. The revision is written last: until then it stands
+    /// for what was complete before.
+    fn complete(
+        &self,
+        id: ModelId,
+        cache: &ModelCache,
+        online: &Online<'_>,
+        list: FileList,
+        options: &DownloadOptions,
+    ) -> Result<Snapshot, HubError> {
+        let selection = Online::select(&list, options)?;
+        let commit = list.commit.clone();
+        let earlier = cache.record(&commit);
+        let record = Record::new(list, &options.include, earlier.as_ref());
         if Some(&record) != earlier.as_ref() {
             cache.write_record(&record)?;
         }
         let missing: Vec<&HubFile> =
-            selection.files.iter().filter(|file| !cache.has(&list.commit, file)).collect();
+            selection.files.iter().filter(|file| !cache.has(&commit, file)).collect();
         let mut contents = BTreeSet::new();
         let jobs = missing
             .iter()
             .filter(|file| !cache.has_blob(file) && contents.insert(&file.hash))
             .map(|file| Job {
                 file,
-                url: online.api().address(&id, &list.commit, &file.path),
+                url: online.api().address(&id, &commit, &file.path),
                 path: cache.blob(&file.hash),
                 incomplete: cache.incomplete(&file.hash),
-                lock: cache.lock(&file.hash),
-                note: Some(cache.fetched(file.hash.as_str())),
+                lock: Some(cache.lock(&file.hash)),
+                cache: Some(cache),
                 copy: None,
             })
             .collect();
         online.fetch(&id, jobs, &cache.blobs(), options)?;
         for file in missing {
-            cache.place(&list.commit, file)?;
+            cache.place(&commit, file)?;
         }
-        cache.write_commit(&options.revision, &list.commit)?;
-        Ok(self.snapshot(&cache, id, &list.commit, selection))
-    }
-
-    /// Brings a model's files into a directory, without the cache: files that are there and differ
-    /// are replaced, each at once; all others stay. Archives of packages are unpacked beside
-    /// themselves unless the package is there. Gives the directory of the model.
-    ///
-    /// # Errors
-    /// As [`download`](Self::download).
-    pub fn download_to(
-        &self,
-        id: &str,
-        directory: &Path,
-        options: &DownloadOptions,
-    ) -> Result<PathBuf, HubError> {
-        let id = ModelId::parse(id)?;
-        check_revision(&options.revision)?;
-        let cache = ModelCache::new(&self.settings, &id);
-        let parts = directory.join(PARTS);
-        let online = Online::new(self);
-        let list = if self.settings.offline {
-            let reason = "the network is not to be used (HF_HUB_OFFLINE or --offline)";
-            let snapshot = self.in_cache(&id, options, reason.to_owned())?;
-            let record = cache.record(&snapshot.commit);
-            record.ok_or_else(|| not_cached(&id, "the list of its files is not", reason))?.list
-        } else {
-            online.list(&cache, &id, &options.revision)?
-        };
-        let selection = select(&list, &options.include)?;
-        note_others(&selection, options);
-        let mut jobs = Vec::new();
-        for file in &selection.files {
-            let path = directory.join(&file.path);
-            if is_same(&path, file)? {
-                continue;
-            }
-            // Two files may have one content.
-            let name = hash::short(file.path.as_bytes());
-            jobs.push(Job {
-                file,
-                url: online.api().address(&id, &list.commit, &file.path),
-                incomplete: parts.join(format!("{name}-{}.incomplete", file.hash)),
-                lock: parts.join(format!("{name}.lock")),
-                path,
-                note: None,
-                copy: Some(cache.blob(&file.hash)),
-            });
-        }
-        files::create_directory(directory)?;
-        let fetched = online.fetch(&id, jobs, directory, options);
-        if fetched.is_ok() {
-            remove_parts(&parts);
-        }
-        fetched?;
-        assemble::unpack_beside(directory, &selection.files)?;
-        Ok(directory.join(&selection.directory))
+        cache.write_commit(&options.revision, &commit)?;
+        let path = cache.snapshot(&commit);
+        Ok(Snapshot { id, commit, path, selection })
     }
 
     /// The model as the cache has it, without using the network; `None` when something is missing.
@@ -267,7 +226,7 @@ impl HubClient {
         self.model_directory(&snapshot)
     }
 
-    fn in_cache(
+    pub(super) fn in_cache(
         &self,
         id: &ModelId,
         options: &DownloadOptions,
@@ -290,23 +249,16 @@ impl HubClient {
             .map(|file| file.path.as_str())
             .collect();
         match missing.as_slice() {
-            [] => Ok(self.snapshot(&cache, id.clone(), &commit, selection)),
+            [] => {
+                let path = cache.snapshot(&commit);
+                Ok(Snapshot { id: id.clone(), commit, path, selection })
+            }
             [first] => Err(not_cached(id, &format!("`{first}` is missing"), &reason)),
             [first, rest @ ..] => {
                 let missing = format!("`{first}` and {} more files are missing", rest.len());
                 Err(not_cached(id, &missing, &reason))
             }
         }
-    }
-
-    fn snapshot(
-        &self,
-        cache: &ModelCache,
-        id: ModelId,
-        commit: &str,
-        selection: Selection,
-    ) -> Snapshot {
-        Snapshot { id, commit: commit.to_owned(), path: cache.snapshot(commit), selection }
     }
 }
 
@@ -337,132 +289,10 @@ pub(super) fn blob_hash(path: &Path) -> Option<ContentHash> {
     target.file_name()?.to_str()?.to_owned().try_into().ok()
 }
 
-fn not_cached(id: &ModelId, missing: &str, reason: &str) -> HubError {
+pub(super) fn not_cached(id: &ModelId, missing: &str, reason: &str) -> HubError {
     HubError::NotCached {
         id: id.to_string(),
         missing: missing.to_owned(),
         reason: reason.to_owned(),
     }
-}
-
-fn note_others(selection: &Selection, options: &DownloadOptions) {
-    if !selection.others.is_empty() {
-        let message = format!(
-            "the repository has more models, in {}; --include 'DIRECTORY/*' fetches them",
-            crate::error::list(&selection.others)
-        );
-        options.report(&DownloadEvent::Note { message });
-    }
-}
-
-/// Removes the directory of unfinished files when only locks are left in it, which nobody holds.
-fn remove_parts(parts: &Path) {
-    let locks = files::entries(parts).unwrap_or_default();
-    if locks.iter().all(|path| path.extension().is_some_and(|ending| ending == "lock")) {
-        let held: Vec<_> = locks.iter().map(|path| files::try_lock(path)).collect();
-        if held.iter().all(|lock| matches!(lock, Ok(Some(_)))) {
-            for path in &locks {
-                std::fs::remove_file(path).ok();
-            }
-            std::fs::remove_dir(parts).ok();
-        }
-    }
-}
-
-/// A client's connection for one download.
-struct Online<'a> {
-    client: &'a HubClient,
-    http: Http,
-    stop: Stop,
-}
-
-impl<'a> Online<'a> {
-    fn new(client: &'a HubClient) -> Self {
-        let Settings { endpoint, token, .. } = &client.settings;
-        let http = Http::new(endpoint, token.as_deref(), client.patience);
-        Online { client, http, stop: Stop::default() }
-    }
-
-    fn api(&self) -> Api<'_> {
-        Api { http: &self.http, endpoint: &self.client.settings.endpoint, stop: &self.stop }
-    }
-
-    /// The files of a revision: from the hub, or the record of them when the commit is known.
-    fn list(&self, cache: &ModelCache, id: &ModelId, revision: &str) -> Result<FileList, HubError> {
-        let commit = match is_commit(revision) {
-            true => revision.to_owned(),
-            false => self.api().commit(id, revision)?,
-        };
-        match cache.record(&commit) {
-            Some(record) => Ok(record.list),
-            None => self.api().files(id, &commit),
-        }
-    }
-
-    /// Says what is to come, and makes sure that the disk has room for it.
-    fn start(
-        jobs: &[Job<'_>],
-        directory: &Path,
-        options: &DownloadOptions,
-    ) -> Result<(), HubError> {
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0, u64::saturating_add);
-        let bytes = sum(&mut jobs.iter().map(|job| job.file.size));
-        let part = |job: &Job<'_>| files::size(&job.incomplete).unwrap_or(0).min(job.file.size);
-        let present = sum(&mut jobs.iter().map(part));
-        options.report(&DownloadEvent::Started { files: jobs.len(), bytes, present });
-        files::create_directory(directory)?;
-        let needed = bytes.saturating_sub(present);
-        match fs4::available_space(directory) {
-            Ok(available) if available < needed => {
-                Err(HubError::Space { path: directory.to_owned(), needed, available })
-            }
-            // Where it is not known, the download tells.
-            _ => Ok(()),
-        }
-    }
-
-    /// Runs jobs on a few threads, the largest first; all end when one fails.
-    fn fetch(
-        &self,
-        id: &ModelId,
-        mut jobs: Vec<Job<'_>>,
-        directory: &Path,
-        options: &DownloadOptions,
-    ) -> Result<(), HubError> {
-        Self::start(&jobs, directory, options)?;
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.file.size));
-        let threads = jobs.len().min(THREADS);
-        let queue = Mutex::new(VecDeque::from(jobs));
-        let failed = Mutex::new(None);
-        let fetcher = Fetcher {
-            http: &self.http,
-            stop: &self.stop,
-            on_event: &|event| options.report(event),
-        };
-        let work = || {
-            while let Some(job) = next(&queue).filter(|_| !self.stop.is_stopped()) {
-                if let Err(error) = fetcher.run(&job) {
-                    self.stop.stop();
-                    // The first error made the others stop.
-                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(work);
-            }
-        });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(self.api().explain(error, id, None)),
-            None => Ok(()),
-        }
-    }
-}
-
-fn next<T>(queue: &Mutex<VecDeque<T>>) -> Option<T> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }

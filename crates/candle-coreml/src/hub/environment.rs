@@ -78,8 +78,7 @@ fn is_true(name: &str) -> bool {
 }
 
 fn home() -> Option<PathBuf> {
-    let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
-    env::var_os(home).map(PathBuf::from).filter(|home| home.is_absolute())
+    env::home_dir().filter(|home| home.is_absolute())
 }
 
 /// A path from a variable; a leading `~` is the home directory, as Hugging Face's tools take it.

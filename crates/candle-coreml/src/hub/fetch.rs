@@ -12,6 +12,7 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
+use super::cache::ModelCache;
 use super::http::{Failure, Http, Stop, header};
 use super::list::HubFile;
 use super::{DownloadEvent, HubError, files, hash};
@@ -24,10 +25,10 @@ pub(super) struct Job<'a> {
     pub(super) path: PathBuf,
     /// Where it grows, on the same disk.
     pub(super) incomplete: PathBuf,
-    /// Who holds this lock fetches.
-    pub(super) lock: PathBuf,
-    /// An empty file that says who fetched it.
-    pub(super) note: Option<PathBuf>,
+    /// Who holds this lock fetches; without one nobody else does.
+    pub(super) lock: Option<PathBuf>,
+    /// The cache that notes who fetched it.
+    pub(super) cache: Option<&'a ModelCache>,
     /// A place that may have the content already, to copy it from.
     pub(super) copy: Option<PathBuf>,
 }
@@ -42,11 +43,11 @@ pub(super) struct Fetcher<'a> {
 impl Fetcher<'_> {
     /// Brings the content to its place, unless it is there.
     pub(super) fn run(&self, job: &Job<'_>) -> Result<(), HubError> {
-        let _held = files::lock(&job.lock)?;
+        let _held = job.lock.as_deref().map(files::lock).transpose()?;
         // Another process may have brought it while this one waited for the lock.
         if !is_same(&job.path, job.file)? {
-            if let Some(note) = &job.note {
-                files::write_whole(note, b"")?;
+            if let Some(cache) = job.cache {
+                cache.note_fetched(job.file.hash.as_str())?;
             }
             self.bring(job)?;
         }

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use tempfile::{NamedTempFile, PersistError};
+
 use super::HubError;
 
 /// Makes a directory with its parents.
@@ -16,18 +18,27 @@ pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
     path.parent().map_or(Ok(()), create_directory)
 }
 
-/// Writes a file beside its place and renames it: whoever reads it reads all of it.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
+/// Writes a file elsewhere on the same disk, in `scratch`, and renames it: whoever reads it reads
+/// all of it, and nothing else is left beside it when the process is killed.
+pub(super) fn write_whole(path: &Path, bytes: &[u8], scratch: &Path) -> Result<(), HubError> {
     create_parent(path)?;
-    let directory = path.parent().unwrap_or(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(".tmp")
-        .tempfile_in(directory)
-        .map_err(HubError::io(directory))?;
+    create_directory(scratch)?;
+    let mut file = temporary_file(scratch)?;
     file.write_all(bytes).map_err(HubError::io(path))?;
-    file.persist(path)
-        .map_err(|error| HubError::Io { path: path.to_owned(), source: error.error })?;
-    Ok(())
+    persist(file, path)
+}
+
+fn temporary_file(scratch: &Path) -> Result<NamedTempFile, HubError> {
+    tempfile::Builder::new()
+        .prefix(".part-")
+        .suffix(".incomplete")
+        .tempfile_in(scratch)
+        .map_err(HubError::io(scratch))
+}
+
+fn persist(file: NamedTempFile, path: &Path) -> Result<(), HubError> {
+    let failed = |error: PersistError| HubError::Io { path: path.to_owned(), source: error.error };
+    file.persist(path).map_err(failed).map(drop)
 }
 
 /// Holds a lock file together with others who share it.
@@ -98,19 +109,47 @@ pub(super) fn walk(directory: &Path) -> Result<Vec<PathBuf>, HubError> {
     Ok(found)
 }
 
-/// Places a symbolic link to a file or directory, in place of what is there; a copy where links
-/// can't be made. `target` is as the link says it, `source` the same place from here.
-pub(super) fn link(target: &Path, source: &Path, path: &Path) -> Result<(), HubError> {
+/// Places a symbolic link to a file, in place of what is there; a copy, by way of `scratch` on the
+/// same disk, where links can't be made. `target` is as the link says it, `source` the same place
+/// from here.
+pub(super) fn link(
+    target: &Path,
+    source: &Path,
+    path: &Path,
+    scratch: &Path,
+) -> Result<(), HubError> {
     create_parent(path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let fresh = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    // Left by a process of the same number that was killed here.
-    fs::remove_file(&fresh).ok();
-    let placed = match symlink(target, &fresh) {
+    if fs::read_link(path).is_ok_and(|there| there == target) {
+        return Ok(());
+    }
+    // A link is made at once or not at all. Without one for a moment the file is missing, which a
+    // download mends; a link of another name that is renamed would stay when the process is killed.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(HubError::io(path)(error));
+        }
+        _ => {}
+    }
+    match symlink(target, path) {
         Ok(()) => Ok(()),
-        Err(_) => copy(source, &fresh),
-    };
-    placed.and_then(|()| fs::rename(&fresh, path)).map_err(HubError::io(path))
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(_) => copy_whole(source, path, scratch),
+    }
+}
+
+fn copy_whole(source: &Path, path: &Path, scratch: &Path) -> Result<(), HubError> {
+    let mut file = temporary_file(scratch)?;
+    let mut from = File::open(source).map_err(HubError::io(source))?;
+    io::copy(&mut from, &mut file).map_err(HubError::io(path))?;
+    persist(file, path)
+}
+
+/// Places a symbolic link to a file or directory where there is none; a copy where links can't be
+/// made.
+pub(super) fn link_new(source: &Path, path: &Path) -> Result<(), HubError> {
+    create_parent(path)?;
+    symlink(source, path).or_else(|_| copy(source, path)).map_err(HubError::io(path))
 }
 
 #[cfg(unix)]

@@ -51,10 +51,10 @@ impl Record {
         record.list.files.iter().all(|file| is_relative(&file.path)).then_some(record)
     }
 
-    pub(super) fn write(&self, path: &Path) -> Result<(), HubError> {
+    pub(super) fn write(&self, path: &Path, scratch: &Path) -> Result<(), HubError> {
         let json = serde_json::to_vec_pretty(self)
             .map_err(|error| HubError::Io { path: path.to_owned(), source: error.into() })?;
-        files::write_whole(path, &json)
+        files::write_whole(path, &json, scratch)
     }
 
     /// The record of a list, when files are asked for besides those of an earlier record.

@@ -10,6 +10,7 @@ mod archive;
 mod assemble;
 mod cache;
 mod client;
+mod directory;
 mod environment;
 mod error;
 mod fetch;
@@ -22,6 +23,7 @@ mod list;
 #[cfg(feature = "llm")]
 mod loader;
 mod manager;
+mod online;
 mod options;
 mod select;
 

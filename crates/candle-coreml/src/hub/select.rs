@@ -1,6 +1,7 @@
 //! Which files of a repository are wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
@@ -35,6 +36,14 @@ pub(super) struct Selection {
     pub(super) directory: String,
     /// Other directories with models, which were not chosen.
     pub(super) others: Vec<String>,
+}
+
+impl Selection {
+    /// The model's directory where the repository's files lie in `root`.
+    pub(super) fn directory_in(&self, root: &Path) -> PathBuf {
+        // Joining nothing would add a slash.
+        root.components().chain(Path::new(&self.directory).components()).collect()
+    }
 }
 
 /// Chooses the files that the patterns match; without patterns, everything that the repository's

@@ -70,6 +70,13 @@ impl QwenModel {
     }
 }
 
+impl From<LanguageModel> for QwenModel {
+    fn from(model: LanguageModel) -> Self {
+        let config = QwenConfig::from_model_config(model.config().clone());
+        QwenModel { model, config }
+    }
+}
+
 impl Deref for QwenModel {
     type Target = LanguageModel;
 

@@ -71,9 +71,8 @@ fn a_published_model_generates_what_its_original_does() {
     let loader = UnifiedModelLoader::with_client(place.client());
     let options = GenerationOptions::new().max_tokens(8);
     let text =
-        |mut model: candle_coreml::QwenModel| model.generate("O", &options).unwrap().token_ids;
-    let expected =
-        text(candle_coreml::QwenModel::load_from_directory(compiled_model(), None).unwrap());
+        |mut model: candle_coreml::LanguageModel| model.generate("O", &options).unwrap().token_ids;
+    let expected = text(candle_coreml::LanguageModel::load(compiled_model()).unwrap());
     assert_eq!(text(loader.load_model(ID).unwrap()), expected);
     // From the cache, without the hub.
     let directory = loader.ensure_model_available(ID).unwrap();
@@ -95,7 +94,7 @@ fn archives_in_a_directory_are_unpacked_beside_themselves() {
     let target = place.directory.path().join("target");
     let to = || place.client().download_to(ID, &target, &DownloadOptions::new()).unwrap();
     assert_eq!(to(), target);
-    candle_coreml::QwenModel::load_from_directory(&target, None).unwrap();
+    candle_coreml::LanguageModel::load(&target).unwrap();
     // What is there stays.
     let own = target.join("qwen_lm_head_lut6.mlmodelc/own.txt");
     fs::write(&own, "mine").unwrap();

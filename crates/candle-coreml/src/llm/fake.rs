@@ -67,7 +67,7 @@ impl Fake {
         let seen = ids.get(ids.len().saturating_sub(self.memory)..).unwrap();
         let seed = seen.iter().fold(7u64, |sum, &id| (sum * 31 + u64::from(id) + 1) % 1_000_003);
         let logit = |id: u64| {
-            let noise = (seed * (id + 3) * 2_654_435_761 >> 8) % 1000;
+            let noise = ((seed * (id + 3) * 2_654_435_761) >> 8) % 1000;
             let letter = (97..123).contains(&id);
             noise as f32 / 250.0 + if letter { 3.0 } else { 0.0 } + id as f32 * 1e-4
         };

@@ -23,14 +23,14 @@ pub trait ChooseToken: Send {
 /// What chooses the tokens of a generation.
 pub(super) enum Chooser<'a> {
     /// The options.
-    Sampler(Sampler),
+    Sampler(Box<Sampler>),
     /// The caller.
     Custom(&'a mut dyn ChooseToken),
 }
 
 impl Chooser<'_> {
     pub(super) fn new(options: &GenerationOptions) -> Self {
-        Chooser::Sampler(Sampler::new(options))
+        Chooser::Sampler(Box::new(Sampler::new(options)))
     }
 
     pub(super) fn is_custom(&self) -> bool {

@@ -10,15 +10,18 @@ use crate::llm::options::{GenerationOptions, Speculation};
 const LONGEST: usize = 4;
 const SHORTEST: usize = 2;
 
-/// The most tokens drafted at once: text that goes on as it did before rarely does for longer.
-const MOST_DRAFTS: usize = 15;
+/// The most tokens drafted at once. Models with a fixed window run many as fast as few, but text
+/// that goes on as it did before rarely does for longer.
+const MOST_DRAFTS: usize = 31;
 
-/// Drafts for one generation.
+/// Drafts for one generation. Those that are not run are compared with the text that comes as well:
+/// how many would have been right costs nothing to know.
 pub(super) struct Speculator {
     mode: Speculation,
     pace: Pace,
-    /// Drafted tokens in order, each with what the model says follows it.
-    ahead: VecDeque<(u32, Prediction)>,
+    trial: Trial,
+    /// What follows each of the trial's tokens, if they were run.
+    ahead: VecDeque<Prediction>,
     pub(super) drafted: usize,
     pub(super) accepted: usize,
 }
@@ -30,22 +33,28 @@ impl Speculator {
             Speculation::Auto if reproducible => Speculation::Off,
             mode => mode,
         };
-        Speculator { mode, pace: Pace::default(), ahead: VecDeque::new(), drafted: 0, accepted: 0 }
+        Speculator {
+            mode,
+            pace: Pace::default(),
+            trial: Trial::default(),
+            ahead: VecDeque::new(),
+            drafted: 0,
+            accepted: 0,
+        }
     }
 
-    /// What follows `token`, if it was drafted; if another one was, all drafts are void.
+    /// What follows `token`, if it was drafted and run; if another one was drafted, all drafts are
+    /// void.
     pub(super) fn accept(&mut self, token: u32) -> Option<Prediction> {
-        match self.ahead.pop_front() {
-            Some((draft, next)) if draft == token => {
-                self.accepted += 1;
-                self.pace.gained();
-                Some(next)
-            }
-            _ => {
-                self.ahead.clear();
-                None
-            }
+        if !self.trial.goes_on_with(token) {
+            self.ahead.clear();
         }
+        if let Some(right) = self.trial.result() {
+            self.pace.tried(right);
+        }
+        let next = self.ahead.pop_front();
+        self.accepted += usize::from(next.is_some());
+        next
     }
 
     /// Up to `most` tokens that may follow `tokens`; none where guessing is off or does not pay.
@@ -54,22 +63,73 @@ impl Speculator {
             return Vec::new();
         }
         let drafts = look_up(tokens, most.min(MOST_DRAFTS));
-        if drafts.is_empty() || (self.mode == Speculation::Auto && !self.pace.pays()) {
-            return Vec::new();
+        if self.mode == Speculation::On || self.pace.pays(drafts.len(), self.trial.right) {
+            return drafts.to_vec();
         }
-        drafts.to_vec()
+        if !self.trial.is_running() {
+            self.trial = Trial::new(drafts);
+        }
+        Vec::new()
     }
 
     /// Notes drafts that have run in `time`, with what follows each.
-    pub(super) fn ran(&mut self, drafts: Vec<u32>, next: Vec<Prediction>, time: Duration) {
+    pub(super) fn ran(&mut self, drafts: &[u32], next: VecDeque<Prediction>, time: Duration) {
         self.drafted += drafts.len();
         self.pace.batch(time);
-        self.ahead = drafts.into_iter().zip(next).collect();
+        self.trial = Trial::new(drafts);
+        self.ahead = next;
     }
 
     /// Notes the time of a token that ran alone.
     pub(super) fn ran_alone(&mut self, time: Duration) {
         self.pace.single(time);
+    }
+
+    /// Notes the time of a prompt, whose tokens run in batches of up to `lookahead`.
+    pub(super) fn ran_prompt(&mut self, tokens: usize, lookahead: usize, time: Duration) {
+        if tokens > 1 && lookahead > 1 {
+            let batches = (tokens - 1).div_ceil(lookahead);
+            self.pace.batch(time / u32::try_from(batches).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+/// Drafts that are compared with the text that comes.
+#[derive(Debug, Default)]
+struct Trial {
+    tokens: VecDeque<u32>,
+    right: usize,
+    ended: bool,
+}
+
+impl Trial {
+    fn new(drafts: &[u32]) -> Self {
+        Trial { tokens: drafts.iter().copied().collect(), right: 0, ended: false }
+    }
+
+    fn is_running(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// Whether `token` is the one drafted for its place.
+    fn goes_on_with(&mut self, token: u32) -> bool {
+        let Some(draft) = self.tokens.pop_front() else { return false };
+        if draft == token {
+            self.right += 1;
+        } else {
+            self.tokens.clear();
+        }
+        self.ended = self.tokens.is_empty();
+        draft == token
+    }
+
+    /// How many drafts were right, once, when it has ended.
+    fn result(&mut self) -> Option<usize> {
+        let result = self.ended.then_some(self.right);
+        if self.ended {
+            (self.right, self.ended) = (0, false);
+        }
+        result
     }
 }
 
@@ -93,20 +153,15 @@ fn look_up(tokens: &[u32], most: usize) -> &[u32] {
 /// Whether batches give tokens faster than single runs do, by running means of what was measured.
 #[derive(Debug, Default)]
 struct Pace {
+    /// Seconds of a single run, and of a batch.
     single: Option<f64>,
     batch: Option<f64>,
-    /// Tokens that a batch gave, the one that comes in any case included.
-    tokens: Option<f64>,
-    /// Tokens of the last batch, and whether there was one.
-    current: Option<f64>,
-    /// Chances that are still to be passed over, and how many will be the next time.
-    pause: usize,
-    next_pause: usize,
+    /// Drafts that were right, of one look-up.
+    right: Option<f64>,
 }
 
-/// Chances passed over when batches do not pay: so many at first, twice as many each time.
-const FIRST_PAUSE: usize = 8;
-const LONGEST_PAUSE: usize = 512;
+/// Right drafts that make a batch worth trying whose time is not known.
+const PROMISING: f64 = 4.0;
 
 impl Pace {
     fn single(&mut self, time: Duration) {
@@ -114,40 +169,22 @@ impl Pace {
     }
 
     fn batch(&mut self, time: Duration) {
-        self.settle();
         mix(&mut self.batch, time.as_secs_f64());
-        self.current = Some(1.0);
     }
 
-    fn gained(&mut self) {
-        self.current = self.current.map(|tokens| tokens + 1.0);
+    fn tried(&mut self, right: usize) {
+        mix(&mut self.right, right as f64);
     }
 
-    fn settle(&mut self) {
-        if let Some(tokens) = self.current.take() {
-            mix(&mut self.tokens, tokens);
-        }
-    }
-
-    /// Whether to take this chance of a batch. Until all is measured, yes, but for the time of a
-    /// single run, which has to be known first.
-    fn pays(&mut self) -> bool {
-        self.settle();
-        if self.pause > 0 {
-            self.pause -= 1;
-            return false;
-        }
+    /// Whether a batch with so many drafts pays, when so many were right in a row just now.
+    fn pays(&self, drafts: usize, streak: usize) -> bool {
         let Some(single) = self.single else { return false };
-        let (Some(batch), Some(tokens)) = (self.batch, self.tokens) else { return true };
-        if tokens * single >= batch {
-            self.next_pause = FIRST_PAUSE;
-            return true;
+        let expected = self.right.unwrap_or(0.0).max(streak as f64).min(drafts as f64);
+        match self.batch {
+            // The first token of a batch would have come anyway.
+            Some(batch) => drafts > 0 && (1.0 + expected) * single > batch,
+            None => expected >= PROMISING,
         }
-        // After the pause one batch is tried whatever the means say.
-        self.pause = self.next_pause.clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        self.next_pause = self.pause * 2;
-        (self.batch, self.tokens) = (None, None);
-        false
     }
 }
 
@@ -185,40 +222,55 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_pay_go_on() {
+    fn a_batch_pays_when_its_right_drafts_take_longer_alone() {
         let mut pace = Pace::default();
-        assert!(!pace.pays(), "the time of a single run is not known");
+        assert!(!pace.pays(9, 9), "the time of a single run is not known");
         pace.single(milliseconds(10));
-        for _ in 0..20 {
-            assert!(pace.pays());
-            // 30 ms for four tokens, instead of 40 ms.
-            pace.batch(milliseconds(30));
-            (0..3).for_each(|_| pace.gained());
+        // The time of a batch is not known.
+        assert!(!pace.pays(9, 3) && pace.pays(9, 4));
+        pace.batch(milliseconds(45));
+        assert!(!pace.pays(9, 0) && !pace.pays(9, 3) && pace.pays(9, 4));
+        pace.tried(4);
+        assert!(pace.pays(9, 0));
+        assert!(!pace.pays(3, 0), "three drafts can't give more than four tokens");
+        pace.tried(0);
+        assert!(!pace.pays(9, 0));
+        assert!(!Pace { batch: Some(0.0), ..pace }.pays(0, 0), "there is nothing to run");
+    }
+
+    /// Gives `text` token by token, and counts the batches that were tried at 10 ms for a token and
+    /// `batch` for a batch.
+    fn batches(mode: Speculation, text: &[u32], batch: u64) -> usize {
+        let options = GenerationOptions::new().speculation(mode);
+        let mut speculator = Speculator::new(&options);
+        speculator.ran_prompt(100, 32, milliseconds(batch * 4));
+        let mut batches = 0;
+        for end in 1..text.len() {
+            if speculator.accept(text[end - 1]).is_some() {
+                continue;
+            }
+            let drafts = speculator.draft(&text[..end], 31);
+            if drafts.is_empty() {
+                speculator.ran_alone(milliseconds(10));
+            } else {
+                batches += 1;
+                let next = drafts.iter().map(|_| Prediction::Token(0)).collect();
+                speculator.ran(&drafts, next, milliseconds(batch));
+            }
         }
+        batches
     }
 
     #[test]
-    fn batches_that_do_not_pay_are_tried_less_and_less() {
-        let mut pace = Pace::default();
-        pace.single(milliseconds(10));
-        let mut tries = Vec::new();
-        for chance in 0..100 {
-            if pace.pays() {
-                tries.push(chance);
-                pace.batch(milliseconds(30));
-                pace.gained();
-            }
-        }
-        // After a try one chance finds that it did not pay, then 8, 16, 32, … are passed over.
-        assert_eq!(tries, [0, 10, 28, 62]);
-        // Text that repeats itself again is noticed.
-        for _ in 0..2000 {
-            if pace.pays() {
-                pace.batch(milliseconds(30));
-                (0..7).for_each(|_| pace.gained());
-            }
-        }
-        assert!(pace.pays());
+    fn text_that_repeats_itself_is_worth_batches_and_other_text_is_not() {
+        let circle: Vec<u32> = (0..400).map(|i| i % 20).collect();
+        // Pairs come again, but with other followers: no draft is ever right.
+        let pairs: Vec<u32> = (0..400).map(|i| if i % 3 < 2 { i % 3 } else { 10 + i }).collect();
+        assert!(batches(Speculation::Auto, &circle, 50) > 5);
+        assert_eq!(batches(Speculation::Auto, &circle, 5000), 0);
+        assert_eq!(batches(Speculation::Auto, &pairs, 50), 0);
+        assert!(batches(Speculation::On, &pairs, 50) > 100);
+        assert_eq!(batches(Speculation::Off, &circle, 1), 0);
     }
 
     #[test]
@@ -227,8 +279,8 @@ mod tests {
         let mut speculator = Speculator::new(&options);
         let drafts = speculator.draft(&[1, 2, 3, 4, 1, 2], 3);
         assert_eq!(drafts, [3, 4, 1]);
-        let next = [10, 11, 12].map(Prediction::Token).to_vec();
-        speculator.ran(drafts, next, milliseconds(1));
+        let next = [10, 11, 12].map(Prediction::Token).into();
+        speculator.ran(&drafts, next, milliseconds(1));
         assert_eq!(speculator.accept(3), Some(Prediction::Token(10)));
         assert_eq!(speculator.accept(9), None);
         assert_eq!(speculator.accept(1), None);

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn text_that_may_begin_a_stop_string_is_held_back() {
-        let cases: [(&[&str], &[&str], &[&str], Option<&str>); 8] = [
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], Option<&'a str>);
+        let cases: [Case; 8] = [
             (&["END"], &["a E", "N", "D b"], &["a ", "", ""], Some("END")),
             (&["END"], &["a E", "N", "X"], &["a ", "", "ENX", ""], None),
             (&["END"], &["a EN"], &["a ", "EN"], None),

@@ -1,5 +1,6 @@
 //! The generation loop, as an iterator.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
@@ -120,11 +121,15 @@ impl<'a> TokenStream<'a> {
     }
 
     fn run_prompt(&mut self) -> Result<Option<Prediction>> {
+        let start = Instant::now();
         let reused = self.session.rewind(&self.context);
         let cancel = self.options.cancel.as_ref();
         let next = self.session.predict_unless_cancelled(&self.context, cancel)?;
+        let prefilled = self.session.cached_ids().len() - reused;
         self.result.usage.reused_tokens = reused;
-        self.result.usage.prefilled_tokens = self.session.cached_ids().len() - reused;
+        self.result.usage.prefilled_tokens = prefilled;
+        let lookahead = self.session.model().network.lookahead(reused);
+        self.speculator.ran_prompt(prefilled, lookahead, start.elapsed());
         Ok(next)
     }
 
@@ -143,9 +148,9 @@ impl<'a> TokenStream<'a> {
             self.speculator.ran_alone(start.elapsed());
             return Ok(Some(next));
         }
-        let mut next = self.session.predict_each(&self.context, &drafts)?.into_iter();
-        let first = next.next();
-        self.speculator.ran(drafts, next.collect(), start.elapsed());
+        let mut next = VecDeque::from(self.session.predict_each(&self.context, &drafts)?);
+        let first = next.pop_front();
+        self.speculator.ran(&drafts, next, start.elapsed());
         self.result.usage.drafted_tokens = self.speculator.drafted;
         Ok(first)
     }

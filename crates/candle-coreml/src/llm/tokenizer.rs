@@ -84,8 +84,12 @@ impl TextTokenizer {
         }
     }
 
-    /// Ids of a text from the chat template, which has the special tokens that it needs.
-    pub(crate) fn encode_templated(&self, text: &str) -> Result<Vec<u32>> {
+    /// Ids of a text from the [chat template](Self::chat_template), which has the special tokens
+    /// that it needs: none is added. What a message says of special tokens becomes those tokens.
+    ///
+    /// # Errors
+    /// When the tokenizer can't encode the text.
+    pub fn encode_templated(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(text, false)
     }
 

@@ -5,14 +5,14 @@
 
 use std::thread;
 
-use candle_coreml::{Error, Generation, GenerationOptions, QwenModel, Result};
+use candle_coreml::{Error, Generation, GenerationOptions, LanguageModel, Result};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
 
 const PROMPTS: [&str; 3] = ["Once upon a time", "One day", "Once there was"];
 
 fn main() -> Result<()> {
-    let model = QwenModel::load_from_directory(DEMO, None)?;
+    let model = LanguageModel::load(DEMO)?;
     let options = GenerationOptions::new().max_tokens(24).temperature(0.7).top_p(0.9).seed(1);
     let texts: Vec<Result<Generation>> = thread::scope(|scope| {
         let start = |prompt: &'static str| {

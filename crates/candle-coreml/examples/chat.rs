@@ -3,13 +3,13 @@
 //!     cargo run --release --example chat -- DIRECTORY
 #![allow(clippy::print_stdout)] // an example shows what it does
 
-use candle_coreml::{ChatMessage, ChatOptions, GenerationOptions, QwenModel, Result};
+use candle_coreml::{ChatMessage, ChatOptions, GenerationOptions, LanguageModel, Result};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
 
 fn main() -> Result<()> {
     let directory = std::env::args().nth(1).unwrap_or_else(|| DEMO.to_owned());
-    let model = QwenModel::load_from_directory(directory, None)?;
+    let model = LanguageModel::load(directory)?;
     let mut session = model.session();
     let options = ChatOptions::new(GenerationOptions::new().max_tokens(40)).thinking(false);
 

@@ -3,7 +3,7 @@
 //!     cargo run --release --example custom_sampler
 #![allow(clippy::print_stdout)] // an example shows what it does
 
-use candle_coreml::{ChooseToken, Error, GenerationOptions, QwenModel, Result};
+use candle_coreml::{ChooseToken, Error, GenerationOptions, LanguageModel, Result};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
 
@@ -23,7 +23,7 @@ impl ChooseToken for NeverAgainWithin {
 }
 
 fn main() -> Result<()> {
-    let model = QwenModel::load_from_directory(DEMO, None)?;
+    let model = LanguageModel::load(DEMO)?;
     let options = GenerationOptions::new().max_tokens(40);
     let prompt = "Once upon a time";
     for window in [0, 12] {

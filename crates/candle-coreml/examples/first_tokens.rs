@@ -5,13 +5,13 @@
 
 use std::io::Write;
 
-use candle_coreml::{GenerationOptions, QwenModel, Result};
+use candle_coreml::{GenerationOptions, LanguageModel, Result};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
 
 fn main() -> Result<()> {
     let prompt = std::env::args().nth(1).unwrap_or_else(|| "Once upon a time".to_owned());
-    let mut model = QwenModel::load_from_directory(DEMO, None)?;
+    let mut model = LanguageModel::load(DEMO)?;
     let options = GenerationOptions::new().max_tokens(40);
     print!("{prompt}");
     for token in model.stream(&prompt, &options)? {

@@ -3,23 +3,23 @@
 //!     cargo run --release --example own_model_directory -- DIRECTORY
 #![allow(clippy::print_stdout)] // an example shows what it does
 
-use candle_coreml::{GenerationOptions, QwenModel, RecommendedSampling, Result};
+use candle_coreml::{GenerationOptions, LanguageModel, Result};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
 
 fn main() -> Result<()> {
     let directory = std::env::args().nth(1).unwrap_or_else(|| DEMO.to_owned());
-    let mut model = QwenModel::load_from_directory(&directory, None)?;
-    let config = model.config();
+    let mut model = LanguageModel::load(&directory)?;
+    let shapes = &model.config().shapes;
     println!(
         "context {}, vocabulary {}, hidden size {}, loaded in {:.2} s",
-        config.context_length(),
-        config.vocab_size(),
-        config.hidden_size(),
+        shapes.context_length,
+        shapes.vocab_size,
+        shapes.hidden_size,
         model.load_time().as_secs_f64()
     );
     let options = GenerationOptions::new()
-        .recommended(&RecommendedSampling::read(&directory)?)
+        .recommended(model.recommended_sampling())
         .max_tokens(12)
         .logprobs(0);
     let generation = model.generate("Once upon a time", &options)?;

@@ -31,7 +31,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
     }
     // Better now than after the first message.
     model.tokenizer().chat_template().context("can't chat with this model")?;
-    let options = options(args)?;
+    let options = options(args, model.recommended_sampling());
     let mut chat = Chat {
         session: model.session(),
         options,
@@ -60,13 +60,13 @@ pub fn run(args: &ChatArgs) -> Result<()> {
 }
 
 /// As the model recommends, and then as the command line says.
-fn options(args: &ChatArgs) -> Result<ChatOptions> {
+fn options(args: &ChatArgs, recommended: &RecommendedSampling) -> ChatOptions {
     let base = GenerationOptions::new()
         .max_tokens(1024)
         .overflow(ContextOverflow::Shift { keep: args.sampling.keep })
-        .recommended(&RecommendedSampling::read(&args.model)?);
+        .recommended(recommended);
     let options = ChatOptions::new(args.sampling.apply(base));
-    Ok(if args.no_thinking { options.thinking(false) } else { options })
+    if args.no_thinking { options.thinking(false) } else { options }
 }
 
 /// The answer that is being generated, if there is one.

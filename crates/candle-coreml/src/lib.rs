@@ -53,3 +53,8 @@ pub use state::{BackendState, CoreMLState};
 pub fn supports_operation(operator: &str, opset: coreml_format::mil::Opset) -> bool {
     ops::STRUCTURAL.contains(&operator) || ops::lookup(operator, opset).is_some()
 }
+
+/// Compiles the README's examples.
+#[cfg(all(doctest, feature = "llm"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -141,6 +141,15 @@ fn other_bytes_than_listed_never_enter_the_cache() {
 }
 
 #[test]
+fn the_disk_has_to_have_room() {
+    let place = Place::new();
+    place.hub.update(|content| content.listed_size = Some(1 << 60));
+    let message = place.failure();
+    assert!(message.contains("make room") && message.contains("1152921504606"), "{message}");
+    assert_eq!(place.hub.content.lock().unwrap().sent, 0);
+}
+
+#[test]
 fn passing_failures_are_waited_for() {
     let place = Place::new();
     let retry = |seconds: &str| vec![("retry-after", seconds.to_owned())];

@@ -205,6 +205,7 @@ mod tests {
             ["generate", "x", "--top-p=1.1"],
             ["predict", "m", "--input=x"],
             ["predict", "m", "--input==1"],
+            ["cache", "prune", "--all"],
         ];
         for arguments in wrong {
             let parsed = Args::try_parse_from(["candle-coreml"].iter().chain(&arguments));

@@ -302,6 +302,23 @@ fn what_other_tools_have_fetched_is_used() {
 }
 
 #[test]
+fn what_other_tools_have_begun_is_completed() {
+    let place = Place::new();
+    let snapshot = place.repository().join("snapshots").join(COMMIT);
+    fs::create_dir_all(snapshot.join("a.mlpackage")).unwrap();
+    fs::create_dir_all(place.repository().join("refs")).unwrap();
+    fs::write(place.repository().join("refs/main"), COMMIT).unwrap();
+    for path in ["tokenizer.json", "a.mlpackage/Manifest.json"] {
+        fs::write(snapshot.join(path), &files()[path]).unwrap();
+        let directory = place.client().ensure(ID, &DownloadOptions::new().include("*.json"));
+        assert_eq!(directory.unwrap(), snapshot);
+    }
+    assert!(place.client().cached(ID, &DownloadOptions::new()).unwrap().is_none());
+    assert_eq!(place.client().ensure(ID, &DownloadOptions::new()).unwrap(), snapshot);
+    place.assert_has(&snapshot, &NEEDED);
+}
+
+#[test]
 fn patterns_choose_files() {
     let place = Place::new();
     let options = DownloadOptions::new().include("*.json").include("README*");

@@ -401,6 +401,7 @@ mod tests {
             ["generate", "x", "--speculation=never"],
             ["predict", "m", "--input=x"],
             ["predict", "m", "--input==1"],
+            ["cache", "prune", "--all"],
         ];
         for arguments in wrong {
             let parsed = Args::try_parse_from(["candle-coreml"].iter().chain(&arguments));

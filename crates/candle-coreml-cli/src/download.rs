@@ -24,6 +24,8 @@ pub fn run(args: &DownloadArgs) -> Result<()> {
         Some(directory) => client.download_to(&args.model, directory, &options)?,
         None => client.model_directory(&client.download(&args.model, &options)?)?,
     };
+    // Takes the bar away.
+    drop(options);
     writeln!(io::stdout(), "{}", directory.display())?;
     Ok(())
 }

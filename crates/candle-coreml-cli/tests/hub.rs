@@ -5,7 +5,7 @@
 #[path = "../../candle-coreml/tests/common/hub.rs"]
 mod server;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -60,6 +60,23 @@ impl Place {
 
     fn snapshot(&self) -> PathBuf {
         self.repository().join("snapshots").join(COMMIT)
+    }
+
+    /// The contents of the model's files, each once.
+    fn contents(&self) -> impl Iterator<Item = Vec<u8>> {
+        let files = self.hub.content.lock().unwrap().files.clone();
+        files.into_values().collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// Bytes that the cache does not have yet.
+    fn missing(&self) -> usize {
+        let blobs = self.repository().join("blobs");
+        let size = |path| fs::metadata(blobs.join(path)).map_or(0, |found| found.len() as usize);
+        let here = |bytes: &Vec<u8>| {
+            let hash = hash(bytes);
+            size(hash.clone()) + size(format!("{hash}.incomplete"))
+        };
+        self.contents().map(|bytes| bytes.len() - here(&bytes)).sum()
     }
 
     /// Asserts that the model is in the cache, whole and right.
@@ -269,11 +286,8 @@ fn two_processes_download_a_model_together() {
     }
     place.assert_whole();
     // Each content was fetched by one of them.
-    let content = place.hub.content.lock().unwrap();
-    let mut contents: Vec<&Vec<u8>> = content.files.values().collect();
-    contents.sort();
-    contents.dedup();
-    assert_eq!(content.sent, contents.iter().map(|bytes| bytes.len()).sum::<usize>());
+    let all: usize = place.contents().map(|bytes| bytes.len()).sum();
+    assert_eq!(place.hub.content.lock().unwrap().sent, all);
 }
 
 /// The same as a full disk to a program: a write fails.
@@ -304,9 +318,14 @@ fn a_killed_download_leaves_nothing_half_done() {
         let place = Place::new();
         for moment in 0..5 {
             place.hub.update(|content| content.pace = Some((4096, Duration::from_millis(4))));
+            let before = place.hub.content.lock().unwrap().delivered;
+            let missing = place.missing();
             let mut process = place.command(&["download", ID]).spawn().unwrap();
-            // Moments all over a download, and what earlier ones have left.
-            std::thread::sleep(Duration::from_millis((round * 5 + moment) * 31 % 160));
+            // Each time at another part of what is still to come, and then a little later: between
+            // the steps after the last byte, too.
+            let part = (round * 5 + moment) * 31 % 50;
+            place.hub.wait_for_delivered(before + missing * part.min(45) / 45);
+            std::thread::sleep(Duration::from_micros(part as u64 * 97 % 2000));
             process.kill().unwrap();
             kills += usize::from(!process.wait().unwrap().success());
             place.assert_sound();
@@ -316,11 +335,10 @@ fn a_killed_download_leaves_nothing_half_done() {
         place.assert_whole();
         assert!(stdout(&place.run(&["cache", "list"])).trim_end().ends_with("  complete"));
         stdout(&place.run(&["cache", "verify"]));
-        let contents = place.hub.content.lock().unwrap().files.clone().into_values();
-        let parts = contents.map(|bytes| format!("blobs/{}.incomplete", hash(&bytes)));
+        let parts = place.contents().map(|bytes| format!("blobs/{}.incomplete", hash(&bytes)));
         assert!(parts.into_iter().all(|part| !place.repository().join(part).exists()));
     }
-    assert!(kills > 25, "most downloads were over before they were killed");
+    assert!(kills > 10, "most downloads were over before they were killed");
 }
 
 #[test]

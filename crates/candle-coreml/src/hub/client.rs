@@ -127,7 +127,7 @@ impl HubClient {
         let id = ModelId::parse(id)?;
         check_revision(&options.revision)?;
         if self.settings.offline {
-            return self.in_cache(&id, options, OFFLINE.to_owned());
+            return self.in_cache(&id, options, Some(OFFLINE));
         }
         let cache = ModelCache::new(&self.settings, &id);
         let _user = files::lock_shared(&cache.users())?;
@@ -136,7 +136,7 @@ impl HubClient {
             Ok(list) => self.complete(id, &cache, &online, list, options),
             Err(error) if error.is_outage() => {
                 let reason = format!("the hub can't be reached: {error}");
-                let snapshot = self.in_cache(&id, options, reason)?;
+                let snapshot = self.in_cache(&id, options, Some(&reason))?;
                 let message = format!("using the cache, since the hub can't be reached: {error}");
                 options.report(&DownloadEvent::Note { message });
                 Ok(snapshot)
@@ -187,7 +187,8 @@ impl HubClient {
         Ok(Snapshot { id, commit, path, selection })
     }
 
-    /// The model as the cache has it, without using the network; `None` when something is missing.
+    /// The model as the cache has it, without using the network; `None` when something is missing,
+    /// or when only other tools have fetched of it, so that this can't be told.
     ///
     /// # Errors
     /// When the id or a pattern is malformed.
@@ -198,7 +199,7 @@ impl HubClient {
     ) -> Result<Option<Snapshot>, HubError> {
         let id = ModelId::parse(id)?;
         check_revision(&options.revision)?;
-        match self.in_cache(&id, options, String::new()) {
+        match self.in_cache(&id, options, None) {
             Err(HubError::NotCached { .. }) => Ok(None),
             snapshot => snapshot.map(Some),
         }
@@ -226,21 +227,22 @@ impl HubClient {
         self.model_directory(&snapshot)
     }
 
+    /// The model out of the cache, for a reason not to ask the hub. Only with one is it taken as
+    /// it is when the list of its files is not known.
     pub(super) fn in_cache(
         &self,
         id: &ModelId,
         options: &DownloadOptions,
-        reason: String,
+        reason: Option<&str>,
     ) -> Result<Snapshot, HubError> {
         let cache = ModelCache::new(&self.settings, id);
+        let lacks = |missing: &str| not_cached(id, missing, reason.unwrap_or_default());
         let Some(commit) = cache.commit(&options.revision) else {
-            let missing = format!("nothing of its revision `{}` is there", options.revision);
-            return Err(not_cached(id, &missing, &reason));
+            return Err(lacks(&format!("nothing of its revision `{}` is there", options.revision)));
         };
         let record = cache.record(&commit).map(|record| record.list);
-        let Some(list) = record.or_else(|| unlisted(&cache, id, &commit)) else {
-            return Err(not_cached(id, "none of its files is there", &reason));
-        };
+        let list = record.or_else(|| reason.and_then(|_| unlisted(&cache, id, &commit)));
+        let list = list.ok_or_else(|| lacks("the list of its files is missing"))?;
         let selection = select(&list, &options.include)?;
         let missing: Vec<&str> = selection
             .files
@@ -253,10 +255,9 @@ impl HubClient {
                 let path = cache.snapshot(&commit);
                 Ok(Snapshot { id: id.clone(), commit, path, selection })
             }
-            [first] => Err(not_cached(id, &format!("`{first}` is missing"), &reason)),
+            [first] => Err(lacks(&format!("`{first}` is missing"))),
             [first, rest @ ..] => {
-                let missing = format!("`{first}` and {} more files are missing", rest.len());
-                Err(not_cached(id, &missing, &reason))
+                Err(lacks(&format!("`{first}` and {} more files are missing", rest.len())))
             }
         }
     }

@@ -69,7 +69,7 @@ impl HubClient {
         if !self.settings.offline {
             return online.list(cache, id, &options.revision);
         }
-        let snapshot = self.in_cache(id, options, OFFLINE.to_owned())?;
+        let snapshot = self.in_cache(id, options, Some(OFFLINE))?;
         let record = cache.record(&snapshot.commit);
         let missing = "the list of its files is missing";
         Ok(record.ok_or_else(|| not_cached(id, missing, OFFLINE))?.list)

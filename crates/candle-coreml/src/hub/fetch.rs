@@ -124,12 +124,11 @@ impl Fetcher<'_> {
         if have < size {
             let response = self.http.get(&job.url, (have > 0).then_some(have))?;
             if have > 0 && !continues(&response, have, size) {
+                let message = format!("does not continue at byte {have} of {size}");
                 self.rewind(job, &mut out, &mut have)?;
                 if response.status() != StatusCode::OK {
-                    return Err(Failure::passing(HubError::Answer {
-                        url: job.url.clone(),
-                        message: format!("does not continue at byte {have}; starting over"),
-                    }));
+                    let url = job.url.clone();
+                    return Err(Failure::passing(HubError::Answer { url, message }));
                 }
             }
             self.receive(job, response, &mut out, have)?;

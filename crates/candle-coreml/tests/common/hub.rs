@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -61,6 +61,10 @@ pub struct Content {
     pub seen: Vec<Seen>,
     /// Bytes of file contents that were sent.
     pub sent: usize,
+    /// Bytes of them that have left, or nearly so.
+    pub delivered: usize,
+    /// Told of each change of `delivered`.
+    changed: Arc<Condvar>,
     /// The token without which nothing is given.
     pub token: Option<String>,
     /// Refuses files, though not the list of them, as of a gated model.
@@ -69,6 +73,8 @@ pub struct Content {
     pub pace: Option<(usize, Duration)>,
     /// Lists another hash for this file than it has.
     pub wrong_hash: Option<String>,
+    /// Lists this size for all large files.
+    pub listed_size: Option<u64>,
     cdn: Option<SocketAddr>,
 }
 
@@ -123,6 +129,15 @@ impl Hub {
         content.seen.iter().filter(|seen| seen.path == path).cloned().collect()
     }
 
+    /// Waits until so many bytes of files have been delivered, but not forever.
+    pub fn wait_for_delivered(&self, bytes: usize) {
+        let content = self.content.lock().unwrap();
+        let changed = content.changed.clone();
+        let limit = Duration::from_secs(5);
+        let waited = changed.wait_timeout_while(content, limit, |now| now.delivered < bytes);
+        drop(waited.unwrap());
+    }
+
     pub fn update(&self, change: impl FnOnce(&mut Content)) {
         change(&mut self.content.lock().unwrap());
     }
@@ -162,11 +177,11 @@ fn failure(status: u16, code: &str, message: &str) -> Response {
     (status, [("x-error-code", code), ("x-error-message", message)]).into_response()
 }
 
-async fn hub(State(content): State<Shared>, request: Request) -> Response {
+async fn hub(State(shared): State<Shared>, request: Request) -> Response {
     let path = percent_decoded(request.uri().path());
     let headers = request.headers();
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let mut content = content.lock().unwrap();
+    let mut content = shared.lock().unwrap();
     if let Some(token) = &content.token
         && authorization != Some(&format!("Bearer {token}"))
     {
@@ -196,13 +211,13 @@ async fn hub(State(content): State<Shared>, request: Request) -> Response {
         };
         return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
     }
-    send(&mut content, name, headers, false)
+    send(&shared, &mut content, name, headers, false)
 }
 
-async fn cdn(State(content): State<Shared>, request: Request) -> Response {
+async fn cdn(State(shared): State<Shared>, request: Request) -> Response {
     let path = percent_decoded(request.uri().path());
     let name = path.split_once("/resolve/").unwrap().1.split_once('/').unwrap().1;
-    send(&mut content.lock().unwrap(), name, request.headers(), true)
+    send(&shared, &mut shared.lock().unwrap(), name, request.headers(), true)
 }
 
 /// The commit of a revision, or the list of files.
@@ -250,6 +265,7 @@ fn entry(content: &Content, path: &str, bytes: &[u8]) -> serde_json::Value {
     let size = bytes.len();
     if size >= LARGE {
         // The entry's own hash is that of the pointer file.
+        let size = content.listed_size.unwrap_or(size as u64);
         let lfs = json!({"oid": hash, "size": size, "pointerSize": 134});
         json!({"type": "file", "path": path, "size": size, "oid": "e".repeat(40), "lfs": lfs})
     } else {
@@ -272,7 +288,13 @@ fn status(fault: Fault) -> Response {
     response
 }
 
-fn send(content: &mut Content, name: &str, headers: &HeaderMap, cdn: bool) -> Response {
+fn send(
+    shared: &Shared,
+    content: &mut Content,
+    name: &str,
+    headers: &HeaderMap,
+    cdn: bool,
+) -> Response {
     let seen = see(name, headers, cdn);
     let mut start = seen.range.as_ref().map_or(0, |range| {
         range.strip_prefix("bytes=").unwrap().trim_end_matches('-').parse::<usize>().unwrap()
@@ -307,28 +329,36 @@ fn send(content: &mut Content, name: &str, headers: &HeaderMap, cdn: bool) -> Re
             .status(StatusCode::PARTIAL_CONTENT)
             .header(header::CONTENT_RANGE, format!("bytes {start}-{}/{total}", total - 1)),
     };
-    builder.body(paced(body, cut, content.pace)).unwrap()
+    builder.body(paced(shared.clone(), body, cut, content.pace)).unwrap()
 }
 
 /// A body in pieces; after `cut` bytes the connection breaks.
-fn paced(body: Bytes, cut: usize, pace: Option<(usize, Duration)>) -> Body {
+fn paced(shared: Shared, body: Bytes, cut: usize, pace: Option<(usize, Duration)>) -> Body {
     let (piece, pause) = pace.unwrap_or((1 << 16, Duration::ZERO));
-    Body::from_stream(stream::unfold((body, cut), move |(mut rest, cut)| async move {
-        if rest.is_empty() {
-            return None;
-        }
-        if cut == 0 {
-            // What was sent before has to leave first.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            return Some((Err(io::Error::other("cut")), (Bytes::new(), 0)));
-        }
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
-        let piece = rest.split_to(piece.min(rest.len()).min(cut));
-        let cut = cut - piece.len();
-        Some((Ok(piece), (rest, cut)))
-    }))
+    Body::from_stream(stream::unfold(
+        (shared, body, cut),
+        move |(shared, mut rest, cut)| async move {
+            if rest.is_empty() {
+                return None;
+            }
+            if cut == 0 {
+                // What was sent before has to leave first.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                return Some((Err(io::Error::other("cut")), (shared, Bytes::new(), 0)));
+            }
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            let piece = rest.split_to(piece.min(rest.len()).min(cut));
+            {
+                let mut content = shared.lock().unwrap();
+                content.delivered += piece.len();
+                content.changed.notify_all();
+            }
+            let cut = cut - piece.len();
+            Some((Ok(piece), (shared, rest, cut)))
+        },
+    ))
 }
 
 fn percent_decoded(path: &str) -> String {

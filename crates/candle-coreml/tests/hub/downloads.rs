@@ -141,6 +141,15 @@ fn other_bytes_than_listed_never_enter_the_cache() {
 }
 
 #[test]
+fn the_disk_has_to_have_room() {
+    let place = Place::new();
+    place.hub.update(|content| content.listed_size = Some(1 << 60));
+    let message = place.failure();
+    assert!(message.contains("make room") && message.contains("1152921504606"), "{message}");
+    assert_eq!(place.hub.content.lock().unwrap().sent, 0);
+}
+
+#[test]
 fn passing_failures_are_waited_for() {
     let place = Place::new();
     let retry = |seconds: &str| vec![("retry-after", seconds.to_owned())];
@@ -290,6 +299,23 @@ fn what_other_tools_have_fetched_is_used() {
         ["revision", "meta.yaml"]
     );
     assert_eq!(fs::read(snapshot.join("meta.yaml")).unwrap(), files()["meta.yaml"]);
+}
+
+#[test]
+fn what_other_tools_have_begun_is_completed() {
+    let place = Place::new();
+    let snapshot = place.repository().join("snapshots").join(COMMIT);
+    fs::create_dir_all(snapshot.join("a.mlpackage")).unwrap();
+    fs::create_dir_all(place.repository().join("refs")).unwrap();
+    fs::write(place.repository().join("refs/main"), COMMIT).unwrap();
+    for path in ["tokenizer.json", "a.mlpackage/Manifest.json"] {
+        fs::write(snapshot.join(path), &files()[path]).unwrap();
+        let directory = place.client().ensure(ID, &DownloadOptions::new().include("*.json"));
+        assert_eq!(directory.unwrap(), snapshot);
+    }
+    assert!(place.client().cached(ID, &DownloadOptions::new()).unwrap().is_none());
+    assert_eq!(place.client().ensure(ID, &DownloadOptions::new()).unwrap(), snapshot);
+    place.assert_has(&snapshot, &NEEDED);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 
 use candle_coreml::hub::{
-    CacheManager, Completeness, DownloadOptions, verify_download_completeness,
+    CacheManager, Completeness, DownloadEvent, DownloadOptions, verify_download_completeness,
 };
 
 use crate::server::{COMMIT, Fault, ID, hash, read_all};
@@ -172,15 +174,22 @@ fn a_whole_model_can_be_pruned_and_other_tools_keep_theirs() {
 fn nothing_is_pruned_during_a_download() {
     let place = Place::new();
     let client = place.client();
-    place.hub.update(|content| {
-        content.pace = Some((10_000, std::time::Duration::from_millis(10)));
+    // The download stands still in its first event until pruning was tried.
+    let (started, starts) = channel();
+    let (go_on, goes_on) = channel();
+    let goes_on = Mutex::new(goes_on);
+    let options = DownloadOptions::new().on_event(move |event| {
+        if let DownloadEvent::Started { .. } = event {
+            started.send(()).unwrap();
+            goes_on.lock().unwrap().recv().unwrap();
+        }
     });
-    let (started, starts) = std::sync::mpsc::channel();
-    let options = DownloadOptions::new().on_event(move |_| started.send(()).unwrap_or_default());
     std::thread::scope(|scope| {
         let download = scope.spawn(|| client.download(ID, &options).unwrap());
         starts.recv().unwrap();
-        let message = place.client().prune(&[ID], true).unwrap_err().to_string();
+        let tried = place.client().prune(&[ID], true);
+        go_on.send(()).unwrap();
+        let message = tried.unwrap_err().to_string();
         assert!(message.contains("being downloaded"), "{message}");
         download.join().unwrap();
     });

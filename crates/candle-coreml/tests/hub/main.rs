@@ -1,6 +1,6 @@
 //! Models by name: downloads, archives and the caches, against a hub on the loopback interface.
 
-#![cfg(feature = "hub")]
+#![cfg(all(feature = "hub", feature = "llm"))]
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod archives;

@@ -1,7 +1,7 @@
 """Writes fixtures/chat/cases.json: conversations, and what Jinja2 makes of them with the templates
 beside it, set up as Hugging Face's `apply_chat_template` does.
 
-    python tools/chat-templates/render.py     # needs jinja2 3.1 only
+    python tools/chat-templates/render.py     # needs jinja2 3.1 alone
 """
 
 import json

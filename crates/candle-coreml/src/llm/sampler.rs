@@ -81,17 +81,23 @@ impl Sampler {
 
     /// A token by logits of which `greatest` is the greatest.
     fn sample(&mut self, logits: &[f32], greatest: Candidate) -> u32 {
-        let temperature = self.options.temperature;
-        if temperature == 0.0 {
+        if self.options.temperature == 0.0 {
             return greatest.0;
         }
+        let candidates = self.candidates(logits, greatest);
+        self.draw(&candidates).unwrap_or(greatest.0)
+    }
+
+    /// The tokens to draw from, with weights in proportion to their probabilities.
+    fn candidates(&self, logits: &[f32], greatest: Candidate) -> Vec<Candidate> {
         let mut candidates: Vec<Candidate> =
             (0u32..).zip(logits.iter().map(|&logit| f64::from(logit))).collect();
+        // The temperature changes no order, and there is less to compute behind this.
         if let Some(k) = self.options.top_k {
             keep_most_likely(&mut candidates, k);
         }
         for (_, value) in &mut candidates {
-            *value = ((*value - greatest.1) / temperature).exp();
+            *value = ((*value - greatest.1) / self.options.temperature).exp();
         }
         if let Some(p) = self.options.top_p {
             keep_nucleus(&mut candidates, p);
@@ -100,7 +106,7 @@ impl Sampler {
             // The most likely one weighs exp(0) = 1.
             candidates.retain(|candidate| candidate.1 >= p);
         }
-        self.draw(&candidates).unwrap_or(greatest.0)
+        candidates
     }
 
     /// A candidate, with the probability of its share of the weights.
@@ -327,6 +333,58 @@ mod tests {
         assert_eq!(adjusted(options, &[1], &[]), [4.0, 2.0, 1.0, 0.0]);
         let mut never = Sampler::new(&GenerationOptions::new().logit_bias(0, f64::NEG_INFINITY));
         assert_eq!(never.choose(&[9.0, 1.0, 2.0], &[], &[]).unwrap(), 2);
+    }
+
+    fn number(value: &serde_json::Value) -> f64 {
+        value.as_f64().unwrap()
+    }
+
+    fn options_of(json: &serde_json::Value) -> GenerationOptions {
+        let mut options = GenerationOptions::new().temperature(1.0);
+        for (name, value) in json.as_object().unwrap() {
+            options = match name.as_str() {
+                "temperature" => options.temperature(number(value)),
+                "top_k" => options.top_k(number(value) as usize),
+                "top_p" => options.top_p(number(value)),
+                "min_p" => options.min_p(number(value)),
+                "repetition_penalty" => options.repetition_penalty(number(value)),
+                "bias" => value.as_object().unwrap().iter().fold(options, |options, (id, bias)| {
+                    options.logit_bias(id.parse().unwrap(), number(bias))
+                }),
+                name => panic!("{name}"),
+            };
+        }
+        options
+    }
+
+    /// `fixtures/sampling`, written by `tools/sampling`.
+    #[test]
+    fn all_stages_together_give_the_probabilities_of_hugging_face() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/sampling/cases.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let numbers = |json: &serde_json::Value| -> Vec<f64> {
+            json.as_array().unwrap().iter().map(number).collect()
+        };
+        let ids = |name: &str| numbers(&file[name]).into_iter().map(|id| id as u32).collect();
+        let (prompt, generated): (Vec<u32>, Vec<u32>) = (ids("prompt"), ids("generated"));
+        let cases = file["cases"].as_array().unwrap();
+        assert!(cases.len() > 10);
+        for case in cases {
+            let sampler = Sampler::new(&options_of(&case["options"]));
+            let mut logits: Vec<f32> =
+                numbers(&case["logits"]).into_iter().map(|logit| logit as f32).collect();
+            adjust(&mut logits, &sampler.options, &prompt, &generated);
+            let candidates = sampler.candidates(&logits, first_maximum(&logits).unwrap());
+            let total: f64 = candidates.iter().map(|candidate| candidate.1).sum();
+            let mut probabilities = vec![0.0; logits.len()];
+            for (id, weight) in candidates {
+                probabilities[id as usize] = weight / total;
+            }
+            for (got, expected) in probabilities.iter().zip(numbers(&case["probabilities"])) {
+                assert!((got - expected).abs() < 2e-6, "{}: {probabilities:?}", case["options"]);
+            }
+        }
     }
 
     #[test]

@@ -248,3 +248,31 @@ fn a_directory_is_all_that_loading_needs() {
     assert_eq!(QwenConfig::for_model_id(known).unwrap().vocab_size(), 151_936);
     assert!(QwenConfig::for_model_id("x/y").unwrap_err().to_string().contains("x/y"));
 }
+
+/// Downloads and models by name; what they do is tested where the hub is.
+#[cfg(feature = "hub")]
+#[test]
+fn models_by_name_are_called_as_before() {
+    use candle_coreml::hub::{
+        download_model, download_model_to, ensure_model_downloaded, get_cached_model_path,
+        verify_download_completeness,
+    };
+    use candle_coreml::{LanguageModel, Result, UnifiedModelLoader};
+
+    let _: fn(&str, bool) -> Result<PathBuf> = download_model;
+    let _: fn(&str, bool) -> Result<PathBuf> = ensure_model_downloaded;
+    let _: fn(&str) -> Option<PathBuf> = get_cached_model_path;
+    let _ = |directory: &Path| download_model_to("org/name", directory, false);
+    let model = fixture("two-chunks-fp16");
+    verify_download_completeness(&model, &["tokenizer.json", "meta.yaml"]).unwrap();
+    assert!(verify_download_completeness(&model, &["no.json"]).is_err());
+
+    let loader = UnifiedModelLoader::new().unwrap();
+    let _ = |id: &str| -> Result<LanguageModel> { loader.load_model(id) };
+    let generator = &loader.config_generator;
+    let config = generator.generate_config_from_directory(&model, "me/model", "qwen").unwrap();
+    let loaded: QwenModel = loader.load_model_from_config(&config).unwrap().into();
+    assert_eq!(loaded.config().model_config.shapes, config.shapes);
+    let nowhere = loader.load_model_from_config(&ModelConfig::default_qwen()).unwrap_err();
+    assert!(nowhere.to_string().contains("model_info.path"), "{nowhere}");
+}

@@ -73,11 +73,14 @@ fn failures_have_exit_code_1_and_say_why() {
     let directory = empty.path().to_str().unwrap();
     let chunks = path("fixtures/llm/two-chunks-fp16");
     let long = "word ".repeat(400);
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["inspect", "/no/such/model.mlpackage"], "/no/such/model.mlpackage"),
         (&["inspect", directory], directory),
         (&["predict", "/no/such/model.mlmodel"], "/no/such/model.mlmodel"),
-        (&["generate", "--model", directory, "x"], "tokenizer.json"),
+        (&["generate", "--model", directory, "x"], "no model packages"),
+        (&["chat", "--model", directory], "no model packages"),
+        (&["config", directory], "no model packages"),
+        (&["config", "/no/such/directory"], "/no/such/directory"),
         (&["generate", "--model", &chunks, &long], "shorten"),
         (&["generate", "--model", &chunks, ""], "no tokens"),
         (&["predict", &embeddings(), "--input", "nope=1"], "no input `nope`"),
@@ -86,6 +89,36 @@ fn failures_have_exit_code_1_and_say_why() {
         let message = failure(&run(arguments));
         assert!(message.contains(expected), "{message}");
     }
+}
+
+/// `config` shows the components, and what it writes is gone by when the model is loaded.
+#[test]
+fn a_written_configuration_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let copied = copy_of("fixtures/llm/gemma3", directory.path());
+    let shown = stdout(&run(&["config", &copied]));
+    for part in ["ffn_infer_rotate", "window 8", "position 16", "gemma3_text"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&run(&["config", &copied, "--json", "--write"]))).unwrap();
+    assert_eq!(json["shapes"]["batch_size"], 8);
+    let file = directory.path().join("model_config.json");
+    let mut written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(written["components"], json["components"]);
+
+    let arguments = ["generate", "--model", &copied, "a", "--max-tokens", "2", "--ignore-eos"];
+    assert!(run(&arguments).status.success());
+    written["components"]["ffn_infer"]["functions"] = serde_json::json!(["no_such"]);
+    std::fs::write(&file, written.to_string()).unwrap();
+    let message = failure(&run(&arguments));
+    assert!(message.contains("`no_such`") && message.contains("`infer`"), "{message}");
+}
+
+fn copy_of(fixture: &str, target: &Path) -> String {
+    copy(Path::new(&path(fixture)), target);
+    target.to_str().unwrap().to_owned()
 }
 
 #[test]

@@ -100,23 +100,22 @@ impl Chat {
         system.chain(self.messages.iter().cloned()).collect()
     }
 
-    /// Answers a message, which is not said if that fails.
+    /// Answers a message, which is as if not said where there is no answer.
     fn answer(&mut self, message: &str) -> Result<()> {
         self.messages.push(ChatMessage::user(message));
-        match self.generate() {
-            Ok(generation) => {
-                if let Some(notice) = notice(&generation) {
-                    eprintln!("({notice})");
-                }
-                self.messages.push(generation.message());
-                self.last = Some(generation);
-                Ok(())
-            }
-            Err(error) => {
-                self.messages.pop();
-                Err(error)
-            }
+        let generation = self.generate();
+        if generation.as_ref().map_or(true, |generation| generation.token_ids.is_empty()) {
+            self.messages.pop();
         }
+        let generation = generation?;
+        for notice in notices(&generation) {
+            eprintln!("({notice})");
+        }
+        if !generation.token_ids.is_empty() {
+            self.messages.push(generation.message());
+            self.last = Some(generation);
+        }
+        Ok(())
     }
 
     fn generate(&mut self) -> Result<Generation> {
@@ -186,21 +185,27 @@ fn end_line(text: &str) -> Result<()> {
 }
 
 /// What somebody should know of an answer that did not simply end.
-fn notice(generation: &Generation) -> Option<String> {
+fn notices(generation: &Generation) -> Vec<String> {
     let usage = &generation.usage;
+    let mut notices = Vec::new();
+    if usage.shifted_tokens > 0 {
+        notices.push(format!(
+            "the context was full: {} tokens of the conversation were forgotten",
+            usage.shifted_tokens
+        ));
+    }
     match generation.finish_reason {
-        FinishReason::Length => Some(format!(
+        FinishReason::Length => notices.push(format!(
             "stopped after {} tokens; --max-tokens allows more",
             usage.generated_tokens
         )),
-        FinishReason::Context => Some("the context is full; /reset begins anew".to_owned()),
-        FinishReason::Cancelled => Some("stopped".to_owned()),
-        _ if usage.shifted_tokens > 0 => Some(format!(
-            "the context was full: {} tokens of the conversation were forgotten",
-            usage.shifted_tokens
-        )),
-        _ => None,
+        FinishReason::Context => {
+            notices.push("the context is full; /reset begins anew".to_owned());
+        }
+        FinishReason::Cancelled => notices.push("stopped".to_owned()),
+        _ => {}
     }
+    notices
 }
 
 fn stats(generation: &Generation) -> String {

@@ -307,6 +307,32 @@ fn the_demo_talks_and_says_what_it_is() {
     assert!(stderr(&output).contains("not to talk"), "{}", stderr(&output));
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupt_stops_the_answer_and_not_the_program() {
+    use std::io::Read;
+
+    let model = chat_model();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_candle-coreml"));
+    command.args(["chat", "--model", model.path().to_str().unwrap(), "--max-tokens", "100000000"]);
+    // Neither end token is possible: the answer goes on until it is stopped.
+    command.args(["--logit-bias=893=-inf", "--logit-bias=895=-inf"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdin.write_all(b"Hello\n").unwrap();
+    stdout.read_exact(&mut [0]).unwrap();
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupt.unwrap().success());
+    // Nothing more is said, and everything is read: the program ends only when the answer has.
+    drop(stdin);
+    stdout.read_to_end(&mut Vec::new()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    assert!(stderr(&output).contains("(stopped)"), "{}", stderr(&output));
+}
+
 #[test]
 fn chats_that_can_not_be_are_explained() {
     let plain = chat_model();

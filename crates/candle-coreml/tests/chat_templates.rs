@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_coreml::{ChatMessage, ChatOptions, ChatTemplate};
+use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 fn directory() -> PathBuf {
@@ -104,6 +105,43 @@ fn endless_and_greedy_templates_are_stopped() {
         let template = ChatTemplate::new(source, None, None).unwrap();
         let result = template.render(&[ChatMessage::user("hi")], &ChatOptions::default());
         assert!(result.is_err(), "{source}");
+    }
+}
+
+#[test]
+fn long_conversations_are_no_greedy_templates() {
+    let turn = |i: usize| match i % 2 {
+        0 => ChatMessage::user("What is that, and how does it work? ".repeat(10)),
+        _ => ChatMessage::assistant("<think>\nHm.\n</think>\n\n".to_owned() + &"So. ".repeat(100)),
+    };
+    let messages: Vec<ChatMessage> = (0..4001).map(turn).collect();
+    for name in ["thinking", "functions", "turns", "reasoning", "chatml"] {
+        let source = std::fs::read_to_string(directory().join(format!("{name}.jinja"))).unwrap();
+        let template = ChatTemplate::new(&source, Some("<s>"), Some("</s>")).unwrap();
+        template
+            .render(&messages, &ChatOptions::default())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+proptest! {
+    /// Damaged templates are errors, or render something; they never panic.
+    #[test]
+    fn damaged_templates_do_no_harm(start in 0usize..4000, length in 0usize..60, which in 0usize..5) {
+        let name = ["thinking", "functions", "turns", "reasoning", "chatml"][which];
+        let source = std::fs::read_to_string(directory().join(format!("{name}.jinja"))).unwrap();
+        let start = start % source.len();
+        let end = (start + length).min(source.len());
+        let source = source[..start].to_owned() + &source[end..];
+        let messages = [
+            ChatMessage::system("be brief"),
+            ChatMessage::user("hi"),
+            ChatMessage::assistant("<think>hm</think>yes"),
+            ChatMessage::user("more"),
+        ];
+        if let Ok(template) = ChatTemplate::new(&source, Some("<s>"), None) {
+            drop(template.render(&messages, &ChatOptions::default().tools(json!([{"a": 1}]))));
+        }
     }
 }
 

@@ -22,8 +22,8 @@ pub struct ChatTemplate {
     tokens: Map<String, Json>,
 }
 
-/// Instructions and memory (in units of 64 bytes) of one rendering. A thousand messages take about
-/// a tenth of it.
+/// Instructions and memory (in units of 64 bytes) of one rendering: more than thousands of messages
+/// take.
 const FUEL: u64 = 4_000_000;
 
 /// Name of the template for everyday use.

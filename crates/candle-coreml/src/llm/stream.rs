@@ -133,8 +133,8 @@ impl<'a> TokenStream<'a> {
         Ok(next)
     }
 
-    /// Runs the last token, with drafts behind it where there are any. After a shift, or drafts
-    /// that were wrong in a cache that can't go back, more has to run before it.
+    /// Runs the last token, with drafts behind it where there are any. After a shift, more has to
+    /// run before it.
     fn run_on(&mut self) -> Result<Option<Prediction>> {
         let cached = self.session.rewind(&self.context);
         let cancel = self.options.cancel.as_ref();
@@ -155,12 +155,14 @@ impl<'a> TokenStream<'a> {
         Ok(first)
     }
 
-    /// Drafts that can run behind the token at `position`, and may be wanted.
+    /// Drafts that can run behind the token at `position` and be taken back, and may be wanted.
     fn most_drafts(&self, position: usize) -> usize {
         let network = &self.session.model().network;
         let room = network.context_length().saturating_sub(self.context.len());
         let wanted = self.options.max_tokens - self.result.token_ids.len();
-        network.lookahead(position).min(wanted).saturating_sub(1).min(room)
+        let most = network.lookahead(position).min(wanted).saturating_sub(1).min(room);
+        let kept = position + 1;
+        if most > 0 && network.rewinds(kept + most, kept) { most } else { 0 }
     }
 
     /// Sees to it that the context is not full.

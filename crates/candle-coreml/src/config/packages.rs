@@ -91,22 +91,27 @@ pub(super) fn without_extension(name: &str) -> &str {
 }
 
 /// A name such as `qwen_FFN_PF_chunk_01of02`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ChunkName<'a> {
-    pub(super) base: &'a str,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ChunkName {
+    /// What the chunks' names share: all but the number.
+    pub(super) base: String,
     pub(super) number: usize,
     pub(super) total: usize,
 }
 
-impl<'a> ChunkName<'a> {
+impl ChunkName {
     /// A name without a number is the only chunk's.
-    pub(super) fn parse(name: &'a str) -> Self {
+    pub(super) fn parse(name: &str) -> Self {
         let numbered = || {
-            let (base, suffix) = name.rsplit_once("_chunk_")?;
-            let (number, total) = suffix.split_once("of")?;
+            let (before, rest) = name.rsplit_once("_chunk_")?;
+            let (number, rest) = rest.split_once("of")?;
+            // Something may follow: `_rot` for the functions beyond a sliding window.
+            let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            let (total, after) = rest.split_at_checked(end)?;
+            let base = format!("{before}{after}");
             Some(ChunkName { base, number: number.parse().ok()?, total: total.parse().ok()? })
         };
-        numbered().unwrap_or(ChunkName { base: name, number: 1, total: 1 })
+        numbered().unwrap_or_else(|| ChunkName { base: name.to_owned(), number: 1, total: 1 })
     }
 }
 
@@ -164,9 +169,10 @@ mod tests {
 
     #[test]
     fn chunks_have_numbers_in_their_names() {
-        let name = |base, number, total| ChunkName { base, number, total };
+        let name = |base: &str, number, total| ChunkName { base: base.to_owned(), number, total };
         assert_eq!(ChunkName::parse("q_FFN_PF_chunk_02of03"), name("q_FFN_PF", 2, 3));
         assert_eq!(ChunkName::parse("q_FFN_PF"), name("q_FFN_PF", 1, 1));
+        assert_eq!(ChunkName::parse("q_FFN_PF_chunk_02of10_rot"), name("q_FFN_PF_rot", 2, 10));
         assert_eq!(ChunkName::parse("q_chunk_xofy"), name("q_chunk_xofy", 1, 1));
         assert_eq!(without_extension("q.mlmodelc"), "q");
         assert_eq!(without_extension("q.v1"), "q.v1");

@@ -64,8 +64,8 @@ enum Role {
 
 /// A function that could be a component.
 #[derive(Clone, Debug)]
-struct Candidate<'a> {
-    name: ChunkName<'a>,
+struct Candidate {
+    name: ChunkName,
     role: Role,
     component: Component,
     /// Functions in its package: of two exports of the same layers the combined one is meant.
@@ -85,7 +85,7 @@ pub(super) fn components(
     Ok(found)
 }
 
-fn candidates(packages: &[FoundPackage]) -> Vec<Candidate<'_>> {
+fn candidates(packages: &[FoundPackage]) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for package in packages {
         let functions = package.functions.as_deref().unwrap_or_default();
@@ -160,7 +160,7 @@ fn context(function: &FunctionDescription) -> usize {
 struct Search<'a> {
     directory: &'a Path,
     packages: &'a [FoundPackage],
-    candidates: Vec<Candidate<'a>>,
+    candidates: Vec<Candidate>,
     manifest: Option<&'a Manifest>,
 }
 
@@ -215,7 +215,7 @@ impl Search<'_> {
         }
     }
 
-    fn layers(&self, whole: bool, mode: Mode) -> impl Iterator<Item = &Candidate<'_>> {
+    fn layers(&self, whole: bool, mode: Mode) -> impl Iterator<Item = &Candidate> {
         self.candidates.iter().filter(move |c| c.role == Role::Layers { mode, whole })
     }
 
@@ -238,7 +238,8 @@ impl Search<'_> {
     fn base_of_layers(&self, whole: bool) -> Result<Base> {
         let mut bases: BTreeMap<(&str, usize), usize> = BTreeMap::new();
         for candidate in self.layers(whole, Mode::Infer) {
-            let siblings = bases.entry((candidate.name.base, candidate.name.total)).or_default();
+            let siblings =
+                bases.entry((candidate.name.base.as_str(), candidate.name.total)).or_default();
             *siblings = candidate.siblings.max(*siblings);
         }
         let wanted_chunks = self.manifest.and_then(|manifest| manifest.num_chunks);
@@ -297,7 +298,7 @@ impl Search<'_> {
         name: &str,
     ) -> BTreeMap<usize, Component> {
         let mut chunks: BTreeMap<usize, Component> = BTreeMap::new();
-        let fits = |c: &&Candidate<'_>| c.name.base == name && c.name.total == base.total;
+        let fits = |c: &&Candidate| c.name.base == name && c.name.total == base.total;
         for candidate in self.layers(whole, mode).filter(fits) {
             let new = &candidate.component;
             match chunks.get(&candidate.name.number) {
@@ -314,7 +315,7 @@ impl Search<'_> {
         let bases: BTreeSet<&str> = self
             .layers(whole, mode)
             .filter(|c| c.name.total == base.total)
-            .map(|c| c.name.base)
+            .map(|c| c.name.base.as_str())
             .collect();
         let alike = match mode {
             Mode::Prefill => base.name.replace("_FFN", "_prefill"),
@@ -329,18 +330,18 @@ impl Search<'_> {
     /// The only candidate, the one that `meta.yaml` names, or the one named like the layers.
     fn only(&self, role: Role, base: &Base) -> Result<Component> {
         let what = if role == Role::Embeddings { "embeddings" } else { "LM head" };
-        let all: Vec<&Candidate<'_>> = self.candidates.iter().filter(|c| c.role == role).collect();
-        let named = all.iter().copied().filter(|c| self.is_named(c.name.base)).collect();
+        let all: Vec<&Candidate> = self.candidates.iter().filter(|c| c.role == role).collect();
+        let named = all.iter().copied().filter(|c| self.is_named(&c.name.base)).collect();
         let prefix = base.prefix();
         let alike = all.iter().copied().filter(|c| c.name.base.starts_with(prefix)).collect();
-        let choices: [Vec<&Candidate<'_>>; 3] = [named, alike, all];
+        let choices: [Vec<&Candidate>; 3] = [named, alike, all];
         let Some(choice) = choices.into_iter().find(|choice| !choice.is_empty()) else {
             return Err(self.missing(what));
         };
         match choice.as_slice() {
             [candidate] => Ok(candidate.component.clone()),
             several => {
-                let names: Vec<&str> = several.iter().map(|c| c.name.base).collect();
+                let names: Vec<&str> = several.iter().map(|c| c.name.base.as_str()).collect();
                 Err(self.several(what, &names))
             }
         }
@@ -531,6 +532,22 @@ mod tests {
         let expected = "g_FFN_PF_chunk_01of01_rot/infer_rotate";
         assert_eq!(find(&packages, Some(&manifest)).unwrap()[3], expected);
         assert_eq!(find(&packages, None).unwrap()[3], expected);
+    }
+
+    #[test]
+    fn a_second_file_may_come_in_chunks() {
+        let rotating = || vec![layers("infer_rotate", 1), layers("prefill_rotate", 16)];
+        let packages = [
+            package("g_FFN_PF_chunk_01of02", both()),
+            package("g_FFN_PF_chunk_01of02_rot", rotating()),
+            package("g_FFN_PF_chunk_02of02", both()),
+            package("g_FFN_PF_chunk_02of02_rot", rotating()),
+            embeddings("g_embeddings"),
+            head("g_lm_head"),
+        ];
+        let found = find(&packages, None).unwrap();
+        assert_eq!(found[3], "g_FFN_PF_chunk_01of02_rot/infer_rotate");
+        assert_eq!(found[6], "g_FFN_PF_chunk_02of02_rot/infer_rotate");
     }
 
     #[test]

@@ -238,10 +238,6 @@ impl Layout {
         }
         if let Some(embeddings) = &components.embeddings {
             let embeddings = Interface(embeddings);
-            for rows in [1, self.window] {
-                let setting = "shapes.batch_size";
-                embeddings.allows(Feed::TokenIds, &[1, rows], setting)?;
-            }
             let given = embeddings.output_shape("hidden_states");
             if let Some(&[_, _, size]) = given
                 && size != self.hidden

@@ -200,8 +200,7 @@ impl Pipeline {
         tracing::debug!(start, tokens = ids.len(), rows, "run");
         let mut fed = Fed::new(ids, start, rows);
         if let Some(embeddings) = &self.embeddings {
-            let mut outputs = embeddings.run(&mut fed, None)?;
-            fed.hidden = Some(take(&mut outputs, "hidden_states")?);
+            fed.hidden = Some(embeddings.embed(ids, rows)?);
         }
         let mut outputs = HashMap::new();
         for (number, chunk) in self.chunks.iter().enumerate() {

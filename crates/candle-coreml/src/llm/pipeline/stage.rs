@@ -104,6 +104,29 @@ impl Stage {
         Ok(Stage { model, inputs: Interface(component).inputs()? })
     }
 
+    /// Hidden states `[1, rows, H]` of token ids with padding (0) behind them. Embeddings look each
+    /// token up on its own, so where they do not take so many at once, they run piece by piece.
+    pub(super) fn embed(&self, ids: &[u32], rows: usize) -> Result<Tensor> {
+        let ty = self.inputs.iter().find(|input| input.feed == Feed::TokenIds).map(|i| &i.ty);
+        let allowed = |length: usize| ty.is_none_or(|ty| ty.allows(&[1, length]));
+        let stated = ty.and_then(|ty| ty.shape.get(1)).copied().unwrap_or(1).max(1);
+        let length = [rows, 1].into_iter().find(|&length| allowed(length)).unwrap_or(stated);
+        let mut padded = ids.to_vec();
+        padded.resize(rows, 0);
+        let piece = |ids: &[u32]| {
+            let mut outputs = self.run(&mut Fed::new(ids, 0, length), None)?;
+            super::take(&mut outputs, "hidden_states")
+        };
+        let mut pieces = padded.chunks(length).map(piece).collect::<Result<Vec<_>>>()?;
+        match (pieces.pop(), pieces.is_empty()) {
+            (Some(only), true) if length == rows => Ok(only),
+            (last, _) => {
+                pieces.extend(last);
+                Ok(Tensor::cat(&pieces, 1)?.narrow(1, 0, rows)?.contiguous()?)
+            }
+        }
+    }
+
     /// Runs the function on a window.
     pub(super) fn run(
         &self,

@@ -328,9 +328,25 @@ fn packages_that_do_not_fit_together_are_errors() {
     let mut missing = with(layout);
     missing.pop();
     assert!(refused(missing).contains("no LM head package"));
-    let mut small = with(layout);
-    small[0] = fake(Layout { window: 4, ..layout }, Component::Embeddings);
-    assert!(refused(small).contains("`input_ids`"));
+}
+
+#[test]
+fn embeddings_of_other_lengths_run_piece_by_piece() {
+    let layout = Layout::default();
+    let prompt = prompt(20);
+    for window in [1, 3, 4, 32] {
+        let calls = Calls::default();
+        let fake = |layout, component| Fake::new(layout, component, calls.clone());
+        let fakes = vec![
+            fake(Layout { window, ..layout }, Component::Embeddings),
+            fake(layout, Component::Chunk(0)),
+            fake(layout, Component::Chunk(1)),
+            fake(layout, Component::LmHead),
+        ];
+        let mut model = assemble(fakes, None).unwrap();
+        let generation = model.generate(&prompt, &greedy(3)).unwrap();
+        assert_eq!(generation.token_ids, expected(&prompt, 3, &layout), "{window}");
+    }
 }
 
 #[test]

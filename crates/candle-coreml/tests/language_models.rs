@@ -21,10 +21,13 @@ fn ids(prompt: &Json, key: &str) -> Vec<u32> {
 /// Generates every prompt's tokens in one conversation after the other, and all of them again in
 /// one session whose cache stays.
 fn check(name: &str) {
-    let directory = directory(name);
+    check_at(&directory(name), name);
+}
+
+fn check_at(directory: &Path, name: &str) {
     let text = std::fs::read_to_string(directory.join("expected.json")).unwrap();
     let expected: Json = serde_json::from_str(&text).unwrap();
-    let model = LanguageModel::load(&directory).unwrap();
+    let model = LanguageModel::load(directory).unwrap();
     let prompts = expected["prompts"].as_array().unwrap();
     assert!(prompts.len() >= 3, "{name}: {} prompts", prompts.len());
     let mut kept = model.session();
@@ -57,6 +60,31 @@ fn every_layout() {
     }
     for name in names {
         check(&format!("fixtures/llm/{name}"));
+    }
+}
+
+/// The same without `meta.yaml`: the packages tell everything.
+#[test]
+fn every_layout_without_a_manifest() {
+    for name in LAYOUTS {
+        let copied = tempfile::tempdir().unwrap();
+        copy(&directory("fixtures/llm").join(name), copied.path());
+        // The older fixtures need none to begin with.
+        let _ = std::fs::remove_file(copied.path().join("meta.yaml"));
+        check_at(copied.path(), name);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let from = entry.unwrap().path();
+        let to = to.join(from.file_name().unwrap());
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).unwrap();
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 use coreml_format::description::{FeatureDescription, ShapeFlexibility};
 
-use super::cache_use::FunctionFacts;
+use super::facts::FunctionFacts;
 use super::manifest::Manifest;
 use super::model::{
     ComponentConfig, ModelConfig, ModelInfo, NamingConfig, ShapeConfig, TensorConfig,

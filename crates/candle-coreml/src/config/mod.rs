@@ -2,7 +2,7 @@
 //! keeps its cache, found without being told.
 
 mod builtin;
-mod cache_use;
+mod facts;
 mod generator;
 mod manifest;
 mod model;
@@ -14,7 +14,7 @@ pub use generator::{CONFIG_FILE, ConfigGenerator, Explanation};
 pub use model::{ComponentConfig, ModelConfig, ModelInfo, NamingConfig, ShapeConfig, TensorConfig};
 pub use packages::ModelNamingConfig;
 
-pub(crate) use cache_use::{CacheUse, FunctionFacts};
+pub(crate) use facts::{CacheUse, FunctionFacts};
 pub(crate) use generator::Discovery;
 pub(crate) use manifest::Manifest;
 pub(crate) use roles::{Chunk, Component, IDS, MASKS};

@@ -30,7 +30,7 @@ impl Head {
         let head = match interface.output_shape("argmax_idx") {
             Some(shape) => {
                 let parts = shape.iter().product();
-                Head::Argmax { sizes: part_sizes(interface, parts, manifest, vocabulary)? }
+                Head::Argmax { sizes: part_sizes(interface, facts, parts, manifest, vocabulary)? }
             }
             None => logits(interface, facts, vocabulary)?,
         };
@@ -117,10 +117,11 @@ fn best_of_parts(sizes: &[usize], tokens: &[i64], values: &[f32]) -> Result<u32>
     })
 }
 
-/// Sizes as `meta.yaml` lists them; else the vocabulary in equal parts, the first ones longer by
-/// one where it does not divide.
+/// Sizes as `meta.yaml` lists them, or as the program shows them; else the vocabulary in equal
+/// parts, the first ones longer by one where it does not divide.
 fn part_sizes(
     interface: Interface,
+    facts: &FunctionFacts,
     parts: usize,
     manifest: Option<&Manifest>,
     vocabulary: Option<usize>,
@@ -128,6 +129,9 @@ fn part_sizes(
     let listed = manifest.map(|manifest| manifest.head_part_sizes.as_slice()).unwrap_or_default();
     if parts > 0 && listed.len() == parts {
         return Ok(listed.to_vec());
+    }
+    if parts > 0 && facts.argmax_sizes.len() == parts {
+        return Ok(facts.argmax_sizes.clone());
     }
     let vocabulary = manifest.and_then(|manifest| manifest.vocab_size).or(vocabulary);
     match vocabulary.filter(|&vocabulary| parts > 0 && vocabulary >= parts) {

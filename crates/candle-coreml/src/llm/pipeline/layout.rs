@@ -362,7 +362,8 @@ impl Layout {
 /// Tokens that a function of any length runs at once: enough to be fast, and few shapes to plan.
 const FREE_WINDOW: usize = 64;
 
-/// Chunks that declare the same states share one object, unless the export says otherwise.
+/// Chunks that declare the same states share one object, unless the export says otherwise or they
+/// write the same layers.
 fn slots(discovery: &Discovery) -> Vec<usize> {
     let chunks = &discovery.components.chunks;
     let own = discovery.manifest.as_ref().is_some_and(|manifest| manifest.per_chunk_state);
@@ -370,13 +371,24 @@ fn slots(discovery: &Discovery) -> Vec<usize> {
         let states = component.function.states.iter();
         states.map(|state| (state.name.clone(), state.ty.clone())).collect::<HashMap<_, _>>()
     };
-    let of_chunks: Vec<_> = chunks.iter().map(|chunk| types(&chunk.infer)).collect();
-    (0..chunks.len())
-        .map(|number| {
-            let same = of_chunks.iter().position(|other| *other == of_chunks[number]);
-            if own { number } else { same.unwrap_or(number) }
-        })
-        .collect()
+    let shares = |a: &Component, b: &Component| {
+        let (of_a, of_b) = (&discovery.facts(a).layers, &discovery.facts(b).layers);
+        let collide = of_a.iter().any(|(state, layers)| {
+            of_b.get(state).is_some_and(|others| !layers.is_disjoint(others))
+        });
+        types(a) == types(b) && !collide
+    };
+    let infer = |number: usize| chunks.get(number).map(|chunk| &chunk.infer);
+    let first_alike = |number: usize| {
+        let of_this = infer(number)?;
+        (0..number).find(|&other| infer(other).is_some_and(|other| shares(other, of_this)))
+    };
+    let mut slots: Vec<usize> = Vec::with_capacity(chunks.len());
+    for number in 0..chunks.len() {
+        let alike = first_alike(number).filter(|_| !own);
+        slots.push(alike.and_then(|other| slots.get(other).copied()).unwrap_or(number));
+    }
+    slots
 }
 
 impl Discovery {

@@ -1,13 +1,16 @@
-//! What a function does to its states, read off its program.
+//! What a function's program shows and its description does not: above all how it writes its states.
 //!
 //! Exports look alike from outside and still keep their caches differently: at the position that
 //! they are told, always in the first rows, shifted by one, or mixed into one value. Which of them
 //! a function does decides whether a window may be padded, where a batch may start, and whether a
 //! conversation can go back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use coreml_format::mil::{Argument, Binding, Dimension, Function, Operation, ValueType};
+use coreml_format::mil::{
+    Argument, Binding, Dimension, ElementType, Function, Operation, TensorData, TensorValue, Value,
+    ValueType,
+};
 
 /// How a function writes a state; the later kinds allow less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,11 +53,15 @@ const PLACING: [&str; 16] = [
     "transpose",
 ];
 
-/// What a function's program shows and its description does not.
+/// What a function's program shows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct FunctionFacts {
     /// How it writes each of its states; states that it does not write are left out.
     pub(crate) cache_uses: HashMap<String, CacheUse>,
+    /// Where on the first axis it writes each of them, as far as that is constant: its layers.
+    pub(crate) layers: HashMap<String, BTreeSet<i32>>,
+    /// How many values each of its maxima is chosen from, in order.
+    pub(crate) argmax_sizes: Vec<usize>,
     /// The last dimension of each output that has a fixed one.
     pub(crate) output_sizes: HashMap<String, usize>,
     /// Whether `output_hidden_states` comes straight from a norm.
@@ -72,16 +79,21 @@ impl FunctionFacts {
                 _ => None,
             }
         };
+        let (cache_uses, layers) = state_writes(function, &flow);
         FunctionFacts {
-            cache_uses: cache_uses(function, &flow),
+            cache_uses,
+            layers,
+            argmax_sizes: argmax_sizes(function, &flow),
             output_sizes: function.block.outputs.iter().filter_map(size).collect(),
             ends_with_norm: ends_with_norm(&flow, "output_hidden_states"),
         }
     }
 }
 
-fn cache_uses(function: &Function, flow: &Flow) -> HashMap<String, CacheUse> {
-    let mut uses = HashMap::new();
+type StateWrites = (HashMap<String, CacheUse>, HashMap<String, BTreeSet<i32>>);
+
+fn state_writes(function: &Function, flow: &Flow) -> StateWrites {
+    let (mut uses, mut layers) = StateWrites::default();
     for operation in &function.block.operations {
         if operation.operator != "write_state" {
             continue;
@@ -89,12 +101,25 @@ fn cache_uses(function: &Function, flow: &Flow) -> HashMap<String, CacheUse> {
         let (Some(state), Some(value)) = (name(operation, "input"), name(operation, "data")) else {
             continue;
         };
-        let found = flow.use_of(value);
+        let updates = flow.updates(value);
+        let found = flow.use_of(value, &updates);
         uses.entry(state.to_owned())
             .and_modify(|known: &mut CacheUse| *known = found.max(*known))
             .or_insert(found);
+        let of_state: &mut BTreeSet<i32> = layers.entry(state.to_owned()).or_default();
+        of_state.extend(updates.iter().filter_map(|(_, place)| flow.first_number(place)));
     }
-    uses
+    (uses, layers)
+}
+
+fn argmax_sizes(function: &Function, flow: &Flow) -> Vec<usize> {
+    let operations = function.block.operations.iter();
+    let maxima = operations.filter(|operation| operation.operator == "reduce_argmax");
+    let size = |operation: &Operation| {
+        let ty = flow.types.get(name(operation, "x")?)?;
+        Some(ty.as_tensor()?.fixed_shape()?.iter().product())
+    };
+    maxima.filter_map(size).collect()
 }
 
 /// Whether `output` is the scaled first half of a `layer_norm`, as an RMS norm is written.
@@ -151,24 +176,45 @@ impl<'a> Flow<'a> {
         flow
     }
 
-    /// How the value that is written to a state came from the state.
-    fn use_of(&self, value: &'a str) -> CacheUse {
-        let mut value = value;
-        let mut found: Option<CacheUse> = None;
-        // Updates of several layers may follow each other before the state is written.
-        while let Some((operation, place)) = self.producers.get(value).and_then(|o| update(o)) {
-            let use_here = self.use_of_update(operation, place);
-            found = Some(found.map_or(use_here, |found| found.max(use_here)));
-            match name(operation, "x").or_else(|| name(operation, "data")) {
-                Some(before) => value = before,
-                None => break,
-            }
+    /// The updates that lead to a value, last one first: those of several layers may follow each
+    /// other before the state is written.
+    fn updates(&self, value: &'a str) -> Vec<(&'a Operation, &'a Argument)> {
+        let mut updates = Vec::new();
+        let mut value = Some(value);
+        while let Some(found) = value.and_then(|v| self.producers.get(v)).and_then(|o| update(o)) {
+            updates.push(found);
+            value = name(found.0, "x").or_else(|| name(found.0, "data"));
         }
-        match found {
+        updates
+    }
+
+    /// How the value that is written to a state came from the state.
+    fn use_of(&self, value: &'a str, updates: &[(&'a Operation, &'a Argument)]) -> CacheUse {
+        let uses = updates.iter().map(|(operation, place)| self.use_of_update(operation, place));
+        match uses.max() {
             Some(found) => found,
             None if self.is_marked(value) => CacheUse::Positioned,
             None => CacheUse::Whole,
         }
+    }
+
+    /// The first number of an argument, if it is constant.
+    fn first_number(&self, argument: &Argument) -> Option<i32> {
+        let mut argument = argument;
+        // Bounded, since a malformed program might go round in circles.
+        for _ in 0..8 {
+            let operation = match argument.0.first()? {
+                Binding::Value(value) => return first_int(value),
+                Binding::Name(name) => self.producers.get(name.as_str())?,
+            };
+            argument = match operation.operator.as_str() {
+                "const" => operation.inputs.get("val")?,
+                "concat" => operation.inputs.get("values")?,
+                "expand_dims" | "reshape" | "squeeze" | "cast" => operation.inputs.get("x")?,
+                _ => return None,
+            };
+        }
+        None
     }
 
     fn use_of_update(&self, operation: &'a Operation, place: &Argument) -> CacheUse {
@@ -216,6 +262,17 @@ fn update(operation: &Operation) -> Option<(&Operation, &Argument)> {
     Some((operation, operation.inputs.get(*place)?))
 }
 
+fn first_int(value: &Value) -> Option<i32> {
+    match value {
+        Value::Tensor(TensorValue { ty, data: TensorData::Bytes(bytes) })
+            if ty.element == ElementType::Int32 =>
+        {
+            bytes.first_chunk().map(|bytes| i32::from_le_bytes(*bytes))
+        }
+        _ => None,
+    }
+}
+
 fn operands(operation: &Operation) -> impl Iterator<Item = &str> {
     operation.inputs.values().flat_map(names)
 }
@@ -236,8 +293,8 @@ fn name<'a>(operation: &'a Operation, parameter: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    /// What a function does with its state, whose rows are written by `body` as `new`.
-    fn use_of(body: &str) -> Option<CacheUse> {
+    /// What a function shows that writes its state's rows by `body` as `new`.
+    fn facts(body: &str) -> FunctionFacts {
         let text = format!(
             r#"program(1.3) {{ func main<ios18>(
                 state<tensor<fp16, [2, 1, 8, 4]>> cache, tensor<fp16, [1, 1, 2, 4]> rows,
@@ -250,8 +307,11 @@ mod tests {
             }} -> (old); }}"#
         );
         let program = coreml_format::mil::from_text(&text).unwrap();
-        let facts = FunctionFacts::new(&program.functions["main"]);
-        facts.cache_uses.get("cache").copied()
+        FunctionFacts::new(&program.functions["main"])
+    }
+
+    fn use_of(body: &str) -> Option<CacheUse> {
+        facts(body).cache_uses.get("cache").copied()
     }
 
     fn slice_update(begin: &str, update: &str) -> String {
@@ -270,6 +330,27 @@ mod tests {
     fn rows_at_the_position() {
         let body = format!("{BEGIN} {}", slice_update("at", "rows"));
         assert_eq!(use_of(&body), Some(CacheUse::Positioned));
+    }
+
+    #[test]
+    fn the_layers_are_told() {
+        let at = |layer: &str| {
+            let begin = BEGIN.replacen("(zero, ", &format!("({layer}, "), 1);
+            facts(&format!("{begin} {}", slice_update("at", "rows"))).layers["cache"].clone()
+        };
+        assert_eq!(at("zero"), [0].into());
+        assert_eq!(at("tensor<int32, [1]>([7])"), [7].into());
+        assert_eq!(at("current_pos"), [].into());
+    }
+
+    #[test]
+    fn maxima_tell_what_they_are_of() {
+        let text = r#"program(1.3) { func main<ios18>(tensor<fp16, [1, 1, 5]> a, tensor<fp16, [1, 1, 3]> b) {
+            tensor<int32, [1, 1]> x = reduce_argmax(x = a, axis = int32(2))[name = string("x")];
+            tensor<int32, [1, 1]> y = reduce_argmax(x = b, axis = int32(2))[name = string("y")];
+        } -> (x, y); }"#;
+        let program = coreml_format::mil::from_text(text).unwrap();
+        assert_eq!(FunctionFacts::new(&program.functions["main"]).argmax_sizes, [5, 3]);
     }
 
     #[test]

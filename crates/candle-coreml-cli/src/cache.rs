@@ -26,7 +26,11 @@ pub fn run(command: &CacheCommand) -> Result<()> {
 
 fn list(client: &HubClient) -> Result<()> {
     let mut out = io::stdout().lock();
-    for model in client.cached_models()? {
+    let models = client.cached_models()?;
+    if models.is_empty() {
+        eprintln!("there are no models in {}", client.cache().display());
+    }
+    for model in models {
         let state = match model.completeness {
             Completeness::Complete => "complete".to_owned(),
             Completeness::Incomplete { missing } => format!("incomplete, {missing} files missing"),

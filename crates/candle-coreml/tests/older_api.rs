@@ -133,6 +133,25 @@ fn a_wrong_shape_is_told_with_its_place_and_setting() {
     assert!(message.contains("`inferno`") && message.contains("`infer`"), "{message}");
 }
 
+/// A configuration that lies in the model's directory may come from anybody.
+#[test]
+fn a_models_own_configuration_does_not_lead_out_of_its_directory() {
+    let model = tempfile::tempdir().unwrap();
+    let generator = ConfigGenerator::new().unwrap();
+    let fixture = fixture("two-chunks-fp16");
+    let mut config = generator.generate_config_from_directory(&fixture, "a/b", "qwen").unwrap();
+    for component in config.components.values_mut() {
+        let name = component.file_path.take().unwrap();
+        component.file_path = Some(fixture.join(name).display().to_string());
+    }
+    let outside = QwenConfig::from_model_config(config.clone());
+    std::fs::copy(fixture.join("tokenizer.json"), model.path().join("tokenizer.json")).unwrap();
+    assert!(QwenModel::load_from_directory(model.path(), Some(outside)).is_ok());
+    config.save_to_file(model.path().join("model_config.json")).unwrap();
+    let message = QwenModel::load_from_directory(model.path(), None).unwrap_err().to_string();
+    assert!(message.contains("there is no") && message.contains("file_path"), "{message}");
+}
+
 /// Fault 7: the batch size was the smallest dimension instead of the window.
 #[test]
 fn the_batch_size_is_the_prefill_window() {

@@ -182,6 +182,10 @@ impl<'a> Flow<'a> {
         let mut updates = Vec::new();
         let mut value = Some(value);
         while let Some(found) = value.and_then(|v| self.producers.get(v)).and_then(|o| update(o)) {
+            // A malformed program might go round in circles.
+            if updates.len() == self.producers.len() {
+                break;
+            }
             updates.push(found);
             value = name(found.0, "x").or_else(|| name(found.0, "data"));
         }

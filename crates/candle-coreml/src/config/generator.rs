@@ -1,7 +1,7 @@
 //! Finds out what a directory holds.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::time::SystemTime;
 
 use coreml_format::Package;
@@ -49,7 +49,11 @@ impl Discovery {
             None if file.is_file() => Some(ModelConfig::load_from_file(&file)?),
             _ => None,
         };
-        let chosen = stated.or(written.as_ref()).map(|config| Chosen { directory, config });
+        let chosen = stated.or(written.as_ref()).map(|config| Chosen {
+            directory,
+            config,
+            foreign: written.is_some(),
+        });
         let components = match chosen.as_ref().map(Chosen::components).transpose()?.flatten() {
             Some(components) => components,
             None => {
@@ -245,6 +249,8 @@ fn largest(shape: &[usize], flexibility: &ShapeFlexibility) -> Vec<usize> {
 struct Chosen<'a> {
     directory: &'a Path,
     config: &'a ModelConfig,
+    /// Whether it came with the model, so that its paths must not lead out of the directory.
+    foreign: bool,
 }
 
 impl Chosen<'_> {
@@ -316,8 +322,9 @@ impl Chosen<'_> {
         let file = Path::new(stated.file_name().unwrap_or_default());
         let compiled = file.with_extension("mlmodelc");
         let source = file.with_extension("mlpackage");
+        let within = stated.components().all(|part| matches!(part, path::Component::Normal(_)));
         let places = [
-            self.directory.join(stated),
+            self.directory.join(if within || !self.foreign { stated } else { file }),
             self.directory.join(file),
             self.directory.join("coreml").join(file),
             self.directory.join(source),

@@ -4,6 +4,8 @@
 #![cfg(feature = "llm")]
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
 use candle_coreml::{FinishReason, GenerationOptions, LanguageModel, Speculation};
@@ -68,23 +70,10 @@ fn every_layout() {
 fn every_layout_without_a_manifest() {
     for name in LAYOUTS {
         let copied = tempfile::tempdir().unwrap();
-        copy(&directory("fixtures/llm").join(name), copied.path());
+        common::copy(&directory("fixtures/llm").join(name), copied.path());
         // The older fixtures need none to begin with.
         let _ = std::fs::remove_file(copied.path().join("meta.yaml"));
         check_at(copied.path(), name);
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let from = entry.unwrap().path();
-        let to = to.join(from.file_name().unwrap());
-        if from.is_dir() {
-            copy(&from, &to);
-        } else {
-            std::fs::copy(&from, &to).unwrap();
-        }
     }
 }
 

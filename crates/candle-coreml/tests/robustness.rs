@@ -40,6 +40,18 @@ fn load_and_run(path: &Path) -> candle_coreml::Result<()> {
     Ok(())
 }
 
+/// Changes one byte or two.
+fn change(bytes: &mut [u8], numbers: &mut Numbers) {
+    for _ in 0..=numbers.next(2) {
+        let at = numbers.next(bytes.len());
+        bytes[at] = match numbers.next(3) {
+            0 => numbers.next(256) as u8,
+            1 => bytes[at].wrapping_add(1),
+            _ => [0, 1, 0x7f, 0x80, 0xff][numbers.next(5)],
+        };
+    }
+}
+
 #[test]
 fn changed_bytes_never_panic() {
     let directory = tempfile::tempdir().unwrap();
@@ -60,14 +72,7 @@ fn changed_bytes_never_panic() {
         let original = std::fs::read(&path).unwrap();
         for variant in 0..12 {
             let mut bytes = original.clone();
-            for _ in 0..=numbers.next(2) {
-                let at = numbers.next(bytes.len());
-                bytes[at] = match numbers.next(3) {
-                    0 => numbers.next(256) as u8,
-                    1 => bytes[at].wrapping_add(1),
-                    _ => [0, 1, 0x7f, 0x80, 0xff][numbers.next(5)],
-                };
-            }
+            change(&mut bytes, &mut numbers);
             let changed = directory.path().join("changed.mlmodel");
             std::fs::write(&changed, &bytes).unwrap();
             let result = catch_unwind(AssertUnwindSafe(|| load_and_run(&changed)));
@@ -77,4 +82,41 @@ fn changed_bytes_never_panic() {
         }
     }
     assert!(models > 5000 && ran > models / 40, "{ran} of {models} ran");
+}
+
+/// What a directory holds is found out from its files, so each of them may be wrong.
+#[cfg(feature = "llm")]
+#[test]
+fn language_models_with_changed_bytes_never_panic() {
+    use candle_coreml::{GenerationOptions, LanguageModel};
+
+    let mut numbers = Numbers(11);
+    let mut ran = 0;
+    let options = GenerationOptions::new().max_tokens(2).ignore_eos(true);
+    for name in ["apple-llama", "gemma3", "qwen3-monolithic-argmax", "qwen35-2chunks"] {
+        let copied = tempfile::tempdir().unwrap();
+        common::copy(&common::fixtures().join("llm").join(name), copied.path());
+        let files = [
+            common::files(copied.path(), "mlmodel"),
+            common::files(copied.path(), "yaml"),
+            common::files(copied.path(), "json"),
+        ]
+        .concat();
+        for variant in 0..60 {
+            let file = &files[numbers.next(files.len())];
+            let original = std::fs::read(file).unwrap();
+            let mut bytes = original.clone();
+            change(&mut bytes, &mut numbers);
+            std::fs::write(file, &bytes).unwrap();
+            let run = || {
+                let mut model = LanguageModel::load(copied.path())?;
+                model.generate("some words", &options)
+            };
+            let result = catch_unwind(AssertUnwindSafe(run));
+            assert!(result.is_ok(), "{name}, {}, variant {variant}, panics", file.display());
+            ran += usize::from(matches!(result, Ok(Ok(_))));
+            std::fs::write(file, &original).unwrap();
+        }
+    }
+    assert!(ran > 20, "only {ran} ran");
 }

@@ -38,7 +38,7 @@ impl TextTokenizer {
         let bytes =
             std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
         coreml_format::refuse_lfs_pointer(&path, &bytes)?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| {
+        let mut tokenizer = parse(&bytes).map_err(|error| {
             wrong(format!("is not a tokenizer: {error}; check that the download is complete"))
         })?;
         // A file made for training may cut or pad every text to one length.
@@ -130,6 +130,18 @@ impl TextTokenizer {
     /// Whether an id ends a text.
     pub fn is_end(&self, id: u32) -> bool {
         self.special.end.contains(&id)
+    }
+}
+
+/// Reads a tokenizer. The library panics on some malformed files, which is an error here: it has
+/// nothing yet that a panic could leave half done.
+fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
+    // Most of them are no JSON at all, and need no panic to tell.
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| error.to_string())?;
+    match std::panic::catch_unwind(|| Tokenizer::from_bytes(bytes)) {
+        Ok(Ok(tokenizer)) => Ok(tokenizer),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("its parts do not fit together".to_owned()),
     }
 }
 
@@ -269,6 +281,19 @@ pub(crate) mod tests {
         let config = r#"{"bos_token": "<end>"}"#;
         std::fs::write(directory.path().join("tokenizer_config.json"), config).unwrap();
         assert_eq!(TextTokenizer::load(directory.path()).unwrap().encode("").unwrap(), [256]);
+    }
+
+    #[test]
+    fn cut_tokenizers_are_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        write_byte_tokenizer(directory.path());
+        let path = directory.path().join("tokenizer.json");
+        let whole = std::fs::read(&path).unwrap();
+        for length in (1..whole.len()).step_by(61) {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let message = TextTokenizer::load(directory.path()).unwrap_err().to_string();
+            assert!(message.contains("not a tokenizer"), "{length}: {message}");
+        }
     }
 
     #[test]

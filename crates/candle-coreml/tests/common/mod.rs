@@ -17,6 +17,32 @@ pub fn shared_models() -> Option<PathBuf> {
     models.is_dir().then_some(models)
 }
 
+/// Copies a directory.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let from = entry.expect("an entry").path();
+        let to = to.join(from.file_name().expect("a name"));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).expect("a copy");
+        }
+    }
+}
+
+/// The files of an extension in a directory and below, in order.
+pub fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    let found = paths.into_iter().flat_map(|path| match path.is_dir() {
+        true => files(&path, extension),
+        false => vec![path],
+    });
+    found.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
 /// The arrays of an `.npz` file by name.
 pub fn arrays(path: &Path) -> HashMap<String, Tensor> {
     let arrays = Tensor::read_npz(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

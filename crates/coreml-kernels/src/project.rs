@@ -31,6 +31,9 @@ pub struct OutputLayout {
 /// cache.
 const EXPANDED: usize = 1 << 19;
 
+/// Columns that are computed one by one: expanding the weights costs as much as so many.
+const FEW_COLUMNS: usize = 3;
+
 /// Weights of a matrix-vector product below which a second thread costs more than it brings.
 const PARALLEL_WEIGHTS: usize = 1 << 17;
 
@@ -38,7 +41,7 @@ const PARALLEL_WEIGHTS: usize = 1 << 17;
 const TASK_WEIGHTS: usize = 1 << 16;
 
 /// `out[n, s] = sum over k of w[n, k] * x[k, s] + bias[n]`, with `n < w.rows`, `k < w.cols` and
-/// `s < count_s`. One column is computed straight from the compressed weights; for more, blocks
+/// `s < count_s`. A few columns are computed straight from the compressed weights; for more, blocks
 /// of rows are expanded into `scratch` and multiplied. Large calls use rayon's threads.
 ///
 /// # Errors
@@ -82,11 +85,20 @@ impl Call<'_> {
         if self.rows.is_empty() || self.count_s == 0 {
             return Ok(());
         }
-        if self.count_s == 1 {
-            self.one_column(isa, out, scratch);
-            return Ok(());
+        let few = match self.w.encoding {
+            Encoding::F32(_) => 1,
+            _ => FEW_COLUMNS,
+        };
+        if self.count_s > few {
+            return self.columns(isa, out, scratch);
         }
-        self.columns(isa, out, scratch)
+        for s in 0..self.count_s {
+            // Without rows to sum over, x may be empty.
+            let x = self.x.get(s * self.x_layout.stride_s..).unwrap_or_default();
+            let out = &mut out[s * self.out_layout.stride_s..];
+            Call { x, count_s: 1, ..self.clone() }.one_column(isa, out, scratch);
+        }
+        Ok(())
     }
 
     fn check(&self, out_len: usize) -> Result<(), KernelError> {

@@ -64,10 +64,10 @@ impl Speculator {
         }
         let drafts = look_up(tokens, most.min(MOST_DRAFTS));
         if self.mode == Speculation::On || self.pace.pays(drafts.len(), self.trial.right) {
-            return drafts.to_vec();
+            return drafts;
         }
         if !self.trial.is_running() {
-            self.trial = Trial::new(drafts);
+            self.trial = Trial::new(&drafts);
         }
         Vec::new()
     }
@@ -134,8 +134,8 @@ impl Trial {
 }
 
 /// What followed the last tokens where they occurred before, the last time: the longest run that
-/// is found counts.
-fn look_up(tokens: &[u32], most: usize) -> &[u32] {
+/// is found counts. Where that reaches the end of the text, the text repeats itself and goes on so.
+fn look_up(tokens: &[u32], most: usize) -> Vec<u32> {
     for length in (SHORTEST..=LONGEST).rev() {
         let Some(start) = tokens.len().checked_sub(length) else { continue };
         let (Some(last), Some(before)) = (tokens.get(start..), tokens.get(..tokens.len() - 1))
@@ -144,10 +144,10 @@ fn look_up(tokens: &[u32], most: usize) -> &[u32] {
         };
         if let Some(found) = before.windows(length).rposition(|window| window == last) {
             let follows = tokens.get(found + length..).unwrap_or_default();
-            return follows.get(..most).unwrap_or(follows);
+            return follows.iter().copied().cycle().take(most).collect();
         }
     }
-    &[]
+    Vec::new()
 }
 
 /// Whether batches give tokens faster than single runs do, by running means of what was measured.
@@ -200,14 +200,14 @@ mod tests {
     #[test]
     fn what_followed_the_last_tokens_is_looked_up() {
         let cases: [(&[u32], usize, &[u32]); 8] = [
-            (&[1, 2, 3, 4, 1, 2], 9, &[3, 4, 1, 2]),
+            (&[1, 2, 3, 4, 1, 2], 9, &[3, 4, 1, 2, 3, 4, 1, 2, 3]),
             (&[1, 2, 3, 4, 1, 2], 2, &[3, 4]),
             // The longer run goes before the later one.
             (&[7, 1, 2, 8, 9, 1, 2, 5, 7, 1, 2], 1, &[8]),
             // Of equally long ones the last.
             (&[1, 2, 8, 1, 2, 9, 1, 2], 1, &[9]),
             // It may overlap with what is looked up.
-            (&[5, 5, 5, 5], 3, &[5]),
+            (&[5, 5, 5, 5], 3, &[5, 5, 5]),
             (&[1, 2, 3], 3, &[]),
             (&[1, 3, 1], 3, &[]),
             (&[], 3, &[]),

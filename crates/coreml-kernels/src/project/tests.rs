@@ -112,7 +112,7 @@ fn stream(count: usize, bits: u8) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn plain(rows in 0usize..9, cols in 0usize..150, columns in 0usize..4,
+    fn plain(rows in 0usize..9, cols in 0usize..150, columns in 0usize..6,
              column_major in any::<bool>(), biased in any::<bool>(), half in any::<bool>()) {
         let values = noise(rows * cols, 1);
         let small = halves(&values);
@@ -124,7 +124,7 @@ proptest! {
     fn palettized(bits in prop::sample::select(vec![1u8, 2, 3, 4, 6, 8]),
                   row_groups in 0usize..3, rows_per_group in 1usize..9,
                   col_groups in 0usize..3, cols_per_group in 1usize..140,
-                  columns in 1usize..3, half in any::<bool>()) {
+                  columns in 1usize..6, half in any::<bool>()) {
         let (rows, cols) = (row_groups * rows_per_group, col_groups * cols_per_group);
         let wide = noise((row_groups * col_groups) << bits, 3);
         let small = halves(&wide);
@@ -138,7 +138,7 @@ proptest! {
     fn blockwise(bits in prop::sample::select(vec![1u8, 2, 3, 4, 6, 8]), signed in any::<bool>(),
                  row_blocks in 0usize..4, rows_per_block in 1usize..4,
                  col_blocks in 0usize..4, cols_per_block in 1usize..100,
-                 columns in 1usize..3, half in any::<bool>(), shifted in any::<bool>()) {
+                 columns in 1usize..6, half in any::<bool>(), shifted in any::<bool>()) {
         let (rows, cols) = (row_blocks * rows_per_block, col_blocks * cols_per_block);
         let (wide, offsets) = (noise(row_blocks * col_blocks, 3), noise(row_blocks * col_blocks, 4));
         let (small, small_offsets) = (halves(&wide), halves(&offsets));
@@ -167,6 +167,7 @@ fn large() {
     for w in [plain, palettized] {
         check(&w, 1, false, true).unwrap();
         check(&w, 2, true, true).unwrap();
+        check(&w, 5, true, true).unwrap();
     }
 }
 
@@ -182,6 +183,7 @@ fn long_rows() {
         let w = Weights { rows, cols, encoding: Encoding::Palettized(p) };
         check(&w, 1, false, true).unwrap();
         check(&w, 2, true, true).unwrap();
+        check(&w, 5, true, true).unwrap();
     }
 }
 

@@ -51,7 +51,7 @@ enum Function {
 }
 
 /// A window of prefill costs about as much as this share of its length in single tokens.
-const SINGLES_IN_A_WINDOW: usize = 8;
+const SINGLES_IN_A_WINDOW: usize = 6;
 
 impl Network for Pipeline {
     fn context_length(&self) -> usize {

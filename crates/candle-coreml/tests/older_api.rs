@@ -123,6 +123,17 @@ fn a_wrong_shape_is_told_with_its_place_and_setting() {
         assert!(message.contains(part), "{message}");
     }
 
+    // A configuration that leaves the packages to be found, such as a built-in one, may be wrong.
+    let mut sizes_only = good.clone();
+    for component in sizes_only.components.values_mut() {
+        component.file_path = None;
+    }
+    let prefill = sizes_only.components.get_mut("ffn_prefill").unwrap();
+    prefill.inputs.get_mut("hidden_states").unwrap().shape = vec![1, window + 1, hidden];
+    let config = QwenConfig::from_model_config(sizes_only);
+    let model = QwenModel::load_from_directory(&directory, Some(config)).unwrap();
+    assert!(model.findings().iter().any(|finding| finding.contains("shapes.batch_size")));
+
     let mut missing = good.clone();
     missing.components.get_mut("lm_head").unwrap().file_path = Some("no.mlpackage".to_owned());
     let message = load(missing);

@@ -61,7 +61,7 @@ impl Discovery {
                 roles::components(directory, &packages, manifest.as_ref())?
             }
         };
-        let discovery = Discovery {
+        let mut discovery = Discovery {
             directory: directory.to_owned(),
             facts: facts(&components)?,
             components,
@@ -69,7 +69,8 @@ impl Discovery {
             vocabulary: config_size(directory, "vocab_size"),
         };
         if let Some(chosen) = chosen {
-            chosen.check(&discovery)?;
+            let differing = chosen.check(&discovery)?;
+            discovery.components.findings.extend(differing);
         }
         Ok(discovery)
     }
@@ -339,8 +340,10 @@ impl Chosen<'_> {
         })
     }
 
-    /// Compares the stated shapes with the packages'.
-    fn check(&self, discovery: &Discovery) -> Result<()> {
+    /// Compares the stated shapes with the packages': they must agree where the package is stated
+    /// too. What differs elsewhere is told, as the packages are right.
+    fn check(&self, discovery: &Discovery) -> Result<Vec<String>> {
+        let mut differing = Vec::new();
         for (name, found) in discovery.named() {
             let Some(config) = self.config.components.get(&name) else { continue };
             let sides = [
@@ -349,11 +352,15 @@ impl Chosen<'_> {
             ];
             for (side, stated, features) in sides {
                 for tensor in stated.values() {
-                    check_tensor(&name, side, tensor, features, &found.path)?;
+                    match check_tensor(&name, side, tensor, features, &found.path) {
+                        Err(error) if config.file_path.is_some() => return Err(error),
+                        Err(error) => differing.push(error.to_string()),
+                        Ok(()) => {}
+                    }
                 }
             }
         }
-        Ok(())
+        Ok(differing)
     }
 }
 

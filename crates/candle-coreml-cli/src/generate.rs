@@ -35,7 +35,11 @@ pub fn load(model: &Path) -> Result<(LanguageModel, Option<Demo>)> {
         let demo = demo::extract()?;
         return Ok((LanguageModel::load(demo.path())?, Some(demo)));
     }
-    Ok((LanguageModel::load(download::model_directory(model)?)?, None))
+    let model = LanguageModel::load(download::model_directory(model)?)?;
+    for finding in model.findings() {
+        eprintln!("note: {finding}");
+    }
+    Ok((model, None))
 }
 
 /// Prints the text and nothing else.

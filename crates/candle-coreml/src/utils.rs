@@ -7,20 +7,31 @@ pub mod mask {
 
     use crate::error::{Error, Result};
 
-    /// The causal mask `[1, 1, context, context]`, float32: row `r` is 0 up to column `r`, −∞
-    /// behind.
+    /// The causal mask `[n, n]`, float32: row `r` is 0 up to column `r`, −∞ behind.
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn create_causal_mask(context: usize, device: &Device) -> Result<Tensor> {
-        create_causal_mask_rows(0, context, context, device)
+    pub fn create_causal_mask(n: usize, device: &Device) -> Result<Tensor> {
+        Ok(create_causal_mask_rows(0, n, n, device)?.reshape((n, n))?)
+    }
+
+    /// The row of the causal mask for one position, `[1, context]`, float32.
+    ///
+    /// # Errors
+    /// When the position lies outside of the context.
+    pub fn create_position_mask(
+        position: usize,
+        context: usize,
+        device: &Device,
+    ) -> Result<Tensor> {
+        Ok(create_rank4_position_mask(position, context, device)?.reshape((1, context))?)
     }
 
     /// The row of the causal mask for one position, `[1, 1, 1, context]`, float32.
     ///
     /// # Errors
     /// When the position lies outside of the context.
-    pub fn create_position_mask(
+    pub fn create_rank4_position_mask(
         position: usize,
         context: usize,
         device: &Device,

@@ -247,8 +247,12 @@ fn positions_and_masks_follow_the_mode() {
     assert!(config.create_causal_mask_with_mode_detection(usize::MAX, 5, true).is_err());
     assert_eq!(config.create_current_pos_tensor(3).unwrap().to_vec1::<i64>().unwrap(), [3]);
     let square = mask::create_causal_mask(2, &Device::Cpu).unwrap();
-    assert_eq!(floats(&square), [0.0, no, 0.0, 0.0]);
-    assert_eq!(floats(&mask::create_position_mask(0, 2, &Device::Cpu).unwrap()), [0.0, no]);
+    assert_eq!(square.to_vec2::<f32>().unwrap(), [[0.0, no], [0.0, 0.0]]);
+    let row = mask::create_position_mask(0, 2, &Device::Cpu).unwrap();
+    assert_eq!(row.to_vec2::<f32>().unwrap(), [[0.0, no]]);
+    let row = mask::create_rank4_position_mask(1, 3, &Device::Cpu).unwrap();
+    assert_eq!((row.dims(), floats(&row)), (&[1, 1, 1, 3][..], vec![0.0, 0.0, no]));
+    assert!(mask::create_position_mask(2, 2, &Device::Cpu).is_err());
 }
 
 /// Fault 8: of equal logits one function took the last, another the first.

@@ -349,6 +349,35 @@ fn embeddings_of_other_lengths_run_piece_by_piece() {
     }
 }
 
+/// As ANEMLL 0.3.4 exports Qwen models in several chunks.
+#[test]
+fn a_norm_between_chunks_is_told() {
+    let layout = Layout::default();
+    let fakes: Vec<Fake> =
+        [Component::Embeddings, Component::Chunk(0), Component::Chunk(1), Component::LmHead]
+            .into_iter()
+            .map(|component| Fake::new(layout, component, Calls::default()))
+            .collect();
+    let stems: Vec<String> = fakes.iter().map(Fake::stem).collect();
+    let described: Vec<_> =
+        stems.iter().map(String::as_str).zip(fakes.iter().map(|fake| fake.description())).collect();
+    let mut discovery = Discovery::of_descriptions(&described, None).unwrap();
+    let normed = |chunk: usize| {
+        let infer = &discovery.components.chunks[chunk].infer;
+        let facts = config::FunctionFacts { ends_with_norm: true, ..Default::default() };
+        ((infer.path.clone(), infer.function.name.clone()), facts)
+    };
+    let (first, last) = (normed(0), normed(1));
+    let told = |discovery: &Discovery| {
+        let findings = super::Layout::new(discovery).unwrap().findings;
+        findings.iter().any(|finding| finding.contains("final norm"))
+    };
+    discovery.facts.extend([last]);
+    assert!(!told(&discovery));
+    discovery.facts.extend([first]);
+    assert!(told(&discovery));
+}
+
 #[test]
 fn a_chunk_without_prefill_means_token_by_token() {
     let layout = Layout::default();

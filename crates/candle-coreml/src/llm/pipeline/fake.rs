@@ -305,11 +305,11 @@ fn feature(name: &str, element: ArrayElementType, shape: &[usize]) -> FeatureDes
     }
 }
 
-fn half(name: &str, shape: &[usize]) -> FeatureDescription {
+pub(super) fn half(name: &str, shape: &[usize]) -> FeatureDescription {
     feature(name, ArrayElementType::Float16, shape)
 }
 
-fn integer(name: &str, shape: &[usize]) -> FeatureDescription {
+pub(super) fn integer(name: &str, shape: &[usize]) -> FeatureDescription {
     feature(name, ArrayElementType::Int32, shape)
 }
 

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use coreml_format::description::{MultiArrayType, ShapeFlexibility};
+
 use super::head::Head;
 use super::interface::{Feed, Interface, Rows};
 use crate::config::{CacheUse, Component, Discovery, FunctionFacts};
@@ -113,9 +115,9 @@ impl Layout {
             }
         }
         let interface = Interface(&chunks[0].infer);
-        let mask = interface.input(Feed::CausalMask);
-        let flexible = matches!(interface.rows()?, Rows::UpTo(_));
-        let spanned = mask.filter(|_| !flexible).and_then(|mask| mask.shape.last().copied());
+        // A mask of free length ends with the last key, and tells nothing of the context.
+        let mask = interface.input(Feed::CausalMask).filter(|mask| is_fixed(mask));
+        let spanned = mask.and_then(|mask| mask.shape.last().copied());
         let rotates = chunks.iter().all(|chunk| chunk.infer_rotate.is_some());
         self.context = match (spanned, rows) {
             (Some(spanned), Some(rows)) if rows < spanned && rotates => {
@@ -273,8 +275,8 @@ impl Layout {
         if positions.is_some_and(|positions: usize| positions != rows) {
             interface.allows(Feed::PositionIds, &[rows], "shapes.batch_size")?;
         }
-        let mask = interface.input(Feed::CausalMask).map(|ty| ty.shape.as_slice());
-        if let Some(&[_, _, of_mask, spanned]) = mask
+        let mask = interface.input(Feed::CausalMask).filter(|mask| is_fixed(mask));
+        if let Some(&[_, _, of_mask, spanned]) = mask.map(|ty| ty.shape.as_slice())
             && (of_mask != rows || spanned < self.context)
         {
             let shape = [1, 1, rows, self.context];
@@ -361,6 +363,10 @@ impl Layout {
 
 /// Tokens that a function of any length runs at once: enough to be fast, and few shapes to plan.
 const FREE_WINDOW: usize = 64;
+
+fn is_fixed(ty: &MultiArrayType) -> bool {
+    ty.flexibility == ShapeFlexibility::Fixed
+}
 
 /// Chunks that declare the same states share one object, unless the export says otherwise or they
 /// write the same layers.

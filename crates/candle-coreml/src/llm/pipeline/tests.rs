@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::fake::{Calls, Component, Fake, Layout, reference};
+use coreml_format::description::{FeatureType, ModelDescription, ShapeFlexibility};
+
+use super::fake::{Calls, Component, Fake, Layout, half, integer, reference};
 use super::{ChunkStages, Pipeline, Stage};
 use crate::backend::Executable;
 use crate::config::{self, Discovery, Manifest};
@@ -347,6 +349,34 @@ fn embeddings_of_other_lengths_run_piece_by_piece() {
         let generation = model.generate(&prompt, &greedy(3)).unwrap();
         assert_eq!(generation.token_ids, expected(&prompt, 3, &layout), "{window}");
     }
+}
+
+/// Apple's layout, one token at a time: the default length of the mask means nothing.
+#[test]
+fn a_mask_of_free_length_leaves_the_context_to_the_cache() {
+    let mut mask = half("causalMask", &[1, 1, 1, 1]);
+    let mut cache = half("keyCache", &[2, 1, 2, 48, 4]);
+    if let (FeatureType::MultiArray(mask), FeatureType::MultiArray(array)) =
+        (&mut mask.ty, cache.ty.clone())
+    {
+        mask.flexibility =
+            ShapeFlexibility::Ranges([(1, Some(1)), (1, Some(1)), (1, Some(1)), (1, None)].into());
+        cache.ty = FeatureType::State(array);
+    }
+    let description = ModelDescription {
+        inputs: vec![integer("inputIds", &[1, 1]), mask],
+        outputs: vec![half("logits", &[1, 1, 100])],
+        states: vec![cache],
+        default_function: "main".to_owned(),
+        ..ModelDescription::default()
+    };
+    let mut discovery = Discovery::of_descriptions(&[("model", &description)], None).unwrap();
+    let infer = &discovery.components.chunks[0].infer;
+    let key = (infer.path.clone(), infer.function.name.clone());
+    let cache_uses = [("keyCache".to_owned(), config::CacheUse::Positioned)].into();
+    discovery.facts.insert(key, config::FunctionFacts { cache_uses, ..Default::default() });
+    let layout = super::Layout::new(&discovery).unwrap();
+    assert_eq!((layout.context, layout.window, layout.vocabulary()), (48, 1, 100));
 }
 
 /// As ANEMLL 0.3.4 exports Qwen models in several chunks.

@@ -104,7 +104,7 @@ pub struct ChatArgs {
     pub sampling: SamplingArgs,
 }
 
-const CHAT_HELP: &str = "Samples as the model recommends (generation_config.json) unless told \
+const CHAT_HELP: &str = "Samples as the model recommends (meta.yaml, generation_config.json) unless told \
 otherwise, and forgets the oldest messages when the context is full. From a pipe, each line is a \
 message. /help tells what can be done in a conversation.";
 

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+mod common;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use candle_core::{Device, Tensor};
+use common::{stderr, stdout};
 use serde_json::Value as Json;
 
 fn run(arguments: &[&str]) -> Output {
@@ -29,15 +32,6 @@ fn path(relative: &str) -> String {
 
 fn embeddings() -> String {
     path("fixtures/llm/two-chunks-fp16/qwen_embeddings.mlpackage")
-}
-
-fn stdout(output: &Output) -> String {
-    assert!(output.status.success(), "{}", stderr(output));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Failed with code 1, said why in one `error:` line, and printed nothing else.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+mod common;
 #[path = "../../candle-coreml/tests/common/hub.rs"]
 mod server;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use common::{stderr, stdout};
 use server::{COMMIT, Fault, Hub, ID, hash, read_all};
 use tempfile::TempDir;
 
@@ -121,15 +123,6 @@ fn links(directory: &Path) -> Vec<PathBuf> {
             false => vec![entry.path()],
         })
         .collect()
-}
-
-fn stdout(output: &Output) -> String {
-    assert!(output.status.success(), "{}", stderr(output));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn failure(output: &Output) -> String {

@@ -138,6 +138,10 @@ fn a_wrong_shape_is_told_with_its_place_and_setting() {
     missing.components.get_mut("lm_head").unwrap().file_path = Some("no.mlpackage".to_owned());
     let message = load(missing);
     assert!(message.contains("components.lm_head.file_path"), "{message}");
+    let mut layers_only = good.clone();
+    layers_only.components.remove("embeddings");
+    let message = load(layers_only);
+    assert!(message.contains("components.embeddings.file_path"), "{message}");
     let mut function = good;
     function.components.get_mut("ffn_infer").unwrap().functions = vec!["inferno".to_owned()];
     let message = load(function);

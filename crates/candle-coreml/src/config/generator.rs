@@ -280,10 +280,25 @@ impl Chosen<'_> {
                 infer_rotate,
             });
         }
+        let needed = |name: &str| {
+            self.component(name, "main")?.map(Some).ok_or_else(|| Error::LanguageModel {
+                path: self.directory.to_owned(),
+                message: format!(
+                    "the configuration states the model's layers but no `{name}`; set \
+                     components.{name}.file_path, or leave all paths out to have them found"
+                ),
+            })
+        };
+        let whole = prefix.is_empty();
+        let hands_on = |chunk: &Chunk| {
+            let outputs = &chunk.infer.function.outputs;
+            outputs.iter().any(|output| output.name == "output_hidden_states")
+        };
+        let predicts = !chunks.last().is_some_and(hands_on);
         Ok(Some(Components {
-            embeddings: self.component("embeddings", "main")?,
+            embeddings: if whole { None } else { needed("embeddings")? },
+            lm_head: if predicts { None } else { needed("lm_head")? },
             chunks,
-            lm_head: self.component("lm_head", "main")?,
             findings: Vec::new(),
         }))
     }

@@ -35,8 +35,6 @@ pub(crate) struct Manifest {
     pub(crate) vocab_size: Option<usize>,
     /// Tokens in each part of the LM head; empty when not told.
     pub(crate) head_part_sizes: Vec<usize>,
-    /// Positions that the model's local layers look back.
-    pub(crate) sliding_window: Option<usize>,
     /// True when each chunk keeps a state of its own.
     pub(crate) per_chunk_state: bool,
     /// Sampling that the model's makers recommend.
@@ -71,7 +69,6 @@ impl Manifest {
             monolithic: fields.0.get("model_info.model_type").is_some_and(|v| v == "monolithic"),
             vocab_size: fields.size("vocab_size").map_err(wrong)?,
             head_part_sizes: fields.sizes("lm_head_chunk_sizes").map_err(wrong)?,
-            sliding_window: fields.size("sliding_window").map_err(wrong)?,
             per_chunk_state: fields.holds("per_chunk_state"),
             recommended: fields.recommended(),
         })

@@ -27,6 +27,8 @@ pub(super) struct Fake {
     pub(super) lookahead: usize,
     /// The next token depends on so many last tokens only: fewer make texts that repeat.
     pub(super) memory: usize,
+    /// The position at which the next run that reaches it fails, once.
+    pub(super) fails_at: Arc<Mutex<Option<usize>>>,
     pub(super) calls: Calls,
 }
 
@@ -39,6 +41,7 @@ impl Default for Fake {
             rewinds: true,
             lookahead: 1,
             memory: usize::MAX,
+            fails_at: Arc::default(),
             calls: Calls::default(),
         }
     }
@@ -159,6 +162,10 @@ impl Fake {
         held.truncate(start);
         let mut each = Vec::new();
         for &id in ids {
+            let mut fails_at = self.fails_at.lock().unwrap();
+            if fails_at.take_if(|position| *position == held.len()).is_some() {
+                return Err(Error::Generation("planted".to_owned()));
+            }
             held.push(id);
             each.push(self.predict(held));
         }

@@ -164,11 +164,6 @@ impl LanguageModel {
         Session::new(self.core.clone())
     }
 
-    /// The model's own conversation.
-    pub fn own_session(&mut self) -> &mut Session {
-        &mut self.session
-    }
-
     /// Token ids of a text, as they are fed to the model.
     ///
     /// # Errors
@@ -220,7 +215,7 @@ impl LanguageModel {
     /// # Errors
     /// As for [`generate`](Self::generate).
     pub fn complete_text(&mut self, prompt: &str, max_tokens: usize) -> Result<String> {
-        self.generate_text(prompt, max_tokens, 0.0)
+        self.session.complete_text(prompt, max_tokens)
     }
 
     /// Text of up to `max_tokens` tokens.

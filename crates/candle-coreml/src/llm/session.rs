@@ -193,11 +193,21 @@ impl Session {
     pub(super) fn predict(&mut self, ids: &[u32]) -> Result<Prediction> {
         self.make_states()?;
         let rest = ids.get(self.cached.len()..).unwrap_or_default();
-        // After an error the cache holds what it held before: the rows behind it are written again
-        // before they are read.
-        let next = self.model.network.run(rest, self.cached.len(), &mut self.states)?;
-        self.cached.extend_from_slice(rest);
-        Ok(next)
+        let next = self.model.network.run(rest, self.cached.len(), &mut self.states);
+        self.ran(rest, next)
+    }
+
+    /// Notes the tokens that have run. After an error the cache holds what it held before, since
+    /// the rows behind it are written again before they are read; one that can't go back may hold
+    /// some of the tokens, nobody knows which, and starts anew.
+    fn ran<T>(&mut self, ids: &[u32], result: Result<T>) -> Result<T> {
+        let held = self.cached.len();
+        if result.is_ok() {
+            self.cached.extend_from_slice(ids);
+        } else if !ids.is_empty() && !self.model.network.rewinds(held + ids.len(), held) {
+            self.reset();
+        }
+        result
     }
 
     /// Like [`predict`](Self::predict), but stops between pieces when cancelled, with `None`.
@@ -225,16 +235,16 @@ impl Session {
         let start = self.cached.len();
         let mut batch = ids.get(start..).unwrap_or_default().to_vec();
         batch.extend_from_slice(drafts);
-        let next = self.model.network.run_each(&batch, start, &mut self.states)?;
-        if next.len() != batch.len() {
-            return Err(Error::Generation(format!(
+        let next = self.model.network.run_each(&batch, start, &mut self.states);
+        let next = next.and_then(|next| match next.len() == batch.len() {
+            true => Ok(next),
+            false => Err(Error::Generation(format!(
                 "the model told what follows {} of {} tokens",
                 next.len(),
                 batch.len()
-            )));
-        }
-        self.cached.extend_from_slice(&batch);
-        Ok(next)
+            ))),
+        });
+        self.ran(&batch, next)
     }
 
     fn make_states(&mut self) -> Result<()> {

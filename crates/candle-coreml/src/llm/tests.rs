@@ -52,6 +52,23 @@ fn a_cache_that_can_not_go_back_starts_again() {
     assert_eq!((other.usage.reused_tokens, calls(&fake)), (0, vec![(0, 4), (4, 1)]));
 }
 
+/// A run that breaks off leaves some of its tokens in a cache that can't give them back.
+#[test]
+fn after_a_failure_no_token_is_twice_in_the_cache() {
+    for rewinds in [true, false] {
+        let fake = Fake { rewinds, ..Fake::default() };
+        let mut session = fake.session();
+        let before = session.generate("hello", &options(3)).unwrap();
+        let longer = format!("hello{} and more", before.text);
+        calls(&fake);
+        *fake.fails_at.lock().unwrap() = Some(longer.len() - 2);
+        assert!(session.generate(&longer, &options(4)).is_err());
+        let again = session.generate(&longer, &options(4)).unwrap();
+        assert_eq!(again.token_ids, fake.greedy(&bytes(&longer), 4), "{rewinds}");
+        assert_eq!(again.usage.reused_tokens > 0, rewinds);
+    }
+}
+
 #[test]
 fn stop_strings_end_the_text_before_them() {
     let fake = Fake::default();

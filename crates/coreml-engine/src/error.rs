@@ -1,0 +1,139 @@
+//! What can go wrong: in one operation ([`OpError`]), and in a program that is planned or run
+//! ([`Error`]).
+
+use coreml_format::FormatError;
+use coreml_kernels::KernelError;
+
+/// Result of the engine's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A program can't be planned or run. Messages name the place, what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model's files can't be read, or are not what they claim to be.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+
+    /// The program has an operation that the engine does not compute.
+    #[error(
+        "function `{function}`: operation `{operation}` is a `{operator}` of opset {opset}, which \
+         the engine does not compute{hint}"
+    )]
+    UnsupportedOperation {
+        /// Function of the program.
+        function: String,
+        /// Name of the operation.
+        operation: String,
+        /// Its operator, e.g. `conv`.
+        operator: String,
+        /// The function's opset.
+        opset: String,
+        /// What else is known, or nothing: begins with a semicolon.
+        hint: String,
+    },
+
+    /// An operation is wrong or failed.
+    #[error("function `{function}`, operation `{operation}` ({operator}): {source}")]
+    Operation {
+        /// Function of the program.
+        function: String,
+        /// Name of the operation.
+        operation: String,
+        /// Its operator.
+        operator: String,
+        /// What is wrong with it.
+        source: OpError,
+    },
+
+    /// The program is wrong in another way than in one of its operations.
+    #[error("function `{function}`: {message}")]
+    Program {
+        /// Function of the program.
+        function: String,
+        /// What is wrong.
+        message: String,
+    },
+
+    /// The model has no function of that name.
+    #[error("the model has no function `{name}`; it has {}", available.join(", "))]
+    UnknownFunction {
+        /// The name asked for.
+        name: String,
+        /// The model's functions.
+        available: Vec<String>,
+    },
+}
+
+/// What went wrong in an operation, which does not know its own name: whoever binds or runs it adds
+/// it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpError {
+    /// The result's shape depends on a value that is known only when the operation runs.
+    #[error("the shape is known only at run time")]
+    NotYetKnown,
+    /// A required argument is not there.
+    #[error("argument `{0}` is missing")]
+    Missing(String),
+    /// An argument is not what the operation takes.
+    #[error("argument `{argument}`: expected {expected}, got {got}")]
+    Argument {
+        /// The argument's name.
+        argument: String,
+        /// What would do.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+    /// The operation's rules do not allow these inputs.
+    #[error("{0}")]
+    Invalid(String),
+    /// A case of the operation that the engine does not compute.
+    #[error("the engine does not compute {0}")]
+    Unsupported(String),
+    /// A kernel refused its input.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// No memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+/// Memory for a buffer could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not enough memory for a buffer of {bytes} bytes")]
+pub struct OutOfMemory {
+    /// The buffer's size.
+    pub bytes: usize,
+}
+
+impl OpError {
+    /// A broken rule.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        OpError::Invalid(message.into())
+    }
+
+    /// A case that is left out.
+    pub(crate) fn unsupported(what: impl Into<String>) -> Self {
+        OpError::Unsupported(what.into())
+    }
+
+    /// An argument that is not what it has to be.
+    pub(crate) fn argument(
+        argument: &str,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Self {
+        OpError::Argument {
+            argument: argument.to_owned(),
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+
+    /// A size beyond what memory can address.
+    pub(crate) fn too_large() -> Self {
+        OpError::invalid("the result's size overflows")
+    }
+}

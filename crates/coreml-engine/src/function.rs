@@ -1,0 +1,291 @@
+//! A function that the engine runs: its plans and the workspaces that they run in.
+
+mod plans;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coreml_format::description::{FeatureType, FunctionDescription, MultiArrayType};
+use coreml_format::mil::{self, Dimension, TensorType, ValueType};
+use coreml_kernels::Context;
+
+use self::plans::{Choice, Plans};
+use crate::error::{Error, Result};
+use crate::graph::StateType;
+use crate::plan::{self, Plan};
+use crate::run::{self, Call, StepError, Workspace};
+use crate::value::{Buffer, Shape, Storage, TensorRef};
+use crate::weights::Weights;
+
+/// Workspaces of one plan that are kept for the next calls.
+const MOST_IDLE: usize = 8;
+
+/// A function with what was prepared of it. Several threads may run it at once.
+pub struct Function {
+    name: String,
+    weights: Arc<Weights>,
+    context: Arc<Context>,
+    inputs: Vec<FunctionInput>,
+    states: Vec<StateType>,
+    plans: Mutex<Plans<Arc<Prepared>>>,
+}
+
+/// A tensor input of a function.
+#[derive(Clone, Debug)]
+pub struct FunctionInput {
+    /// Its name.
+    pub name: String,
+    /// Its type in the program.
+    pub ty: TensorType,
+    /// How its elements are held.
+    pub storage: Storage,
+    /// What the model's description says of it, if it is a multi-array there.
+    pub feature: Option<MultiArrayType>,
+    /// True when it may be left out.
+    pub optional: bool,
+}
+
+/// A plan with the workspaces that no call uses just now.
+struct Prepared {
+    plan: Plan,
+    idle: Mutex<Vec<Workspace>>,
+}
+
+impl Function {
+    /// Prepares a function for its default input shapes, where the model states them.
+    pub(crate) fn new(
+        name: &str,
+        function: &mil::Function,
+        weights: Arc<Weights>,
+        context: Arc<Context>,
+    ) -> Result<Self> {
+        let description = weights.package().description().function(name);
+        let mut inputs = Vec::new();
+        let mut states = Vec::new();
+        for input in &function.inputs {
+            match &input.ty {
+                ValueType::State(_) => states.push(StateType::new(name, input)?),
+                ty => inputs.push(FunctionInput::new(name, &input.name, ty, description.as_ref())?),
+            }
+        }
+        let flexible = inputs.iter().any(|input| input.ty.fixed_shape().is_none());
+        let prepared = Function {
+            name: name.to_owned(),
+            weights,
+            context,
+            inputs,
+            states,
+            plans: Mutex::new(Plans::new(flexible)),
+        };
+        if let Some(shapes) = prepared.default_shapes() {
+            prepared.prepared(&shapes)?;
+        }
+        Ok(prepared)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The tensor inputs, in the program's order.
+    pub fn inputs(&self) -> &[FunctionInput] {
+        &self.inputs
+    }
+
+    /// The states that the function declares, in the program's order.
+    pub fn states(&self) -> &[StateType] {
+        &self.states
+    }
+
+    /// The shapes that it is prepared for when it is loaded, if the model states them.
+    pub fn default_shapes(&self) -> Option<Vec<Shape>> {
+        self.inputs.iter().map(FunctionInput::default_shape).collect()
+    }
+
+    /// How many plans were made for it so far.
+    pub fn plans_made(&self) -> usize {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).made()
+    }
+
+    /// Runs the function on `inputs`, bytes of dense tensors held as [`inputs`](Self::inputs) say,
+    /// with these shapes; then calls `read` with the name and the elements of every output. `states`
+    /// are those of [`states`](Self::states).
+    ///
+    /// # Errors
+    /// When no plan can be made for the shapes, or an operation fails.
+    pub fn predict(
+        &self,
+        shapes: &[Shape],
+        inputs: &[&[u8]],
+        states: &mut [Buffer],
+        mut read: impl FnMut(&str, &TensorRef),
+    ) -> Result<()> {
+        let prepared = self.prepared(shapes)?;
+        let plan = &prepared.plan;
+        let mut workspace = prepared.workspace().map_err(|e| self.program_error(e.to_string()))?;
+        let mut call = Call { inputs, shapes, states, workspace: &mut workspace };
+        let ran = self
+            .context
+            .workers()
+            .enter(|| run::run(plan, &self.context, std::slice::from_mut(&mut call)));
+        let mut result = ran.map_err(|error| self.step_error(error));
+        for (name, operand) in plan.outputs.iter().filter(|_| result.is_ok()) {
+            let found =
+                run::result(plan, &self.context, &mut call, *operand, |tensor| read(name, &tensor));
+            if found.is_none() {
+                result = Err(self.program_error(format!("output `{name}` is no tensor")));
+                break;
+            }
+        }
+        prepared.give_back(workspace);
+        result
+    }
+
+    /// The plan for inputs of these shapes as text: steps, shapes, places, rewrites.
+    ///
+    /// # Errors
+    /// When no plan can be made for them.
+    pub fn explain(&self, shapes: &[Shape]) -> Result<String> {
+        let shapes: Vec<Option<Shape>> = shapes.iter().cloned().map(Some).collect();
+        let options = plan::Options::default();
+        plan::explain(&self.name, self.program()?, &shapes, &self.weights, &self.context, options)
+    }
+
+    fn program(&self) -> Result<&mil::Function> {
+        let functions = &self.weights.package().program().functions;
+        functions.get(&self.name).ok_or_else(|| Error::UnknownFunction {
+            name: self.name.clone(),
+            available: functions.keys().cloned().collect(),
+        })
+    }
+
+    fn build(&self, shapes: &[Option<Shape>]) -> Result<Arc<Prepared>> {
+        let options = plan::Options::default();
+        let plan = plan::build(
+            &self.name,
+            self.program()?,
+            shapes,
+            &self.weights,
+            &self.context,
+            options,
+        )?;
+        tracing::debug!(
+            function = self.name,
+            ?shapes,
+            steps = plan.body.steps.len(),
+            buffers = plan.buffers.len(),
+            arena_bytes = plan.buffers.iter().sum::<usize>(),
+            "planned"
+        );
+        Ok(Arc::new(Prepared { plan, idle: Mutex::default() }))
+    }
+
+    /// A plan that serves these input shapes.
+    fn prepared(&self, shapes: &[Shape]) -> Result<Arc<Prepared>> {
+        let lock = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let choice = lock().choose(shapes);
+        match choice {
+            Choice::Have(prepared) => Ok(prepared),
+            Choice::MakeFixed => {
+                let fixed: Vec<Option<Shape>> = shapes.iter().cloned().map(Some).collect();
+                let built = self.build(&fixed)?;
+                Ok(lock().add_fixed(shapes, built))
+            }
+            Choice::MakeFree => {
+                let free: Vec<Option<Shape>> =
+                    self.inputs.iter().map(|input| input.ty.fixed_shape().map(Shape::from)).collect();
+                match self.build(&free) {
+                    Ok(built) => Ok(lock().set_free(built)),
+                    Err(error) => {
+                        tracing::debug!(function = self.name, %error, "no plan for any shape");
+                        lock().no_free();
+                        self.prepared(shapes)
+                    }
+                }
+            }
+        }
+    }
+
+    fn program_error(&self, message: String) -> Error {
+        Error::Program { function: self.name.clone(), message }
+    }
+
+    fn step_error(&self, error: StepError) -> Error {
+        Error::Operation {
+            function: self.name.clone(),
+            operation: error.source.name,
+            operator: error.source.operator,
+            source: error.error,
+        }
+    }
+}
+
+impl Prepared {
+    fn workspace(&self) -> Result<Workspace, crate::error::OpError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| Workspace::new(&self.plan), Ok)
+    }
+
+    fn give_back(&self, workspace: Workspace) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MOST_IDLE {
+            idle.push(workspace);
+        }
+    }
+}
+
+impl FunctionInput {
+    fn new(
+        function: &str,
+        name: &str,
+        ty: &ValueType,
+        description: Option<&FunctionDescription>,
+    ) -> Result<Self> {
+        let wrong = |message| Error::Program { function: function.to_owned(), message };
+        let ValueType::Tensor(tensor) = ty else {
+            return Err(wrong(format!("input `{name}` has type {ty}, which is no tensor")));
+        };
+        let storage = Storage::natural(tensor.element).ok_or_else(|| {
+            wrong(format!("input `{name}` has elements of type `{}`", tensor.element))
+        })?;
+        let feature = description
+            .and_then(|description| description.inputs.iter().find(|input| input.name == name));
+        Ok(FunctionInput {
+            name: name.to_owned(),
+            ty: tensor.clone(),
+            storage,
+            optional: feature.is_some_and(|feature| feature.optional),
+            feature: match feature.map(|feature| &feature.ty) {
+                Some(FeatureType::MultiArray(array)) => Some(array.clone()),
+                _ => None,
+            },
+        })
+    }
+
+    /// The shape for which the function is prepared when it is loaded.
+    pub fn default_shape(&self) -> Option<Shape> {
+        let stated = self.feature.as_ref().map(|feature| feature.shape.as_slice());
+        match self.ty.fixed_shape() {
+            Some(shape) => Some(shape.into()),
+            None => stated.filter(|shape| shape.len() == self.ty.shape.len()).map(Shape::from),
+        }
+    }
+
+    /// Whether the input may have this shape.
+    pub fn allows(&self, shape: &[usize]) -> bool {
+        let fits_program = self.ty.shape.contains(&Dimension::Variadic)
+            || self.ty.shape.len() == shape.len()
+                && self.ty.shape.iter().zip(shape).all(|(declared, &size)| {
+                    !matches!(declared, Dimension::Fixed(fixed) if *fixed != size)
+                });
+        fits_program && self.feature.as_ref().is_none_or(|feature| feature.allows(shape))
+    }
+
+    /// The type that the model states, for messages.
+    pub fn expected(&self) -> String {
+        match &self.feature {
+            Some(feature) => feature.to_string(),
+            None => self.ty.to_string(),
+        }
+    }
+}

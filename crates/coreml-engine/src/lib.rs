@@ -1,0 +1,28 @@
+//! Runs Core ML programs on any CPU. It knows containers and programs ([`coreml_format`]) and
+//! kernels ([`coreml_kernels`]), but neither Candle nor language models.
+//!
+//! [`Model`] is a package made ready; its [`Function`]s run on bytes. Below them, each room knows
+//! those before it only: [`error`], [`value`], `ids`, `weights`, [`definitions`], `op` (what an
+//! operation is), `ops` (the operations), `graph` (what is computed from what), `plan` (the passes
+//! from a function to steps and buffers), `run` (the executor), [`function`] and [`model`].
+//! `docs/architecture.md` walks through them.
+
+pub mod definitions;
+mod error;
+mod function;
+mod graph;
+mod ids;
+mod model;
+mod op;
+mod ops;
+mod plan;
+mod run;
+mod value;
+mod weights;
+
+pub use coreml_kernels::Workers;
+pub use error::{Error, OpError, OutOfMemory, Result};
+pub use function::{Function, FunctionInput};
+pub use graph::StateType;
+pub use model::{Model, Options, computes, supports};
+pub use value::{Buffer, Element, Shape, Storage, TensorRef, element_count};

@@ -1,0 +1,112 @@
+//! A package made ready: its functions, their weights, and the threads that they run on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coreml_format::Package;
+use coreml_format::mil::{Block, Opset, Program};
+use coreml_kernels::{Context, Workers};
+
+use crate::definitions::Definition;
+use crate::error::{Error, Result};
+use crate::function::Function;
+use crate::ops;
+use crate::weights::Weights;
+
+/// How a model is loaded.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// The threads that it computes on; those of the process by default.
+    pub workers: Option<Workers>,
+}
+
+/// A model that the engine runs.
+pub struct Model {
+    weights: Arc<Weights>,
+    functions: BTreeMap<String, Function>,
+}
+
+impl Model {
+    /// Prepares all functions of a package for their default shapes.
+    ///
+    /// # Errors
+    /// When the program has an operation that the engine does not compute, or is wrong.
+    pub fn load(package: Package, options: &Options) -> Result<Self> {
+        check_operators(package.program())?;
+        let weights = Weights::new(package);
+        let workers = options.workers.clone().unwrap_or_else(Workers::shared);
+        let context = Arc::new(Context::new(workers));
+        let mut functions = BTreeMap::new();
+        for (name, function) in &weights.package().program().functions {
+            let function = Function::new(name, function, weights.clone(), context.clone())?;
+            functions.insert(name.clone(), function);
+        }
+        Ok(Model { weights, functions })
+    }
+
+    /// The package.
+    pub fn package(&self) -> &Package {
+        self.weights.package()
+    }
+
+    /// The function of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn function(&self, name: &str) -> Result<&Function> {
+        self.functions.get(name).ok_or_else(|| Error::UnknownFunction {
+            name: name.to_owned(),
+            available: self.functions.keys().cloned().collect(),
+        })
+    }
+
+    /// All functions.
+    pub fn functions(&self) -> impl Iterator<Item = &Function> {
+        self.functions.values()
+    }
+
+    /// How many times a weight was widened or brought into another form so far, for all functions,
+    /// plans and calls together.
+    pub fn weight_forms_made(&self) -> usize {
+        self.weights.forms_made()
+    }
+}
+
+/// Whether the engine computes the operator that a name means in an opset. Combinations of arguments
+/// that it does not take are reported when a model is loaded.
+pub fn supports(operator: &str, opset: Opset) -> bool {
+    ops::support(operator, opset).is_supported()
+}
+
+/// Whether the engine computes a version of an operator.
+pub fn computes(definition: &Definition) -> bool {
+    ops::is_computed(definition)
+}
+
+/// Refuses a program with an operation that the engine does not compute, wherever it is.
+fn check_operators(program: &Program) -> Result<()> {
+    for (name, function) in &program.functions {
+        let Some((operation, operator)) = first_unsupported(&function.block, function.opset) else {
+            continue;
+        };
+        return Err(Error::UnsupportedOperation {
+            function: name.clone(),
+            operation,
+            hint: ops::support(&operator, function.opset).hint(),
+            operator,
+            opset: function.opset.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Name and operator of the first operation that the engine does not compute, nested ones too.
+fn first_unsupported(block: &Block, opset: Opset) -> Option<(String, String)> {
+    block.operations.iter().find_map(|operation| {
+        if !supports(&operation.operator, opset) {
+            return Some((operation.name().to_owned(), operation.operator.clone()));
+        }
+        operation.blocks.iter().find_map(|block| first_unsupported(block, opset))
+    })
+}

@@ -1,0 +1,105 @@
+//! Folding: an operation whose inputs are all constants is computed when the plan is made.
+
+use coreml_kernels::Context;
+use smallvec::SmallVec;
+
+use super::legalise::{readable_constant, result_storage};
+use crate::error::OpError;
+use crate::graph::Graph;
+use crate::ids::Operand;
+use crate::op::{Frame, Inputs, Op, Output, Outputs, ResultType, ResultTypes};
+use crate::value::{Buffer, Bytes, Constant, ConstantData, Storage, TensorMut};
+use crate::weights::Weights;
+
+/// Constants that an operation would make of constants are computed at run time instead if they are
+/// larger. (Constant expressions are of any size.)
+const LARGEST_FOLDED_BYTES: usize = 64 << 20;
+
+/// The results of an operation on constants; `None` when an input is no constant, or the results are
+/// large and no parts of it.
+pub(crate) fn fold(
+    op: &dyn Op,
+    inputs: &[Operand],
+    types: &ResultTypes,
+    graph: &Graph,
+    weights: &Weights,
+    context: &Context,
+) -> Result<Option<Vec<Constant>>, OpError> {
+    let Some((constants, operands)) = readable_inputs(op, inputs, graph, weights)? else {
+        return Ok(None);
+    };
+    let inputs = Inputs::new(&operands, &constants);
+    if let Some(parts) = parts(op, &inputs, types)? {
+        return Ok(Some(parts));
+    }
+    let mut buffers: SmallVec<[(Storage, Buffer); 2]> = SmallVec::new();
+    for ty in types {
+        let storage = result_storage(op, &operands, &constants, ty.element)?;
+        let len = storage.byte_len(&ty.shape).unwrap_or(usize::MAX);
+        if len > LARGEST_FOLDED_BYTES {
+            return Ok(None);
+        }
+        buffers.push((storage, Buffer::zeroed(len)?));
+    }
+    let mut outputs: SmallVec<[Output; 2]> =
+        buffers.iter_mut().zip(types).map(|(held, ty)| output(held, ty)).collect();
+    op.prepare(&inputs, weights)?.run(&inputs, &mut Outputs(&mut outputs), context)?;
+    drop(outputs);
+    let constant = |((storage, buffer), ty): ((Storage, Buffer), &ResultType)| {
+        Constant::dense(ty.element, storage, ty.shape.clone(), Bytes::from_buffer(buffer))
+    };
+    Ok(Some(buffers.into_iter().zip(types).map(constant).collect()))
+}
+
+/// A graph of the inputs alone, in forms that the operation reads, with the operands in it; `None`
+/// when not all are constant tensors.
+fn readable_inputs(
+    op: &dyn Op,
+    inputs: &[Operand],
+    graph: &Graph,
+    weights: &Weights,
+) -> Result<Option<(Graph, Vec<Operand>)>, OpError> {
+    let mut readable = Graph::default();
+    let mut operands = Vec::with_capacity(inputs.len());
+    for (input, operand) in inputs.iter().enumerate() {
+        let Some(constant) = graph.constant(*operand) else { return Ok(None) };
+        let constant = readable_constant(op, input, constant, weights)?;
+        if constant.tensor().is_none() {
+            return Ok(None);
+        }
+        operands.push(readable.add_constant(constant));
+    }
+    Ok((!operands.is_empty()).then_some((readable, operands)))
+}
+
+/// The results as parts of the input's own bytes, where they are gap-free parts.
+fn parts(
+    op: &dyn Op,
+    inputs: &Inputs,
+    types: &ResultTypes,
+) -> Result<Option<Vec<Constant>>, OpError> {
+    let Some(constant) = op.keeps_storage_of().and_then(|input| inputs.constant(input)) else {
+        return Ok(None);
+    };
+    let ConstantData::Dense(storage, bytes) = &constant.data else { return Ok(None) };
+    let mut parts = Vec::with_capacity(types.len());
+    for (output, ty) in types.iter().enumerate() {
+        let Some(view) = op.view(inputs, output)?.filter(|view| view.is_dense(&ty.shape)) else {
+            return Ok(None);
+        };
+        let start = usize::try_from(view.start).unwrap_or(0) * storage.size();
+        let len = storage.byte_len(&ty.shape).unwrap_or(usize::MAX);
+        let bytes = bytes.part(start..start.saturating_add(len));
+        parts.push(Constant::dense(ty.element, *storage, ty.shape.clone(), bytes));
+    }
+    Ok(Some(parts))
+}
+
+fn output<'a>((storage, buffer): &'a mut (Storage, Buffer), ty: &'a ResultType) -> Output<'a> {
+    Output::Tensor(TensorMut {
+        element: ty.element,
+        storage: *storage,
+        shape: &ty.shape,
+        bytes: buffer.bytes_mut(),
+    })
+}

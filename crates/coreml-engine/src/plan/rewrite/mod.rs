@@ -1,0 +1,313 @@
+//! Rewrites: patterns of operations replaced by others that compute the same faster.
+//!
+//! A [`Rule`] is a small [`Pattern`] and what takes its place. Rules are tried on every operation, in
+//! order, until nothing changes; each has a name, is counted and bounded, and says whether its
+//! results are the same bit for bit. After each replacement the driver infers the result's type again:
+//! it has to be what it was. Replaced operations keep their names, for errors and profiles.
+
+mod moves;
+mod norm;
+mod pattern;
+mod repeat;
+mod silu;
+mod unused;
+
+use std::collections::HashMap;
+use std::fmt;
+
+use coreml_format::mil::TensorType;
+use smallvec::smallvec;
+
+pub(crate) use self::pattern::{Match, Pattern, any, op};
+use crate::error::{Error, OpError, Result};
+use crate::graph::{Block, Graph, Node, Origin, Run, Source, Value, Work, nested_mut};
+use crate::ids::{Operand, ValueId};
+use crate::op::{Inputs, Op, ResultTypes};
+use crate::value::Storage;
+
+/// Which rules are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rewrites {
+    /// None, and what nothing reads stays as well.
+    Off,
+    /// Those whose results are the same bit for bit.
+    Exact,
+    /// All.
+    All,
+}
+
+/// What a rule does to results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// They are the same, bit for bit.
+    Exact,
+    /// They may be rounded otherwise.
+    Rounding,
+}
+
+/// A rewrite.
+pub(crate) struct Rule {
+    pub(crate) name: &'static str,
+    pub(crate) effect: Effect,
+    /// What is replaced: the operation in question, and what it reads.
+    pub(crate) pattern: fn() -> Pattern,
+    /// What takes the place of a match; `None` where more has to hold and does not.
+    pub(crate) replace: fn(&mut Site, &Match) -> Option<Replacement>,
+}
+
+/// All rules, in the order in which they are tried on an operation.
+pub(crate) const RULES: &[Rule] = &[
+    moves::NOTHING_MOVES,
+    moves::RESHAPE_OF_RESHAPE,
+    moves::TRANSPOSE_OF_TRANSPOSE,
+    repeat::REPEATED_OPERAND,
+    silu::PRODUCT_WITH_SIGMOID,
+    norm::NORM_OF_BOTH_SIGNS,
+];
+
+/// Sweeps over a graph after which it is left as it is.
+const MOST_SWEEPS: usize = 4;
+
+/// What takes the place of an operation.
+pub(crate) enum Replacement {
+    /// Another operation with the same results.
+    Run(Box<dyn Op>, Vec<Operand>),
+    /// A value that is there already.
+    Operand(Operand),
+}
+
+/// How often each rule was used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts(Vec<(&'static str, usize)>);
+
+impl Counts {
+    fn add(&mut self, name: &'static str) {
+        match self.0.iter_mut().find(|count| count.0 == name) {
+            Some(count) => count.1 += 1,
+            None => self.0.push((name, 1)),
+        }
+    }
+
+    /// How often the rule of this name was used.
+    #[cfg(test)]
+    pub(crate) fn of(&self, name: &str) -> usize {
+        self.0.iter().find(|count| count.0 == name).map_or(0, |count| count.1)
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, count)| writeln!(f, "rewrite {name}: {count} times"))
+    }
+}
+
+/// Applies the rules to a graph, and drops what nothing reads; gives how often each was used.
+pub(crate) fn rewrite(
+    function: &str,
+    graph: &mut Graph,
+    rewrites: Rewrites,
+) -> Result<Counts> {
+    let mut counts = Counts::default();
+    if rewrites == Rewrites::Off {
+        return Ok(counts);
+    }
+    let rules: Vec<(&Rule, Pattern)> = RULES
+        .iter()
+        .filter(|rule| rewrites == Rewrites::All || rule.effect == Effect::Exact)
+        .map(|rule| (rule, (rule.pattern)()))
+        .collect();
+    let mut body = std::mem::take(&mut graph.body);
+    for _ in 0..MOST_SWEEPS {
+        let before = counts.clone();
+        let mut sweep = Sweep { function, graph, rules: &rules, counts: &mut counts, renamed: HashMap::new() };
+        sweep.block(&mut body)?;
+        if counts == before {
+            break;
+        }
+    }
+    unused::drop_unused(&mut body, graph);
+    graph.body = body;
+    Ok(counts)
+}
+
+/// One pass over all operations.
+struct Sweep<'a> {
+    function: &'a str,
+    graph: &'a mut Graph,
+    rules: &'a [(&'a Rule, Pattern)],
+    counts: &'a mut Counts,
+    /// Values that others have taken the place of.
+    renamed: HashMap<ValueId, Operand>,
+}
+
+impl Sweep<'_> {
+    fn block(&mut self, block: &mut Block) -> Result<()> {
+        let nodes = std::mem::take(&mut block.nodes);
+        let mut producers = Producers::default();
+        for mut node in nodes {
+            self.rename(&mut node);
+            for inner in nested_mut(&mut node) {
+                self.block(inner)?;
+            }
+            if let Some(node) = self.node(node, &mut block.nodes, &mut producers)? {
+                producers.note(&node, block.nodes.len());
+                block.nodes.push(node);
+            }
+        }
+        block.results.iter_mut().for_each(|operand| *operand = self.now(*operand));
+        Ok(())
+    }
+
+    /// What stands for an operand by now.
+    fn now(&self, operand: Operand) -> Operand {
+        match operand {
+            Operand::Value(value) => self.renamed.get(&value).copied().unwrap_or(operand),
+            Operand::Constant(_) => operand,
+        }
+    }
+
+    fn rename(&self, node: &mut Node) {
+        if self.renamed.is_empty() {
+            return;
+        }
+        let rename = |operand: &mut Operand| *operand = self.now(*operand);
+        match &mut node.work {
+            Work::Run(run) => run.inputs.iter_mut().for_each(rename),
+            Work::ReadState { .. } => {}
+            Work::WriteState { data, .. } => rename(data),
+            Work::While(work) => work.variables.iter_mut().for_each(|v| rename(&mut v.initial)),
+            Work::Cond(work) => rename(&mut work.predicate),
+        }
+    }
+
+    /// The node itself or what takes its place; `nodes` are those before it.
+    fn node(
+        &mut self,
+        mut node: Node,
+        nodes: &mut Vec<Node>,
+        producers: &mut Producers,
+    ) -> Result<Option<Node>> {
+        for (rule, pattern) in self.rules {
+            let Work::Run(run) = &node.work else { break };
+            let Some(found) = pattern.matches(run, nodes, producers) else { continue };
+            let source = node.source.clone();
+            let mut site = Site { graph: self.graph, nodes: Vec::new(), source };
+            let Some(replacement) = (rule.replace)(&mut site, &found) else { continue };
+            let added = site.nodes;
+            for node in added {
+                producers.note(&node, nodes.len());
+                nodes.push(node);
+            }
+            self.counts.add(rule.name);
+            let outputs = run.outputs.clone();
+            match replacement {
+                Replacement::Operand(operand) => {
+                    self.check(rule, &outputs[0], operand)?;
+                    self.renamed.insert(outputs[0], operand);
+                    return Ok(None);
+                }
+                Replacement::Run(op, inputs) => {
+                    let run = Run { op, inputs, outputs, in_place: None };
+                    self.check_types(rule, &run)?;
+                    node.work = Work::Run(run);
+                }
+            }
+        }
+        Ok(Some(node))
+    }
+
+    /// The value that takes another's place has its type.
+    fn check(&self, rule: &Rule, output: &ValueId, operand: Operand) -> Result<()> {
+        use crate::op::Frame;
+        let expected = &self.graph.values[*output];
+        let known = self.graph.shape(operand);
+        let same_shape = expected.shape.is_none() || known == expected.shape.as_deref();
+        if self.graph.kind(operand).0 == expected.element && same_shape {
+            return Ok(());
+        }
+        Err(self.wrong(rule, &expected.name))
+    }
+
+    /// An operation's results have the types that the graph knows.
+    fn check_types(&self, rule: &Rule, run: &Run) -> Result<()> {
+        let types: ResultTypes = match run.op.infer(&Inputs::new(&run.inputs, self.graph)) {
+            Ok(types) => types,
+            Err(OpError::NotYetKnown) => return Ok(()),
+            Err(_) => return Err(self.wrong(rule, &self.graph.values[run.outputs[0]].name)),
+        };
+        for (&output, ty) in run.outputs.iter().zip(&types) {
+            let value = &self.graph.values[output];
+            let same = value.element == ty.element
+                && value.shape.as_ref().is_none_or(|shape| *shape == ty.shape);
+            if !same {
+                return Err(self.wrong(rule, &value.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, rule: &Rule, value: &str) -> Error {
+        Error::Program {
+            function: self.function.to_owned(),
+            message: format!(
+                "the engine's rewrite `{}` changes the type of `{value}`; please report this model",
+                rule.name
+            ),
+        }
+    }
+}
+
+/// Which node of a block makes each value.
+#[derive(Default)]
+pub(crate) struct Producers(HashMap<ValueId, usize>);
+
+impl Producers {
+    fn note(&mut self, node: &Node, index: usize) {
+        if let Some(run) = node.run() {
+            self.0.extend(run.outputs.iter().map(|&output| (output, index)));
+        }
+    }
+
+    /// The operation among `nodes` that makes an operand as its first result.
+    pub(crate) fn of<'n>(&self, operand: Operand, nodes: &'n [Node]) -> Option<&'n Run> {
+        let Operand::Value(value) = operand else { return None };
+        let run = nodes.get(*self.0.get(&value)?)?.run()?;
+        (run.outputs.first() == Some(&value)).then_some(run)
+    }
+}
+
+/// Where a replacement is made: new operations go before the one that is replaced.
+pub(crate) struct Site<'a> {
+    pub(crate) graph: &'a mut Graph,
+    nodes: Vec<Node>,
+    source: Source,
+}
+
+impl Site<'_> {
+    /// Adds an operation with one result of this name; `declared` tells what is known of its type
+    /// where its shape is known only at run time.
+    pub(crate) fn add(
+        &mut self,
+        op: impl Op,
+        inputs: Vec<Operand>,
+        name: &str,
+        declared: TensorType,
+    ) -> Option<Operand> {
+        let types = match op.infer(&Inputs::new(&inputs, self.graph)) {
+            Ok(types) => types.into_iter().next(),
+            Err(OpError::NotYetKnown) => None,
+            Err(_) => return None,
+        };
+        let value = self.graph.values.add(Value {
+            name: name.to_owned(),
+            element: declared.element,
+            storage: Storage::natural(declared.element)?,
+            shape: types.map(|ty| ty.shape),
+            declared: Some(declared),
+            origin: Origin::Own,
+        });
+        let work = Run { op: Box::new(op), inputs, outputs: smallvec![value], in_place: None };
+        self.nodes.push(Node { source: self.source.clone(), work: Work::Run(work) });
+        Some(Operand::Value(value))
+    }
+}

@@ -1,0 +1,89 @@
+//! Grouped-query attention repeats each key and value head for several query heads: the product
+//! reads each head several times instead.
+
+use coreml_format::mil::{Dimension, ElementType, TensorType};
+use smallvec::SmallVec;
+
+use super::{Effect, Match, Replacement, Rule, Site, any, op};
+use crate::graph::Graph;
+use crate::ids::Operand;
+use crate::op::Inputs;
+use crate::ops::{Matmul, Reshape, ReshapeRule, Tile, Zeros};
+use crate::value::{Buffer, Bytes, Constant, Shape, Storage};
+
+type Dimensions = SmallVec<[Option<usize>; 6]>;
+
+/// `matmul(x, reshape(tile(y)))`, where whole matrices of `y` are repeated.
+pub(super) const REPEATED_OPERAND: Rule = Rule {
+    name: "repeated operand of a product",
+    effect: Effect::Exact,
+    pattern: || {
+        let tile = op("tile", |_: &Tile| true).reading(0, any("y"));
+        let reshape = op("reshape", |_: &Reshape| true).reading(0, tile);
+        op("product", |product: &Matmul| product.weight.is_none()).reading(1, reshape)
+    },
+    replace: |site, found| {
+        let product: &Matmul = found.op("product")?;
+        let (narrow, times) = narrowed(site.graph, found)?;
+        let y = reshape_to(site, found, &narrow)?;
+        let repeat = product.repeat.checked_mul(times)?;
+        let product = Matmul { repeat, ..product.clone() };
+        let x = *found.run("product")?.inputs.first()?;
+        Some(Replacement::Run(Box::new(product), vec![x, y]))
+    },
+};
+
+/// The operand's dimensions without the repetition, and how often each of its matrices is repeated.
+/// At most the matrices' rows may be unknown.
+fn narrowed(graph: &Graph, found: &Match) -> Option<(Dimensions, usize)> {
+    let dimensions = |operand: Operand| match operand {
+        Operand::Value(value) => graph.values[value].dimensions(),
+        Operand::Constant(_) => None,
+    };
+    let source = dimensions(found.operand("y")?)?;
+    let reshape = found.run("reshape")?;
+    let mut narrow = dimensions(Operand::Value(*reshape.outputs.first()?))?;
+    let tile = found.run("tile")?;
+    let inputs = Inputs::new(&tile.inputs, graph);
+    let reps = found.op::<Tile>("tile")?.repetitions(&inputs, source.len()).ok()?;
+    let axis = reps.iter().position(|&rep| rep != 1)?;
+    let times = reps[axis];
+    let others = reps.iter().skip(axis + 1).all(|&rep| rep == 1);
+    let matrix = source.len().checked_sub(2)?;
+    // The axes from the repeated one up to the matrices hold one matrix only.
+    let whole = axis < matrix && source[axis..matrix].iter().all(|&size| size == Some(1));
+    let [.., batch, rows, columns] = narrow.as_mut_slice() else { return None };
+    let same = *columns == source[matrix + 1] && columns.is_some() && *rows == source[matrix];
+    let repeated = batch.filter(|batch| times > 0 && batch % times == 0)?;
+    *batch = Some(repeated / times);
+    // As many matrices on both sides: then the rows are as many, too, where they are not known.
+    let number = |sizes: &[Option<usize>]| sizes.iter().try_fold(1usize, |n, size| n.checked_mul((*size)?));
+    let kept = number(&narrow[..narrow.len() - 2])? == number(&source[..matrix])?;
+    (others && whole && same && kept).then_some((narrow, times))
+}
+
+/// The source of the repetition, reshaped to these dimensions.
+fn reshape_to(site: &mut Site, found: &Match, dimensions: &[Option<usize>]) -> Option<Operand> {
+    let output = *found.run("reshape")?.outputs.first()?;
+    let (name, element) =
+        (site.graph.values[output].name.clone(), site.graph.values[output].element);
+    let shape = dimensions
+        .iter()
+        .map(|size| size.map_or(Dimension::Unknown, Dimension::Fixed))
+        .collect();
+    let declared = TensorType { element, shape };
+    let known: Option<Shape> = dimensions.iter().copied().collect();
+    let source = found.operand("y")?;
+    if let Some(shape) = known {
+        let reshape = Reshape { x: 0, rule: ReshapeRule::To(shape) };
+        return site.add(reshape, vec![source], &name, declared);
+    }
+    let sizes: Option<Vec<i32>> =
+        dimensions.iter().map(|size| size.map_or(Some(-1), |size| i32::try_from(size).ok())).collect();
+    let sizes = sizes?;
+    let bytes = Bytes::from_buffer(Buffer::copy_of(bytemuck::cast_slice(&sizes)).ok()?);
+    let shape = Shape::from_slice(&[sizes.len()]);
+    let sizes = site.graph.add_constant(Constant::dense(ElementType::Int32, Storage::I32, shape, bytes));
+    let rule = ReshapeRule::Given { shape: 1, zeros: Zeros::SameAxis };
+    site.add(Reshape { x: 0, rule }, vec![source, sizes], &name, declared)
+}

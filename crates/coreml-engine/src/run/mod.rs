@@ -1,0 +1,159 @@
+//! Runs plans. Decides nothing: which value lives where, and what runs in place, the plan says. What
+//! it leaves open, shapes that hang on values, is found at each run.
+//!
+//! A plan runs on several calls at once, step by step: step outer, call inner. Today each call runs
+//! its own kernel; a kernel that reads weights may come to serve all calls of a step at once.
+
+mod control;
+mod frame;
+mod open;
+mod workspace;
+
+use smallvec::SmallVec;
+
+use self::frame::Taken;
+pub(crate) use self::workspace::Workspace;
+use crate::error::OpError;
+use crate::graph::Source;
+use crate::ids::{Operand, StateId};
+use crate::op::{Inputs, Kernel, Output, Outputs};
+use crate::plan::{Place, Plan, Prepared, Run, Step, Work};
+use crate::value::{Buffer, Layout, Shape, Storage, TensorRef};
+use coreml_kernels::Context;
+
+/// An error of a step, with the operation that it comes from.
+#[derive(Debug)]
+pub(crate) struct StepError {
+    pub(crate) source: Source,
+    pub(crate) error: OpError,
+}
+
+/// One call of a function: its inputs, its states, and the memory that it computes in.
+pub(crate) struct Call<'a> {
+    /// Bytes of the inputs in the plan's order.
+    pub(crate) inputs: &'a [&'a [u8]],
+    /// Their shapes.
+    pub(crate) shapes: &'a [Shape],
+    /// The states that the plan names, in its order.
+    pub(crate) states: &'a mut [Buffer],
+    pub(crate) workspace: &'a mut Workspace,
+}
+
+/// Runs a plan on some calls.
+pub(crate) fn run(plan: &Plan, context: &Context, calls: &mut [Call]) -> Result<(), StepError> {
+    let mut running: SmallVec<[Running; 1]> =
+        calls.iter_mut().map(|call| Running { plan, context, call }).collect();
+    for step in &plan.body.steps {
+        for call in &mut running {
+            call.step(step)?;
+        }
+    }
+    Ok(())
+}
+
+/// Calls `read` with a result of a call that was run, if it is a tensor.
+pub(crate) fn result<R>(
+    plan: &Plan,
+    context: &Context,
+    call: &mut Call,
+    operand: Operand,
+    read: impl FnOnce(TensorRef) -> R,
+) -> Option<R> {
+    use crate::op::Frame;
+    Running { plan, context, call }.tensor(operand).map(read)
+}
+
+/// A plan with all that a run of it touches.
+struct Running<'a, 'c> {
+    plan: &'a Plan,
+    context: &'a Context,
+    call: &'a mut Call<'c>,
+}
+
+impl<'a> Running<'a, '_> {
+    fn steps(&mut self, steps: &'a [Step]) -> Result<(), StepError> {
+        for step in steps {
+            self.step(step)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &'a Step) -> Result<(), StepError> {
+        let named = |error| StepError { source: step.source.clone(), error };
+        match &step.work {
+            Work::Run(run) => self.operation(run).map_err(named),
+            Work::WriteState { state, data } => self.write_state(*state, *data).map_err(named),
+            Work::While(work) => self.while_loop(work, &named),
+            Work::Cond(work) => self.cond(work, &named),
+        }
+    }
+
+    fn operation(&mut self, run: &'a Run) -> Result<(), OpError> {
+        match &run.kernel {
+            Prepared::Kernel(kernel) => self.compute(run, kernel, None),
+            Prepared::AtRun(slot) => self.open_operation(run, *slot),
+        }
+    }
+
+    /// Runs a kernel; `shapes` are those of results whose shapes the plan does not know.
+    fn compute(
+        &mut self,
+        run: &'a Run,
+        kernel: &Kernel,
+        shapes: Option<&[Shape]>,
+    ) -> Result<(), OpError> {
+        let mut taken: SmallVec<[Taken<'a>; 2]> = SmallVec::new();
+        for (index, &output) in run.outputs.iter().enumerate() {
+            let shape = shapes.and_then(|shapes| shapes.get(index)).cloned();
+            taken.push(self.take(output, shape)?);
+        }
+        let result = {
+            let mut outputs: SmallVec<[Output; 2]> = taken.iter_mut().map(Taken::output).collect();
+            let inputs = Inputs::new(&run.inputs, self).with_in_place(run.in_place);
+            kernel.run(&inputs, &mut Outputs(&mut outputs), self.context)
+        };
+        taken.into_iter().for_each(|taken| self.give_back(taken));
+        result
+    }
+
+    fn write_state(&mut self, state: StateId, data: Operand) -> Result<(), OpError> {
+        use crate::op::Frame;
+        let declared = &self.plan.states[state];
+        let mut buffer = std::mem::take(&mut self.call.states[state.index()]);
+        let result = match self.tensor(data) {
+            // The state's own content, unchanged.
+            None => Ok(()),
+            Some(tensor) if tensor.shape != &declared.shape[..] => Err(OpError::argument(
+                "data",
+                format!("shape {:?}", declared.shape.as_slice()),
+                format!("{:?}", tensor.shape),
+            )),
+            Some(tensor) if tensor.storage == declared.storage => {
+                Layout::of(&tensor).read(tensor.bytes, buffer.bytes_mut(), tensor.storage)
+            }
+            Some(tensor) => self.narrow(&tensor, &mut buffer),
+        };
+        self.call.states[state.index()] = buffer;
+        result
+    }
+
+    /// Stores floats in a state of halves.
+    fn narrow(&self, tensor: &TensorRef, state: &mut Buffer) -> Result<(), OpError> {
+        let floats = tensor.slice::<f32>()?;
+        let halves = bytemuck::try_cast_slice_mut(state.bytes_mut())
+            .map_err(|error| OpError::invalid(error.to_string()))?;
+        Ok(coreml_kernels::convert::f32_to_f16(self.context, floats, halves)?)
+    }
+}
+
+/// Whether a value has memory that a run may write.
+fn is_writable(place: &Place) -> bool {
+    matches!(place, Place::Arena { .. } | Place::State { .. } | Place::Open(_) | Place::List(_))
+}
+
+/// Bytes that a tensor takes.
+fn byte_len(storage: Storage, shape: &[usize]) -> Result<usize, OpError> {
+    storage
+        .byte_len(shape)
+        .ok_or_else(|| OpError::invalid(format!("a result of shape {shape:?} is too large")))
+}

@@ -1,0 +1,20 @@
+//! The engine's values: typed buffers with MIL's element types, and where their elements lie.
+
+mod buffer;
+mod constant;
+mod layout;
+mod lines;
+mod list;
+mod tensor;
+mod visit;
+
+pub use buffer::Buffer;
+pub(crate) use constant::{
+    BlockwiseData, Bytes, Constant, ConstantData, ConstantKey, PalettizedData,
+};
+pub(crate) use layout::{Layout, Strides, View, count, reshaped, row_major, same_count};
+pub(crate) use lines::Lines;
+pub(crate) use list::{ListItem, ListValue};
+pub(crate) use tensor::TensorMut;
+pub use tensor::{Element, Shape, Storage, TensorRef, element_count};
+pub(crate) use visit::Visitor;

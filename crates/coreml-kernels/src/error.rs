@@ -50,6 +50,20 @@ pub enum KernelError {
         /// The argument whose sizes were multiplied.
         argument: &'static str,
     },
+    /// The allocator has no memory for a buffer that a kernel needs.
+    #[error("no memory for {bytes} bytes of scratch")]
+    Memory {
+        /// The size of the buffer.
+        bytes: usize,
+    },
+    /// The threads of a pool cannot be started.
+    #[error("{threads} threads cannot be started: {reason}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the operating system says.
+        reason: String,
+    },
 }
 
 impl KernelError {

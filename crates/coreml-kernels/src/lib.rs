@@ -9,6 +9,7 @@
 //! the calling thread.
 
 mod arch;
+pub mod context;
 pub mod conv;
 pub mod convert;
 pub mod decompress;
@@ -23,6 +24,7 @@ pub mod unpack;
 pub mod vecmath;
 pub mod weights;
 
+pub use context::{Context, Lease, Pool, Scratch, Workers};
 pub use conv::{ConvParams, conv};
 pub use error::KernelError;
 pub use gemm::gemm;

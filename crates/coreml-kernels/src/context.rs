@@ -1,0 +1,376 @@
+//! What every kernel is given besides its operands: threads, an instruction set and memory.
+//!
+//! One [`Context`] serves a whole process or one model; kernels and their parallel tasks share it
+//! by reference. This file is the only one that names the thread pool in use; another one takes an
+//! implementation of [`Pool`].
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::error::KernelError;
+use crate::isa::Isa;
+
+/// Threads, an instruction set and scratch memory. Kernels take it as their first argument.
+///
+/// A context is cheap to make and holds no more memory than its kernels needed at a time. Several
+/// threads may compute with one context at once.
+#[derive(Debug)]
+pub struct Context {
+    workers: Workers,
+    isa: Isa,
+    scratch: Scratch,
+}
+
+impl Context {
+    /// A context on `workers`, with the best instruction set of this CPU.
+    pub fn new(workers: Workers) -> Self {
+        Self::with_isa(workers, Isa::detect())
+    }
+
+    /// A context on a chosen instruction set, which tests compare with others.
+    pub fn with_isa(workers: Workers, isa: Isa) -> Self {
+        Self { workers, isa, scratch: Scratch::default() }
+    }
+
+    /// The threads.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The memory.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+}
+
+/// Threads that share out tasks.
+pub trait Pool: Send + Sync {
+    /// How many threads compute at a time, the calling one among them.
+    fn threads(&self) -> usize;
+
+    /// Calls `task` once with every number below `tasks`, in any order and on any threads, and
+    /// returns when all calls have returned. Tasks may call `run` themselves.
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
+
+    /// Runs `work` once, where its calls of [`Pool::run`] cost least.
+    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+        work();
+    }
+}
+
+/// A shared handle to a [`Pool`]. Clones use the same threads.
+#[derive(Clone)]
+pub struct Workers {
+    pool: Arc<dyn Pool>,
+}
+
+impl std::fmt::Debug for Workers {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Workers").field("threads", &self.threads()).finish()
+    }
+}
+
+impl Workers {
+    /// The threads of this process: rayon's global pool, as large as `RAYON_NUM_THREADS` or the
+    /// number of CPUs says. A caller within another rayon pool stays in that one.
+    pub fn shared() -> Self {
+        static SHARED: OnceLock<Workers> = OnceLock::new();
+        SHARED.get_or_init(|| Self::from_pool(Arc::new(Rayon::Global))).clone()
+    }
+
+    /// So many threads of their own, which end with the last handle.
+    ///
+    /// # Errors
+    /// If `threads` is zero or the threads cannot be started.
+    pub fn new(threads: usize) -> Result<Self, KernelError> {
+        match threads {
+            0 => Err(KernelError::value("workers", "threads", "at least 1", threads)),
+            1 => Ok(Self::serial()),
+            _ => Ok(Self::from_pool(Arc::new(Rayon::new(threads)?))),
+        }
+    }
+
+    /// No threads but the caller's.
+    pub fn serial() -> Self {
+        Self::from_pool(Arc::new(Serial))
+    }
+
+    /// The threads of any pool.
+    pub fn from_pool(pool: Arc<dyn Pool>) -> Self {
+        Self { pool }
+    }
+
+    /// How many threads compute at a time.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Runs `work` where starting parallel tasks costs least: on one of the pool's own threads.
+    /// Whoever calls many kernels in a row should do so within one `enter`.
+    ///
+    /// # Panics
+    /// If the pool does not run the work, against its contract.
+    pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let (mut work, mut result) = (Some(work), None);
+        self.pool.enter(&mut || {
+            if let Some(work) = work.take() {
+                result = Some(work());
+            }
+        });
+        result.expect("a pool runs the work that enters it")
+    }
+
+    /// Calls `task` with every number below `tasks`, in parallel.
+    pub fn for_each(&self, tasks: usize, task: impl Fn(usize) + Sync) {
+        if tasks <= 1 || self.threads() == 1 {
+            return (0..tasks).for_each(task);
+        }
+        // The counter, not the pool, says which task comes next: no pool, however wrong, can run
+        // one twice, on which `for_each_chunk_mut` relies. It also starts tasks in order.
+        let next = AtomicUsize::new(0);
+        self.pool.run(tasks, &|_| {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index < tasks {
+                task(index);
+            }
+        });
+    }
+
+    /// Calls `task` with the index and the elements of every chunk of `chunk` elements (the last
+    /// may be shorter; zero counts as one), in parallel.
+    pub fn for_each_chunk_mut<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk: usize,
+        task: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let (chunk, len) = (chunk.max(1), data.len());
+        let start = Shared(data.as_mut_ptr());
+        self.for_each(len.div_ceil(chunk), |index| {
+            let first = index * chunk;
+            let count = chunk.min(len - first);
+            // SAFETY: `index` is below the number of chunks, so the elements lie within `data`,
+            // which is borrowed until all tasks have returned; `for_each` runs no index twice, so
+            // no two chunks overlap.
+            let part = unsafe { std::slice::from_raw_parts_mut(start.get().add(first), count) };
+            task(index, part);
+        });
+    }
+
+    /// As [`Workers::for_each_chunk_mut`], with tasks that may fail.
+    ///
+    /// # Errors
+    /// One of the tasks' errors. The other tasks run nevertheless.
+    pub fn try_for_each_chunk_mut<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk: usize,
+        task: impl Fn(usize, &mut [T]) -> Result<(), KernelError> + Sync,
+    ) -> Result<(), KernelError> {
+        let failure = OnceLock::new();
+        self.for_each_chunk_mut(data, chunk, |index, part| {
+            if let Err(error) = task(index, part) {
+                failure.get_or_init(|| error);
+            }
+        });
+        failure.into_inner().map_or(Ok(()), Err)
+    }
+}
+
+/// The start of a slice of which each task touches another part.
+pub(crate) struct Shared<T>(pub(crate) *mut T);
+
+impl<T> Shared<T> {
+    /// The address. (A closure that named the field would capture the bare pointer.)
+    pub(crate) fn get(&self) -> *mut T {
+        self.0
+    }
+}
+
+// SAFETY: whoever dereferences the pointer sees to it that no two threads touch the same element;
+// the elements themselves may move to other threads.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+/// The calling thread alone.
+struct Serial;
+
+impl Pool for Serial {
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..tasks).for_each(task);
+    }
+}
+
+/// Rayon's threads.
+enum Rayon {
+    /// Those of the pool that the caller is in, or else the process's.
+    Global,
+    /// Those of a pool of our own.
+    Own(rayon::ThreadPool),
+}
+
+impl Rayon {
+    fn new(threads: usize) -> Result<Self, KernelError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("coreml-kernels-{index}"))
+            .build();
+        pool.map(Self::Own)
+            .map_err(|error| KernelError::Threads { threads, reason: error.to_string() })
+    }
+}
+
+impl Pool for Rayon {
+    fn threads(&self) -> usize {
+        match self {
+            Self::Global => rayon::current_num_threads(),
+            Self::Own(pool) => pool.current_num_threads(),
+        }
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        use rayon::prelude::*;
+        let run = || (0..tasks).into_par_iter().for_each(task);
+        match self {
+            Self::Global => run(),
+            Self::Own(pool) => pool.install(run),
+        }
+    }
+
+    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+        match self {
+            Self::Global => rayon::scope(|_| work()),
+            Self::Own(pool) => pool.install(work),
+        }
+    }
+}
+
+/// Alignment of scratch memory: a cache line, and the widest vector.
+const ALIGNMENT: usize = 64;
+
+/// What scratch memory consists of.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; ALIGNMENT]);
+
+/// Memory that kernels borrow and give back, so that repeated calls ask nothing of the allocator.
+///
+/// Buffers that come back are kept for the next [`Scratch::take`] that they are large enough for.
+/// There are never more of them than were borrowed at a time.
+#[derive(Default)]
+pub struct Scratch {
+    kept: Mutex<Vec<Vec<Line>>>,
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let kept = self.kept();
+        let bytes: usize = kept.iter().map(|buffer| size_of_val(&buffer[..])).sum();
+        f.debug_struct("Scratch").field("buffers", &kept.len()).field("bytes", &bytes).finish()
+    }
+}
+
+impl Scratch {
+    /// Borrows `len` values, 64-byte aligned, until the lease is dropped. Their contents are
+    /// unspecified: whatever was last written there, as any type.
+    ///
+    /// # Errors
+    /// If there is no memory for so many.
+    pub fn take<T: Pod>(&self, len: usize) -> Result<Lease<'_, T>, KernelError> {
+        const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() > 0) }
+        let bytes = len.checked_mul(size_of::<T>());
+        let bytes = bytes.ok_or(KernelError::Memory { bytes: usize::MAX })?;
+        let lines = self.find(bytes.div_ceil(ALIGNMENT))?;
+        Ok(Lease { scratch: self, lines, len, values: PhantomData })
+    }
+
+    /// A buffer of at least `count` lines: the smallest one kept that is large enough, else a new
+    /// one in place of the largest.
+    fn find(&self, count: usize) -> Result<Vec<Line>, KernelError> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let outgrown = {
+            let mut kept = self.kept();
+            let fits = |buffer: &&(usize, usize)| buffer.1 >= count;
+            let sizes = kept.iter().map(Vec::len).enumerate();
+            if let Some((index, _)) = sizes.clone().filter(|b| fits(&b)).min_by_key(|b| b.1) {
+                return Ok(kept.swap_remove(index));
+            }
+            sizes.max_by_key(|buffer| buffer.1).map(|(index, _)| kept.swap_remove(index))
+        };
+        // Its memory is returned before more is asked for.
+        drop(outgrown);
+        // Sizes in eighths of a power of two: requests that grow a little each time, as with the
+        // length of a context, are served from the same buffer for a while.
+        let step = count.checked_next_power_of_two().map_or(1, |power| power.div_ceil(8));
+        let lines = count.checked_next_multiple_of(step).unwrap_or(count);
+        bytemuck::try_zeroed_vec(lines)
+            .map_err(|()| KernelError::Memory { bytes: count.saturating_mul(ALIGNMENT) })
+    }
+
+    fn give_back(&self, buffer: Vec<Line>) {
+        let mut kept = self.kept();
+        // Without memory for the list, the buffer is better freed.
+        if !buffer.is_empty() && kept.try_reserve(1).is_ok() {
+            kept.push(buffer);
+        }
+    }
+
+    /// The list, which no panic can leave half changed.
+    fn kept(&self) -> MutexGuard<'_, Vec<Vec<Line>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Values borrowed from a [`Scratch`]; a slice in all but name.
+pub struct Lease<'a, T> {
+    scratch: &'a Scratch,
+    lines: Vec<Line>,
+    len: usize,
+    values: PhantomData<T>,
+}
+
+impl<T: Pod> Deref for Lease<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.lines);
+        bytemuck::cast_slice(&bytes[..self.len * size_of::<T>()])
+    }
+}
+
+impl<T: Pod> DerefMut for Lease<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.lines);
+        bytemuck::cast_slice_mut(&mut bytes[..self.len * size_of::<T>()])
+    }
+}
+
+impl<T: Pod + std::fmt::Debug> std::fmt::Debug for Lease<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self[..].fmt(f)
+    }
+}
+
+impl<T> Drop for Lease<'_, T> {
+    fn drop(&mut self) {
+        self.scratch.give_back(std::mem::take(&mut self.lines));
+    }
+}
+
+#[cfg(test)]
+mod tests;

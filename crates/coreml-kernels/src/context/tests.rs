@@ -1,0 +1,120 @@
+use super::*;
+
+/// A pool that keeps none of its promises.
+struct Wrong;
+
+impl Pool for Wrong {
+    fn threads(&self) -> usize {
+        2
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..tasks + 5).for_each(|_| task(0)));
+            }
+        });
+    }
+}
+
+fn pools() -> [Workers; 5] {
+    let own = |threads| Workers::new(threads).unwrap();
+    [Workers::serial(), Workers::shared(), own(2), own(5), Workers::from_pool(Arc::new(Wrong))]
+}
+
+#[test]
+fn every_chunk_once() {
+    for workers in pools() {
+        for (len, chunk) in [(0, 3), (1, 3), (7, 3), (1000, 1), (1000, 7), (9, 0), (5, usize::MAX)]
+        {
+            let mut data: Vec<usize> = (0..len).collect();
+            workers.for_each_chunk_mut(&mut data, chunk, |index, part| {
+                let first = index * chunk.max(1);
+                assert!(part.iter().enumerate().all(|(i, &x)| x == first + i));
+                assert_eq!(part.len(), chunk.max(1).min(len - first));
+                part.iter_mut().for_each(|x| *x += 10_000);
+            });
+            assert!(data.iter().enumerate().all(|(i, &x)| x == i + 10_000), "{workers:?}");
+        }
+    }
+}
+
+#[test]
+fn failures_are_told() {
+    for workers in pools() {
+        let mut data = [0u8; 100];
+        let failed = workers.try_for_each_chunk_mut(&mut data, 9, |index, part| {
+            part.fill(1);
+            if index == 3 { Err(KernelError::Memory { bytes: 7 }) } else { Ok(()) }
+        });
+        assert_eq!(failed, Err(KernelError::Memory { bytes: 7 }));
+        assert_eq!(data, [1; 100]);
+        assert_eq!(workers.try_for_each_chunk_mut(&mut data, 9, |_, _| Ok(())), Ok(()));
+    }
+}
+
+#[test]
+fn work_enters_and_tasks_nest() {
+    for workers in pools() {
+        let total = AtomicUsize::new(0);
+        let answer = workers.enter(|| {
+            workers.for_each(10, |i| {
+                workers.for_each(10, |j| {
+                    total.fetch_add(10 * i + j, Ordering::Relaxed);
+                });
+            });
+            "done"
+        });
+        assert_eq!((answer, total.into_inner()), ("done", 99 * 50));
+    }
+}
+
+#[test]
+fn numbers_of_threads() {
+    assert_eq!(Workers::serial().threads(), 1);
+    assert_eq!(Workers::new(1).unwrap().threads(), 1);
+    assert_eq!(Workers::new(3).unwrap().clone().threads(), 3);
+    assert!(Workers::shared().threads() > 0);
+    let error = Workers::new(0).unwrap_err();
+    assert_eq!(error.to_string(), "workers: `threads` is 0, expected at least 1");
+}
+
+#[test]
+fn leases_are_aligned_and_apart() {
+    let scratch = Scratch::default();
+    let mut a = scratch.take::<f32>(100).unwrap();
+    let mut b = scratch.take::<u8>(7).unwrap();
+    let mut c = scratch.take::<[u8; 3]>(50).unwrap();
+    assert_eq!((a.len(), b.len(), c.len()), (100, 7, 50));
+    assert!(a.as_ptr().addr().is_multiple_of(64) && b.as_ptr().addr().is_multiple_of(64));
+    a.fill(1.0);
+    b.fill(2);
+    c.fill([3, 4, 5]);
+    assert!(a.iter().all(|&x| x == 1.0) && b.iter().all(|&x| x == 2));
+    assert!(c.iter().all(|&x| x == [3, 4, 5]));
+    assert!(scratch.take::<u64>(0).unwrap().is_empty());
+}
+
+#[test]
+fn buffers_come_back() {
+    let scratch = Scratch::default();
+    let large = scratch.take::<f32>(5000).unwrap().as_ptr().addr();
+    let held = scratch.take::<u16>(4000).unwrap();
+    assert_eq!(held.as_ptr().addr(), large, "the one kept is large enough");
+    let small = scratch.take::<u8>(64).unwrap().as_ptr().addr();
+    drop(held);
+    assert_eq!(scratch.take::<u8>(60).unwrap().as_ptr().addr(), small, "the best fit");
+    assert_eq!(scratch.take::<u8>(65).unwrap().as_ptr().addr(), large, "the only fit");
+    drop(scratch.take::<f32>(100_000).unwrap());
+    assert_eq!(scratch.kept().len(), 2, "the largest has been replaced");
+    assert!(format!("{scratch:?}").starts_with("Scratch { buffers: 2, bytes: 4"));
+}
+
+#[test]
+fn lack_of_memory_is_an_error() {
+    let scratch = Scratch::default();
+    let error = scratch.take::<u64>(usize::MAX / 8).unwrap_err();
+    assert!(matches!(error, KernelError::Memory { .. }), "{error}");
+    assert!(scratch.take::<u64>(usize::MAX).is_err());
+    assert!(scratch.take::<u64>(8).is_ok());
+}

@@ -1,75 +1,80 @@
-//! Matrix-vector speed per encoding, next to what reading memory allows.
+//! Speed of the kernels at the sizes that language models have, next to what reading memory allows.
 //!
-//! `cargo bench -p coreml-kernels --bench project`; `RAYON_NUM_THREADS=1` for a single thread.
+//! `cargo bench -p coreml-kernels --bench project [-- FILTER]`; `RAYON_NUM_THREADS=1` for a single
+//! thread. One line per case: its name, microseconds of the fastest run, work per second.
 #![allow(clippy::print_stdout)]
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use coreml_kernels::{
-    Blockwise, ColumnLayout, Encoding, KernelError, OutputLayout, Palettized, Table, Weights,
-    project,
+    BatchStrides, Blockwise, ColumnLayout, Context, Encoding, KernelError, Matrix, MatrixMut,
+    OutputLayout, Palettized, Table, Weights, Workers, attention_matmul, gemm, norm, project,
+    softmax, vecmath,
 };
 use half::f16;
-use rayon::prelude::*;
 
-/// Seconds of the fastest of several runs.
-fn fastest(mut run: impl FnMut()) -> f64 {
-    run();
-    let time = |_| {
-        let start = Instant::now();
+/// What a bench runs with.
+struct Bench {
+    ctx: Context,
+    filter: String,
+}
+
+impl Bench {
+    /// Times `run` and prints its speed in billions of `work` per second.
+    fn report(&self, name: &str, work: usize, unit: &str, mut run: impl FnMut()) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        let (mut best, mut spent) = (f64::INFINITY, 0.0);
         run();
-        start.elapsed().as_secs_f64()
-    };
-    (0..15).map(time).fold(f64::INFINITY, f64::min)
-}
+        while spent < 0.15 {
+            let start = Instant::now();
+            run();
+            let seconds = start.elapsed().as_secs_f64();
+            best = best.min(seconds);
+            spent += seconds;
+        }
+        let speed = work as f64 / best / 1e9;
+        println!("{name:<32} {:>10.2} us {speed:>8.2} G{unit}/s", best * 1e6);
+    }
 
-/// Gigabytes per second at which all threads read `buffer`.
-fn read_limit(buffer: &[u64]) -> f64 {
-    let part = buffer.len().div_ceil(rayon::current_num_threads());
-    let sum = |part: &[u64]| part.iter().fold(0u64, |sum, &x| sum.wrapping_add(x));
-    let seconds = fastest(|| {
-        black_box(buffer.par_chunks(part).map(sum).reduce(|| 0, u64::wrapping_add));
-    });
-    (buffer.len() * 8) as f64 / seconds / 1e9
-}
+    /// Adds up a large buffer.
+    fn read(&self, buffer: &mut [u64]) {
+        let bytes = size_of_val(buffer);
+        let part = buffer.len().div_ceil(self.ctx.workers().threads());
+        self.report("read 512 MB", bytes, "B", || {
+            self.ctx.workers().for_each_chunk_mut(buffer, part, |_, part| {
+                black_box(part.iter().fold(0u64, |sum, &x| sum.wrapping_add(x)));
+            });
+        });
+    }
 
-fn report(name: &str, w: &Weights, bytes: usize) -> Result<(), KernelError> {
-    let (x, mut out) = (vec![0.5f32; w.cols], vec![0.0f32; w.rows]);
-    let mut scratch = Vec::new();
-    let x_layout = ColumnLayout { stride_k: 1, stride_s: 1 };
-    let out_layout = OutputLayout { stride_n: 1, stride_s: 1 };
-    let mut run = || project(w, &x, x_layout, 1, None, &mut out, out_layout, &mut scratch);
-    run()?;
-    let seconds = fastest(|| {
-        let _ = black_box(run());
-    });
-    let weights = (w.rows * w.cols) as f64;
-    let (speed, bandwidth) = (weights / seconds / 1e9, bytes as f64 / seconds / 1e9);
-    println!("{name:>5} {:>6}x{}  {speed:6.2} G weights/s  {bandwidth:6.2} GB/s", w.rows, w.cols);
-    Ok(())
-}
+    /// A product with `columns` columns, which lie as in a convolution: channel by channel.
+    fn project(&self, name: &str, w: &Weights, columns: usize) {
+        let (x, mut out) = (vec![0.5f32; w.cols * columns], vec![0.0f32; w.rows * columns]);
+        let x_layout = ColumnLayout { stride_k: columns, stride_s: 1 };
+        let out_layout = OutputLayout { stride_n: columns, stride_s: 1 };
+        let name = format!("{name} {}x{} {columns}", w.rows, w.cols);
+        self.report(&name, w.rows * w.cols * columns, "MAC", || {
+            expect(project(&self.ctx, w, &x, x_layout, columns, None, &mut out, out_layout));
+        });
+    }
 
-fn main() -> Result<(), KernelError> {
-    let buffer: Vec<u64> = (0..1u64 << 26).collect();
-    let bytes: &[u8] = bytemuck::cast_slice(&buffer);
-    println!(
-        "{} on {} threads",
-        coreml_kernels::Isa::detect().name(),
-        rayon::current_num_threads()
-    );
-    println!("reading 512 MB: {:.2} GB/s", read_limit(&buffer));
-    for (rows, cols) in [(1024, 3072), (131_072, 1024)] {
+    /// All encodings of one size.
+    fn encodings(&self, bytes: &[u8], rows: usize, cols: usize, columns: usize) {
         let count = rows * cols;
         let values = vec![f16::ONE; count];
-        report("f16", &Weights { rows, cols, encoding: Encoding::F16(&values) }, count * 2)?;
+        let project = |name: &str, encoding: Encoding| {
+            self.project(name, &Weights { rows, cols, encoding }, columns);
+        };
+        project("f16", Encoding::F16(&values));
         for bits in [4u8, 6, 8] {
             let lut = vec![f16::ONE; (rows / 8) << bits];
             let indices = &bytes[..count * usize::from(bits) / 8];
             let lut = Table::F16(&lut);
             let p = Palettized { bits, indices, lut, rows_per_group: 8, cols_per_group: cols };
-            let w = Weights { rows, cols, encoding: Encoding::Palettized(p) };
-            report(&format!("lut{bits}"), &w, indices.len())?;
+            project(&format!("lut{bits}"), Encoding::Palettized(p));
         }
         for (bits, cols_per_block) in [(4u8, 32), (8, cols)] {
             let scale = vec![f16::ONE; count / cols_per_block];
@@ -77,9 +82,84 @@ fn main() -> Result<(), KernelError> {
             let scale = Table::F16(&scale);
             let (signed, offset, rows_per_block) = (true, None, 1);
             let b = Blockwise { bits, signed, data, scale, offset, rows_per_block, cols_per_block };
-            let w = Weights { rows, cols, encoding: Encoding::Blockwise(b) };
-            report(&format!("int{bits}"), &w, data.len())?;
+            project(&format!("int{bits}"), Encoding::Blockwise(b));
         }
     }
-    Ok(())
+
+    /// Queries times keys and weights times values: 16 heads of 128 over 448 positions.
+    fn attention(&self, queries: usize) {
+        let (heads, size, positions) = (16, 128, 448);
+        let (x, cache) = (vec![0.5; heads * queries * positions], vec![f16::ONE; 8 * size * 512]);
+        let mut out = vec![0.0; heads * queries * positions];
+        for (name, n, k) in [("keys", positions, size), ("values", size, positions)] {
+            let (a, c) = (queries * k, queries * n);
+            let batch = BatchStrides { count: heads, a, b: size * 512, b_repeat: 2, c };
+            let b = Matrix::row_major(&cache, positions, size);
+            let b = if name == "keys" { b.transposed() } else { b };
+            let work = heads * queries * size * positions;
+            self.report(&format!("attention {name} {queries}"), work, "MAC", || {
+                let a = Matrix::row_major(&x, queries, k);
+                let c = MatrixMut::row_major(&mut out, queries, n);
+                expect(attention_matmul(&self.ctx, batch, a, b, c, 0.1));
+            });
+        }
+    }
+
+    fn elementwise(&self, rows: usize) {
+        let (hidden, inner, positions) = (1024, 3072, 512);
+        let mut values = vec![0.5; rows * inner];
+        self.report(&format!("silu {rows}x{inner}"), values.len(), "", || {
+            vecmath::silu(&self.ctx, &mut values);
+        });
+        let (mut values, gamma) = (vec![0.5; rows * hidden], vec![1.0; hidden]);
+        self.report(&format!("rms_norm {rows}x{hidden}"), values.len(), "", || {
+            expect(norm::rms_norm(&self.ctx, &mut values, hidden, Some(&gamma), 1e-6));
+        });
+        self.report(&format!("layer_norm {rows}x{hidden}"), values.len(), "", || {
+            expect(norm::layer_norm(&self.ctx, &mut values, hidden, Some(&gamma), None, 1e-6));
+        });
+        let mut values = vec![0.5; 16 * rows * positions];
+        self.report(&format!("softmax {}x{positions}", 16 * rows), values.len(), "", || {
+            expect(softmax::softmax(&self.ctx, &mut values, 16 * rows, positions, 1));
+        });
+    }
+
+    fn gemm(&self, m: usize, n: usize, k: usize) {
+        let (a, b, mut c) = (vec![0.5; m * k], vec![0.5; k * n], vec![0.0; m * n]);
+        self.report(&format!("gemm {m}x{n}x{k}"), m * n * k, "MAC", || {
+            let (a, b) = (Matrix::row_major(&a, m, k), Matrix::row_major(&b, k, n));
+            expect(gemm(&self.ctx, a, b, MatrixMut::row_major(&mut c, m, n), 1.0));
+        });
+    }
+}
+
+fn expect(result: Result<(), KernelError>) {
+    black_box(result).expect("the sizes fit");
+}
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let bench = Bench { ctx: Context::new(Workers::shared()), filter };
+    println!("{} on {} threads", bench.ctx.isa().name(), bench.ctx.workers().threads());
+    let mut buffer: Vec<u64> = (0..1u64 << 26).collect();
+    bench.ctx.workers().enter(|| {
+        bench.read(&mut buffer);
+        let bytes: &[u8] = bytemuck::cast_slice(&buffer);
+        for (rows, cols, columns) in [
+            (1024, 3072, 1),
+            (131_072, 1024, 1),
+            (3072, 1024, 2),
+            (3072, 1024, 64),
+            (4096, 1024, 448),
+        ] {
+            bench.encodings(bytes, rows, cols, columns);
+        }
+        for rows in [1, 64] {
+            bench.attention(rows);
+            bench.elementwise(rows);
+        }
+        bench.gemm(512, 512, 512);
+        bench.gemm(64, 3072, 1024);
+        bench.gemm(1, 3072, 1024);
+    });
 }

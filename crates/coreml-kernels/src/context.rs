@@ -14,6 +14,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::error::KernelError;
 use crate::isa::Isa;
+use crate::thresholds;
 
 /// Threads, an instruction set and scratch memory. Kernels take it as their first argument.
 ///
@@ -146,6 +147,20 @@ impl Workers {
         });
     }
 
+    /// As [`Workers::for_each`], with tasks that may fail.
+    ///
+    /// # Errors
+    /// One of the tasks' errors. The other tasks run nevertheless.
+    pub fn try_for_each(
+        &self,
+        tasks: usize,
+        task: impl Fn(usize) -> Result<(), KernelError> + Sync,
+    ) -> Result<(), KernelError> {
+        let failure = Failure::default();
+        self.for_each(tasks, |index| failure.note(task(index)));
+        failure.into_result()
+    }
+
     /// Calls `task` with the index and the elements of every chunk of `chunk` elements (the last
     /// may be shorter; zero counts as one), in parallel.
     pub fn for_each_chunk_mut<T: Send>(
@@ -177,13 +192,46 @@ impl Workers {
         chunk: usize,
         task: impl Fn(usize, &mut [T]) -> Result<(), KernelError> + Sync,
     ) -> Result<(), KernelError> {
-        let failure = OnceLock::new();
-        self.for_each_chunk_mut(data, chunk, |index, part| {
-            if let Err(error) = task(index, part) {
-                failure.get_or_init(|| error);
-            }
+        let failure = Failure::default();
+        self.for_each_chunk_mut(data, chunk, |index, part| failure.note(task(index, part)));
+        failure.into_result()
+    }
+
+    /// Calls `task` with every run of `row` values (which divides their number) and its index: in
+    /// parallel from `threshold` values on, else on the calling thread.
+    pub(crate) fn for_each_row_mut<T: Send>(
+        &self,
+        data: &mut [T],
+        row: usize,
+        threshold: usize,
+        task: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let row = row.max(1);
+        let rows = if data.len() < threshold {
+            data.len()
+        } else {
+            (thresholds::task(threshold) / row).max(1)
+        };
+        self.for_each_chunk_mut(data, rows.saturating_mul(row), |index, part| {
+            let first = index * rows;
+            part.chunks_mut(row).enumerate().for_each(|(i, values)| task(first + i, values));
         });
-        failure.into_inner().map_or(Ok(()), Err)
+    }
+}
+
+/// What went wrong first among tasks.
+#[derive(Default)]
+struct Failure(OnceLock<KernelError>);
+
+impl Failure {
+    fn note(&self, result: Result<(), KernelError>) {
+        if let Err(error) = result {
+            self.0.get_or_init(|| error);
+        }
+    }
+
+    fn into_result(self) -> Result<(), KernelError> {
+        self.0.into_inner().map_or(Ok(()), Err)
     }
 }
 

@@ -1,20 +1,14 @@
 //! Convolutions over one to three spatial dimensions.
 
-use rayon::prelude::*;
-
 use crate::arch::compiled::{self, Loop};
+use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
-use crate::isa::Isa;
-use crate::project::{Call, ColumnLayout, OutputLayout, grown};
+use crate::matrix::Matrix;
+use crate::project::{Call, OutputLayout};
+use crate::thresholds;
 use crate::weights::Weights;
 
 const KERNEL: &str = "conv";
-
-/// Unfolded input values that are laid out at a time (8 MB).
-const UNFOLDED: usize = 1 << 21;
-
-/// Multiplications below which a second thread costs more than it brings.
-const PARALLEL: usize = 1 << 17;
 
 /// One spatial dimension of a convolution, in elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,30 +99,19 @@ pub struct ConvParams<'a> {
 
 /// Convolves `x` with the filters `w`, of `out_channels` rows and
 /// `in_channels / groups * kernel…` columns, into `out`. Filters over single points are projected
-/// directly, one filter per channel is applied in place, all else is unfolded. The two buffers of
-/// `scratch` grow as needed; their contents do not matter.
+/// directly, one filter per channel is applied in place, all else is unfolded. Divided among threads
+/// if large.
 ///
 /// # Errors
-/// If a slice does not have the length the parameters call for, or these do not fit together.
+/// If a slice does not have the length the parameters call for, these do not fit together or there
+/// is no memory.
 pub fn conv(
+    ctx: &Context,
     params: &ConvParams,
     x: &[f32],
     w: &Weights,
     bias: Option<&[f32]>,
     out: &mut [f32],
-    scratch: &mut [Vec<f32>; 2],
-) -> Result<(), KernelError> {
-    conv_with(Isa::detect(), params, x, w, bias, out, scratch)
-}
-
-fn conv_with(
-    isa: Isa,
-    params: &ConvParams,
-    x: &[f32],
-    w: &Weights,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-    scratch: &mut [Vec<f32>; 2],
 ) -> Result<(), KernelError> {
     let shape = Shape::new(params)?;
     shape.check(params, x.len(), w, bias, out.len())?;
@@ -139,9 +122,9 @@ fn conv_with(
     }
     for (x, out) in x.chunks_exact(x_step).zip(out.chunks_exact_mut(out_step)) {
         if shape.in_per_group == 1 && shape.taps > 1 {
-            depthwise(isa, &shape, x, w, bias, out, &mut scratch[0])?;
+            depthwise(ctx, &shape, x, w, bias, out)?;
         } else {
-            grouped(isa, &shape, x, w, bias, out, scratch)?;
+            grouped(ctx, &shape, x, w, bias, out)?;
         }
     }
     Ok(())
@@ -162,7 +145,6 @@ fn fill_bias(bias: Option<&[f32]>, points: usize, out: &mut [f32]) -> Result<(),
 struct Shape {
     dims: [SpatialDim; 3],
     output: [usize; 3],
-    groups: usize,
     in_per_group: usize,
     out_per_group: usize,
     points_in: usize,
@@ -194,7 +176,6 @@ impl Shape {
         Ok(Self {
             dims,
             output,
-            groups,
             in_per_group: params.in_channels / groups,
             out_per_group: params.out_channels / groups,
             points_in: product(KERNEL, "x", &dims.map(|dim| dim.input))?,
@@ -233,13 +214,12 @@ impl Shape {
 
 /// One input, group by group, as products of filters with (unfolded) columns.
 fn grouped(
-    isa: Isa,
+    ctx: &Context,
     shape: &Shape,
     x: &[f32],
     w: &Weights,
     bias: Option<&[f32]>,
     out: &mut [f32],
-    [unfolded, scratch]: &mut [Vec<f32>; 2],
 ) -> Result<(), KernelError> {
     let inputs = x.chunks_exact(shape.in_per_group * shape.points_in);
     let outputs = out.chunks_exact_mut(shape.out_per_group * shape.points_out);
@@ -247,40 +227,39 @@ fn grouped(
         let rows = group * shape.out_per_group..(group + 1) * shape.out_per_group;
         let bias = bias.map(|bias| &bias[rows.clone()]);
         let points = shape.points_out;
-        let x_layout = ColumnLayout { stride_k: points, stride_s: 1 };
-        let out_layout = OutputLayout { stride_n: points, stride_s: 1 };
-        let call = Call { w, rows, x, x_layout, count_s: points, bias, out_layout };
+        let layout = OutputLayout { stride_n: points, stride_s: 1 };
         if shape.pointwise() {
-            call.run(isa, out, scratch)?;
+            let x = Matrix::row_major(x, shape.in_per_group, points);
+            Call { w, rows, x, bias }.run(ctx, out, layout)?;
             continue;
         }
-        let tile = (UNFOLDED / w.cols).clamp(1, points);
+        let tile = (thresholds::UNFOLDED / w.cols).clamp(1, points);
+        let mut unfolded = ctx.scratch().take(w.cols * tile)?;
         for start in (0..points).step_by(tile) {
             let count = tile.min(points - start);
-            let columns = grown(unfolded, w.cols * count);
-            unfold(shape, x, start, count, columns);
-            let x_layout = ColumnLayout { stride_k: count, stride_s: 1 };
-            let call = Call { x: columns, x_layout, count_s: count, ..call.clone() };
-            call.run(isa, &mut out[start..], scratch)?;
+            let columns = &mut unfolded[..w.cols * count];
+            unfold(ctx, shape, x, start, count, columns);
+            let x = Matrix::row_major(columns, w.cols, count);
+            Call { w, rows: rows.clone(), x, bias }.run(ctx, &mut out[start..], layout)?;
         }
     }
     Ok(())
 }
 
 /// Lays out, for every channel and tap, the inputs it meets at outputs `start..start + count`.
-fn unfold(shape: &Shape, x: &[f32], start: usize, count: usize, columns: &mut [f32]) {
+fn unfold(
+    ctx: &Context,
+    shape: &Shape,
+    x: &[f32],
+    start: usize,
+    count: usize,
+    columns: &mut [f32],
+) {
     let fill = |row: usize, values: &mut [f32]| {
         let channel = &x[row / shape.taps * shape.points_in..][..shape.points_in];
         unfold_row(shape, channel, row % shape.taps, start, values);
     };
-    if columns.len() < PARALLEL {
-        columns.chunks_exact_mut(count).enumerate().for_each(|(row, values)| fill(row, values));
-    } else {
-        let rows = columns.par_chunks_exact_mut(count);
-        rows.with_min_len((PARALLEL / 4 / count).max(1))
-            .enumerate()
-            .for_each(|(row, values)| fill(row, values));
-    }
+    ctx.workers().for_each_row_mut(columns, count, thresholds::UNFOLD, fill);
 }
 
 fn unfold_row(shape: &Shape, channel: &[f32], tap: usize, start: usize, values: &mut [f32]) {
@@ -321,32 +300,25 @@ fn split(position: usize, height: usize, width: usize) -> (usize, usize, usize) 
 
 /// One input with one input channel per group: each filter runs over its channel.
 fn depthwise(
-    isa: Isa,
+    ctx: &Context,
     shape: &Shape,
     x: &[f32],
     w: &Weights,
     bias: Option<&[f32]>,
     out: &mut [f32],
-    scratch: &mut Vec<f32>,
 ) -> Result<(), KernelError> {
-    let filters = grown(scratch, w.rows * w.cols);
-    w.dequantize_rows_with(isa, 0..w.rows, filters)?;
+    let mut filters = ctx.scratch().take::<f32>(w.rows * w.cols)?;
+    w.dequantize_rows(ctx, 0..w.rows, &mut filters)?;
     let filters = &*filters;
     let run = |channel: usize, out: &mut [f32]| {
         let input = &x[channel / shape.out_per_group * shape.points_in..][..shape.points_in];
         let filter = &filters[channel * shape.taps..][..shape.taps];
         out.fill(bias.map_or(0.0, |bias| bias[channel]));
-        compiled::run(isa, Depthwise { shape, input, filter, out });
+        compiled::run(ctx.isa(), Depthwise { shape, input, filter, out });
     };
-    let work = out.len().saturating_mul(shape.taps);
-    let channels = shape.groups * shape.out_per_group;
-    if work < PARALLEL {
-        out.chunks_exact_mut(shape.points_out).enumerate().for_each(|(c, out)| run(c, out));
-    } else {
-        let per_task = (channels * (PARALLEL / 4) / work).max(1);
-        let outputs = out.par_chunks_exact_mut(shape.points_out);
-        outputs.with_min_len(per_task).enumerate().for_each(|(c, out)| run(c, out));
-    }
+    // Each output costs as many multiplications as the filter has taps.
+    let threshold = thresholds::DEPTHWISE / shape.taps;
+    ctx.workers().for_each_row_mut(out, shape.points_out, threshold, run);
     Ok(())
 }
 

@@ -7,11 +7,13 @@
 
 use half::f16;
 
+use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
+use crate::thresholds;
 use crate::unpack::{element, packed_len};
 
 /// An element that arithmetic can read: `i8`, `u8`, `f16` or `f32`.
-pub trait Number: Copy {
+pub trait Number: Copy + Send + Sync {
     /// The value; exact for all implementors.
     fn to_f32(self) -> f32;
 }
@@ -64,7 +66,8 @@ impl Real for f32 {
 /// # Errors
 /// If the table does not have 2, 4, 16, 64 or 256 entries (8 is accepted too) or `indices` is not
 /// as long as `count` indices are.
-pub fn lut_to_dense_packed<T: Copy>(
+pub fn lut_to_dense_packed<T: Copy + Send + Sync>(
+    ctx: &Context,
     indices: &[u8],
     lut: &[T],
     count: usize,
@@ -72,7 +75,14 @@ pub fn lut_to_dense_packed<T: Copy>(
     const KERNEL: &str = "constexpr_lut_to_dense";
     let bits = index_bits(KERNEL, lut.len())?;
     check_packed(KERNEL, "indices", bits, count, indices.len())?;
-    Ok((0..count).map(|i| lut[usize::from(element(bits, indices, i))]).collect())
+    let mut out = vec![lut[0]; count];
+    let part = thresholds::task(thresholds::DECOMPRESS);
+    ctx.workers().for_each_row_mut(&mut out, part, thresholds::DECOMPRESS, |index, out| {
+        for (i, value) in out.iter_mut().enumerate() {
+            *value = lut[usize::from(element(bits, indices, index * part + i))];
+        }
+    });
+    Ok(out)
 }
 
 /// iOS 16 `constexpr_affine_dequantize`: `scale * (data - zero_point)`, where scale and zero
@@ -81,6 +91,7 @@ pub fn lut_to_dense_packed<T: Copy>(
 /// # Errors
 /// If lengths do not fit the shape or there is no such axis.
 pub fn affine_dequantize<Q: Number, T: Real>(
+    ctx: &Context,
     data: &[Q],
     shape: &[usize],
     scale: &[T],
@@ -96,12 +107,14 @@ pub fn affine_dequantize<Q: Number, T: Real>(
             check_len(KERNEL, argument, size, len)?;
         }
     }
-    let mut out = Vec::with_capacity(data.len());
-    for (i, run) in data.chunks(inner.max(1)).enumerate() {
+    let mut out = vec![T::from_f32(0.0); data.len()];
+    ctx.workers().for_each_row_mut(&mut out, inner, thresholds::DECOMPRESS, |i, out| {
         let scale = scale[if scale.len() == 1 { 0 } else { i % size }].to_f32();
         let zero = zero_point[if zero_point.len() == 1 { 0 } else { i % size }];
-        out.extend(run.iter().map(|q| T::from_f32(scale * (q.to_f32() - zero))));
-    }
+        for (out, q) in out.iter_mut().zip(&data[i * inner..]) {
+            *out = T::from_f32(scale * (q.to_f32() - zero));
+        }
+    });
     Ok(out)
 }
 
@@ -139,7 +152,8 @@ pub fn sparse_to_dense<T: Copy + Default>(
 /// # Errors
 /// If lengths do not fit the shapes, the groups of an axis do not divide it, an index lies beyond
 /// the table, or the vector axis is missing or out of range.
-pub fn lut_to_dense<T: Copy>(
+pub fn lut_to_dense<T: Copy + Send + Sync>(
+    ctx: &Context,
     indices: &[u8],
     shape: &[usize],
     lut: &[T],
@@ -152,7 +166,7 @@ pub fn lut_to_dense<T: Copy>(
         let expected = format!("below {}, the entries of a table", tables.entries);
         return Err(KernelError::value(LUT, "index", expected, index));
     }
-    tables.dense(indices, lut)
+    Ok(tables.dense(ctx, indices, lut))
 }
 
 /// iOS 18 `constexpr_lut_to_sparse`: look-up of those elements that `mask` (of `shape`) marks.
@@ -161,7 +175,8 @@ pub fn lut_to_dense<T: Copy>(
 ///
 /// # Errors
 /// As [`lut_to_dense`] and [`sparse_to_dense`].
-pub fn lut_to_sparse<T: Copy>(
+pub fn lut_to_sparse<T: Copy + Send + Sync>(
+    ctx: &Context,
     mask: &[u8],
     shape: &[usize],
     nonzero_indices: &[u8],
@@ -170,7 +185,7 @@ pub fn lut_to_sparse<T: Copy>(
     vector_axis: Option<isize>,
 ) -> Result<(Vec<u8>, Vec<T>), KernelError> {
     let indices = sparse_to_dense(nonzero_indices, mask)?;
-    let dense = lut_to_dense(&indices, shape, lut, lut_shape, vector_axis)?;
+    let dense = lut_to_dense(ctx, &indices, shape, lut, lut_shape, vector_axis)?;
     let tables = Tables::new(shape, lut, lut_shape, vector_axis)?;
     let mask = tables.repeat(mask);
     let values = marked(&dense, &mask);
@@ -184,6 +199,7 @@ pub fn lut_to_sparse<T: Copy>(
 /// # Errors
 /// If lengths do not fit the shapes or the blocks of an axis do not divide it.
 pub fn blockwise_shift_scale<Q: Number, T: Real>(
+    ctx: &Context,
     data: &[Q],
     shape: &[usize],
     scale: &[T],
@@ -197,15 +213,18 @@ pub fn blockwise_shift_scale<Q: Number, T: Real>(
         check_len(KERNEL, "offset", scale.len(), offset.len())?;
     }
     let grid = Grid::new(KERNEL, shape, scale_shape)?;
-    let mut out = Vec::with_capacity(data.len());
-    grid.each_run(|range, block| {
-        let scale = scale[block].to_f32();
-        let offset = offset.map_or(0.0, |offset| offset[block]);
-        let one = |q: &Q| {
-            let shifted = T::from_f32(q.to_f32() - offset).to_f32();
-            T::from_f32(scale * shifted)
-        };
-        out.extend(data[range].iter().map(one));
+    let mut out = vec![T::from_f32(0.0); data.len()];
+    let width = grid.width();
+    ctx.workers().for_each_row_mut(&mut out, width, thresholds::DECOMPRESS, |row, out| {
+        let data = &data[row * width..][..width];
+        grid.each_run(row, |run, block| {
+            let scale = scale[block].to_f32();
+            let offset = offset.map_or(0.0, |offset| offset[block]);
+            for (out, q) in out[run.clone()].iter_mut().zip(&data[run]) {
+                let shifted = T::from_f32(q.to_f32() - offset).to_f32();
+                *out = T::from_f32(scale * shifted);
+            }
+        });
     });
     Ok(out)
 }
@@ -216,6 +235,7 @@ pub fn blockwise_shift_scale<Q: Number, T: Real>(
 /// # Errors
 /// As [`blockwise_shift_scale`] and [`sparse_to_dense`].
 pub fn sparse_blockwise_shift_scale<Q: Number + Default, T: Real>(
+    ctx: &Context,
     mask: &[u8],
     shape: &[usize],
     nonzero: &[Q],
@@ -224,7 +244,7 @@ pub fn sparse_blockwise_shift_scale<Q: Number + Default, T: Real>(
     offset: Option<&[f32]>,
 ) -> Result<Vec<T>, KernelError> {
     let data = sparse_to_dense(nonzero, mask)?;
-    let dense = blockwise_shift_scale(&data, shape, scale, scale_shape, offset)?;
+    let dense = blockwise_shift_scale(ctx, &data, shape, scale, scale_shape, offset)?;
     Ok(marked(&dense, mask))
 }
 
@@ -297,25 +317,18 @@ impl<'a> Grid<'a> {
         Ok(Self { shape, blocks })
     }
 
-    /// Calls `visit` with each run of elements (in order) that lie in one block, and the block's
+    /// Elements of a row: the last axis.
+    fn width(&self) -> usize {
+        self.shape.last().copied().unwrap_or(0)
+    }
+
+    /// Calls `visit` with each run of elements of a row that lie in one block, and the block's
     /// position in row-major order.
-    fn each_run(&self, mut visit: impl FnMut(std::ops::Range<usize>, usize)) {
-        let (Some((&width, outer)), Some((&blocks, _))) =
-            (self.shape.split_last(), self.blocks.split_last())
-        else {
-            return;
-        };
-        let run = width / blocks;
-        if run == 0 {
-            return;
-        }
-        let rows: usize = outer.iter().product();
-        for row in 0..rows {
-            let first = self.outer_block(row) * blocks;
-            for block in 0..blocks {
-                let start = row * width + block * run;
-                visit(start..start + run, first + block);
-            }
+    fn each_run(&self, row: usize, mut visit: impl FnMut(std::ops::Range<usize>, usize)) {
+        let blocks = self.blocks.last().copied().unwrap_or(1);
+        let (run, first) = (self.width() / blocks, self.outer_block(row) * blocks);
+        for block in 0..blocks {
+            visit(block * run..(block + 1) * run, first + block);
         }
     }
 
@@ -364,7 +377,8 @@ impl<'a> Tables<'a> {
         index_bits(LUT, entries)?;
         let axis = match vector_axis {
             Some(axis) => find_axis(LUT, "vector_axis", axis, shape.len())?,
-            None if vector == 1 => 0,
+            // Which axis does not matter; the last one allows the finest division.
+            None if vector == 1 => shape.len().saturating_sub(1),
             None => {
                 let expected = "given, as the vectors have more than one value";
                 return Err(KernelError::value(LUT, "vector_axis", expected, vector_axis));
@@ -382,21 +396,31 @@ impl<'a> Tables<'a> {
         (i / self.inner * self.vector + v) * self.inner + i % self.inner
     }
 
-    fn dense<T: Copy>(&self, indices: &[u8], lut: &[T]) -> Result<Vec<T>, KernelError> {
-        let Some(&first) = lut.first() else {
-            return Ok(Vec::new());
+    fn dense<T: Copy + Send + Sync>(&self, ctx: &Context, indices: &[u8], lut: &[T]) -> Vec<T> {
+        let (Some(&first), width) = (lut.first(), self.grid.width()) else {
+            return Vec::new();
         };
         let mut out = vec![first; self.count * self.vector];
-        self.grid.each_run(|range, group| {
-            let table = &lut[group * self.entries * self.vector..][..self.entries * self.vector];
-            for i in range {
-                let entry = usize::from(indices[i]) * self.vector;
-                for (v, &value) in table[entry..entry + self.vector].iter().enumerate() {
-                    out[self.target(i, v)] = value;
-                }
+        // Vectors mix the elements of rows within `inner` only: such a part stands for itself.
+        let part = if self.inner > 1 { self.inner } else { width };
+        let size = self.entries * self.vector;
+        let fill = |index: usize, out: &mut [T]| {
+            for row in (0..part).step_by(width) {
+                let start = index * part + row;
+                self.grid.each_run(start / width, |run, group| {
+                    let table = &lut[group * size..][..size];
+                    for i in run {
+                        let entry = usize::from(indices[start + i]) * self.vector;
+                        for (v, &value) in table[entry..entry + self.vector].iter().enumerate() {
+                            out[self.target(row + i, v)] = value;
+                        }
+                    }
+                });
             }
-        });
-        Ok(out)
+        };
+        let part_out = part * self.vector;
+        ctx.workers().for_each_row_mut(&mut out, part_out, thresholds::DECOMPRESS, fill);
+        out
     }
 
     /// Each mask element once for every value of its vector.

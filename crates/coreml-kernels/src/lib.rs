@@ -4,9 +4,9 @@
 //! file. Nothing here knows of programs, operations or Candle. Every public function checks the
 //! lengths it is given and answers with a [`KernelError`]; none panics on bad sizes.
 //!
-//! Vector code is chosen at run time (see [`isa`]); every vector path has a portable twin it is
-//! tested against. Large calls are spread over rayon's current thread pool, small ones stay on
-//! the calling thread.
+//! Every kernel is given a [`Context`]: the threads that large calls are divided among, the
+//! instruction set and scratch memory. Vector code is chosen at run time (see [`isa`]); every
+//! vector path has a portable twin it is tested against.
 
 mod arch;
 pub mod context;
@@ -17,9 +17,11 @@ mod error;
 pub mod gemm;
 pub mod isa;
 pub mod matmul_f16;
+mod matrix;
 pub mod norm;
 pub mod project;
 pub mod softmax;
+mod thresholds;
 pub mod unpack;
 pub mod vecmath;
 pub mod weights;
@@ -27,8 +29,9 @@ pub mod weights;
 pub use context::{Context, Lease, Pool, Scratch, Workers};
 pub use conv::{ConvParams, conv};
 pub use error::KernelError;
-pub use gemm::gemm;
+pub use gemm::{gemm, gemm_batch};
 pub use isa::Isa;
-pub use matmul_f16::{BatchStrides, attention_matmul, matmul_f16};
+pub use matmul_f16::{attention_matmul, matmul_f16};
+pub use matrix::{BatchStrides, Matrix, MatrixMut};
 pub use project::{ColumnLayout, OutputLayout, project};
 pub use weights::{Blockwise, Encoding, Palettized, Table, Weights};

@@ -1,13 +1,9 @@
 //! Normalisation over trailing axes.
 
-use rayon::prelude::*;
-
 use crate::arch::compiled::{self, Loop};
+use crate::context::Context;
 use crate::error::{KernelError, check_len};
-use crate::isa::Isa;
-
-/// Elements below which a second thread costs more than it brings.
-const PARALLEL: usize = 1 << 16;
+use crate::thresholds;
 
 /// Lanes a sum is kept in.
 const LANES: usize = 16;
@@ -22,6 +18,7 @@ const RUN: usize = 32;
 /// # Errors
 /// If `size` is zero or does not divide the number of values, or a parameter has another length.
 pub fn layer_norm(
+    ctx: &Context,
     values: &mut [f32],
     size: usize,
     gamma: Option<&[f32]>,
@@ -29,8 +26,9 @@ pub fn layer_norm(
     epsilon: f32,
 ) -> Result<(), KernelError> {
     check("layer_norm", values.len(), size, gamma, beta)?;
-    let isa = Isa::detect();
-    rows(values, size, |row| compiled::run(isa, LayerNorm { row, gamma, beta, epsilon }));
+    ctx.workers().for_each_row_mut(values, size, thresholds::NORM, |_, row| {
+        compiled::run(ctx.isa(), LayerNorm { row, gamma, beta, epsilon });
+    });
     Ok(())
 }
 
@@ -41,14 +39,16 @@ pub fn layer_norm(
 /// # Errors
 /// As [`layer_norm`].
 pub fn rms_norm(
+    ctx: &Context,
     values: &mut [f32],
     size: usize,
     gamma: Option<&[f32]>,
     epsilon: f32,
 ) -> Result<(), KernelError> {
     check("rms_norm", values.len(), size, gamma, None)?;
-    let isa = Isa::detect();
-    rows(values, size, |row| compiled::run(isa, RmsNorm { row, gamma, epsilon }));
+    ctx.workers().for_each_row_mut(values, size, thresholds::NORM, |_, row| {
+        compiled::run(ctx.isa(), RmsNorm { row, gamma, epsilon });
+    });
     Ok(())
 }
 
@@ -64,13 +64,6 @@ fn check(
     }
     gamma.map_or(Ok(()), |gamma| check_len(kernel, "gamma", size, gamma.len()))?;
     beta.map_or(Ok(()), |beta| check_len(kernel, "beta", size, beta.len()))
-}
-
-fn rows(values: &mut [f32], size: usize, run: impl Fn(&mut [f32]) + Sync + Send) {
-    if values.len() < PARALLEL {
-        return values.chunks_exact_mut(size).for_each(run);
-    }
-    values.par_chunks_exact_mut(size).with_min_len((PARALLEL / 4 / size).max(1)).for_each(run);
 }
 
 struct LayerNorm<'a> {
@@ -146,6 +139,12 @@ fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Workers;
+    use crate::isa::Isa;
+
+    fn contexts() -> impl Iterator<Item = Context> {
+        Isa::available().into_iter().map(|isa| Context::with_isa(Workers::shared(), isa))
+    }
 
     fn sample(count: usize, seed: u32) -> Vec<f32> {
         let hash = |i: usize| (i as u32).wrapping_add(seed).wrapping_mul(2_654_435_761) >> 8;
@@ -170,11 +169,13 @@ mod tests {
                                          shift in -3.0f32..3.0, seed in 0u32..1000) {
             let x: Vec<f32> = sample(rows * size, seed).iter().map(|x| x + shift).collect();
             let (gamma, beta) = (sample(size, seed + 1), sample(size, seed + 2));
-            let mut y = x.clone();
-            layer_norm(&mut y, size, Some(&gamma), Some(&beta), 1e-5).unwrap();
-            for (x, y) in x.chunks(size).zip(y.chunks(size)) {
-                for (y, e) in y.iter().zip(oracle(x, &gamma, &beta, 1e-5)) {
-                    proptest::prop_assert!((f64::from(*y) - e).abs() < 2e-4, "{y} {e}");
+            for ctx in contexts() {
+                let mut y = x.clone();
+                layer_norm(&ctx, &mut y, size, Some(&gamma), Some(&beta), 1e-5).unwrap();
+                for (x, y) in x.chunks(size).zip(y.chunks(size)) {
+                    for (y, e) in y.iter().zip(oracle(x, &gamma, &beta, 1e-5)) {
+                        proptest::prop_assert!((f64::from(*y) - e).abs() < 2e-4, "{y} {e}");
+                    }
                 }
             }
         }
@@ -185,18 +186,21 @@ mod tests {
             let gamma = sample(size, seed + 1);
             let both: Vec<f32> = x.iter().copied().chain(x.iter().map(|x| -x)).collect();
             let expected = oracle(&both, &vec![1.0; 2 * size], &vec![0.0; 2 * size], 1e-6);
-            let mut y = x.clone();
-            rms_norm(&mut y, size, Some(&gamma), 1e-6).unwrap();
-            for ((y, e), g) in y.iter().zip(expected).zip(&gamma) {
-                proptest::prop_assert!((f64::from(*y) - e * f64::from(*g)).abs() < 2e-6);
+            for ctx in contexts() {
+                let mut y = x.clone();
+                rms_norm(&ctx, &mut y, size, Some(&gamma), 1e-6).unwrap();
+                for ((y, e), g) in y.iter().zip(&expected).zip(&gamma) {
+                    proptest::prop_assert!((f64::from(*y) - e * f64::from(*g)).abs() < 2e-6);
+                }
             }
         }
     }
 
     #[test]
     fn refuses_bad_sizes() {
-        assert!(layer_norm(&mut [0.0; 4], 0, None, None, 1e-5).is_err());
-        assert!(layer_norm(&mut [0.0; 4], 3, None, None, 1e-5).is_err());
-        assert!(rms_norm(&mut [0.0; 4], 4, Some(&[1.0]), 1e-5).is_err());
+        let ctx = Context::new(Workers::shared());
+        assert!(layer_norm(&ctx, &mut [0.0; 4], 0, None, None, 1e-5).is_err());
+        assert!(layer_norm(&ctx, &mut [0.0; 4], 3, None, None, 1e-5).is_err());
+        assert!(rms_norm(&ctx, &mut [0.0; 4], 4, Some(&[1.0]), 1e-5).is_err());
     }
 }

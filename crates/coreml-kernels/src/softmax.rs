@@ -1,14 +1,10 @@
 //! Softmax along one axis.
 
-use rayon::prelude::*;
-
 use crate::arch::compiled::{self, Loop};
+use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
-use crate::isa::Isa;
+use crate::thresholds;
 use crate::vecmath::exp_one;
-
-/// Elements below which a second thread costs more than it brings.
-const PARALLEL: usize = 1 << 15;
 
 /// Lanes a sum is kept in.
 const LANES: usize = 16;
@@ -19,16 +15,7 @@ const LANES: usize = 16;
 /// # Errors
 /// If `values` does not have `outer * axis * inner` elements.
 pub fn softmax(
-    values: &mut [f32],
-    outer: usize,
-    axis: usize,
-    inner: usize,
-) -> Result<(), KernelError> {
-    softmax_with(Isa::detect(), values, outer, axis, inner)
-}
-
-fn softmax_with(
-    isa: Isa,
+    ctx: &Context,
     values: &mut [f32],
     outer: usize,
     axis: usize,
@@ -39,19 +26,14 @@ fn softmax_with(
     if count == 0 {
         return Ok(());
     }
-    let slice = axis * inner;
-    let run = |slice: &mut [f32]| {
+    let run = |_, slice: &mut [f32]| {
         if inner == 1 {
-            compiled::run(isa, Row(slice));
+            compiled::run(ctx.isa(), Row(slice));
         } else {
-            compiled::run(isa, Columns { values: slice, inner });
+            compiled::run(ctx.isa(), Columns { values: slice, inner });
         }
     };
-    if count < PARALLEL {
-        values.chunks_mut(slice).for_each(run);
-    } else {
-        values.par_chunks_mut(slice).with_min_len((PARALLEL / 4 / slice).max(1)).for_each(run);
-    }
+    ctx.workers().for_each_row_mut(values, axis * inner, thresholds::SOFTMAX, run);
     Ok(())
 }
 
@@ -134,6 +116,8 @@ impl Loop for Columns<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Workers;
+    use crate::isa::Isa;
 
     /// The definition, in double precision.
     fn oracle(x: &[f32], outer: usize, axis: usize, inner: usize) -> Vec<f64> {
@@ -161,7 +145,7 @@ mod tests {
             let expected = oracle(&x, outer, axis, inner);
             for isa in Isa::available() {
                 let mut y = x.clone();
-                softmax_with(isa, &mut y, outer, axis, inner).unwrap();
+                softmax(&Context::with_isa(Workers::shared(), isa), &mut y, outer, axis, inner).unwrap();
                 for (y, e) in y.iter().zip(&expected) {
                     // A difference of up to 40 is itself rounded by 2e-6.
                     proptest::prop_assert!((f64::from(*y) - e).abs() <= 5e-6 * e + 1e-37);
@@ -172,11 +156,12 @@ mod tests {
 
     #[test]
     fn masked_and_hopeless_rows() {
+        let ctx = Context::new(Workers::shared());
         let inf = f32::NEG_INFINITY;
         let mut y = [inf, 1.0, inf, 1.0, inf, inf, inf, inf, f32::NAN, 1.0, 2.0, 3.0];
-        softmax(&mut y, 3, 4, 1).unwrap();
+        softmax(&ctx, &mut y, 3, 4, 1).unwrap();
         assert_eq!(y[..4], [0.0, 0.5, 0.0, 0.5]);
         assert!(y[4..].iter().all(|y| y.is_nan()));
-        assert!(softmax(&mut y, 5, 4, 1).is_err());
+        assert!(softmax(&ctx, &mut y, 5, 4, 1).is_err());
     }
 }

@@ -4,71 +4,64 @@
 //! nor reassociation, so every instruction set gives the same bits. Errors measured over the
 //! whole range, in units of the last place, are with each function. NaN stays NaN.
 
-use rayon::prelude::*;
-
 use crate::arch::compiled::{self, Loop};
-use crate::isa::Isa;
-
-/// Elements below which a second thread costs more than it brings.
-const PARALLEL: usize = 1 << 16;
-
-/// Elements a thread takes at a time.
-const TASK: usize = 1 << 14;
+use crate::context::Context;
+use crate::thresholds;
 
 /// Replaces each value by `e^x`. Within 2 ulp; results below 2^-126 are rounded more coarsely.
-pub fn exp(values: &mut [f32]) {
-    map(Isa::detect(), values, exp_one);
+pub fn exp(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, exp_one);
 }
 
 /// Replaces each value by `1 / (1 + e^-x)`. Within 3 ulp down to x = -87.
-pub fn sigmoid(values: &mut [f32]) {
-    map(Isa::detect(), values, sigmoid_one);
+pub fn sigmoid(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, sigmoid_one);
 }
 
 /// Replaces each value by its hyperbolic tangent. Within 3 ulp.
-pub fn tanh(values: &mut [f32]) {
-    map(Isa::detect(), values, tanh_one);
+pub fn tanh(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, tanh_one);
 }
 
 /// Replaces each value by `x * sigmoid(x)`.
-pub fn silu(values: &mut [f32]) {
-    map(Isa::detect(), values, silu_one);
+pub fn silu(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, silu_one);
 }
 
 /// Replaces each value by `x / 2 * (1 + erf(x / sqrt 2))`: `gelu` in mode `EXACT`.
-pub fn gelu_exact(values: &mut [f32]) {
-    map(Isa::detect(), values, gelu_exact_one);
+pub fn gelu_exact(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, gelu_exact_one);
 }
 
 /// Replaces each value by `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`: `gelu` in mode
 /// `TANH_APPROXIMATION`.
-pub fn gelu_tanh(values: &mut [f32]) {
-    map(Isa::detect(), values, gelu_tanh_one);
+pub fn gelu_tanh(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, gelu_tanh_one);
 }
 
 /// Replaces each value by `x * sigmoid(1.702 x)`: `gelu` in mode `SIGMOID_APPROXIMATION`.
-pub fn gelu_sigmoid(values: &mut [f32]) {
-    map(Isa::detect(), values, gelu_sigmoid_one);
+pub fn gelu_sigmoid(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, gelu_sigmoid_one);
 }
 
 /// Replaces each value by the error function of it. Within 3 ulp.
-pub fn erf(values: &mut [f32]) {
-    map(Isa::detect(), values, erf_one);
+pub fn erf(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, erf_one);
 }
 
 /// Replaces each value by its natural logarithm.
-pub fn log(values: &mut [f32]) {
-    map(Isa::detect(), values, f32::ln);
+pub fn log(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, f32::ln);
 }
 
 /// Replaces each value by its square root, correctly rounded.
-pub fn sqrt(values: &mut [f32]) {
-    map(Isa::detect(), values, f32::sqrt);
+pub fn sqrt(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, f32::sqrt);
 }
 
 /// Replaces each value by `1 / sqrt(x)`, two correctly rounded steps.
-pub fn rsqrt(values: &mut [f32]) {
-    map(Isa::detect(), values, rsqrt_one);
+pub fn rsqrt(ctx: &Context, values: &mut [f32]) {
+    map(ctx, values, rsqrt_one);
 }
 
 struct Map<'a, F> {
@@ -88,11 +81,11 @@ impl<F: Fn(f32) -> f32> Loop for Map<'_, F> {
 }
 
 /// Applies `function` to every value, on several threads if there are many.
-fn map(isa: Isa, values: &mut [f32], function: impl Fn(f32) -> f32 + Copy + Sync + Send) {
-    if values.len() < PARALLEL {
-        return compiled::run(isa, Map { values, function });
-    }
-    values.par_chunks_mut(TASK).for_each(|values| compiled::run(isa, Map { values, function }));
+fn map(ctx: &Context, values: &mut [f32], function: impl Fn(f32) -> f32 + Copy + Sync) {
+    let part = thresholds::task(thresholds::ELEMENTWISE);
+    ctx.workers().for_each_row_mut(values, part, thresholds::ELEMENTWISE, |_, values| {
+        compiled::run(ctx.isa(), Map { values, function });
+    });
 }
 
 /// 1.5 * 2^23: adding it rounds to an integer, which the low mantissa bits then hold.
@@ -201,6 +194,14 @@ fn rsqrt_one(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Workers;
+    use crate::isa::Isa;
+
+    type InPlace = fn(&Context, &mut [f32]);
+
+    fn context() -> Context {
+        Context::new(Workers::shared())
+    }
 
     /// Distance in units of the last place of the correctly rounded result.
     fn ulps(got: f32, exact: f64) -> f64 {
@@ -221,10 +222,10 @@ mod tests {
         all.chain((-120_000..120_000).map(|i| i as f32 * 1e-3)).collect()
     }
 
-    fn worst(function: fn(&mut [f32]), exact: fn(f64) -> f64, keep: fn(f32) -> bool) -> f64 {
+    fn worst(function: InPlace, exact: fn(f64) -> f64, keep: fn(f32) -> bool) -> f64 {
         let x: Vec<f32> = samples().into_iter().filter(|&x| keep(x)).collect();
         let mut y = x.clone();
-        function(&mut y);
+        function(&context(), &mut y);
         x.iter().zip(&y).map(|(&x, &y)| ulps(y, exact(f64::from(x)))).fold(0.0, f64::max)
     }
 
@@ -250,15 +251,14 @@ mod tests {
         let x = [-5.0, -2.5, -1.0, -0.3, 0.0, 1e-20, 0.5, 0.999, 1.0, 1.5, 2.0, 3.9];
         let erf_expected = ERF;
         let mut y = x.map(|x: f64| x as f32);
-        erf(&mut y);
+        erf(&context(), &mut y);
         for ((x, y), expected) in x.iter().zip(y).zip(erf_expected) {
             assert!(ulps(y, expected) <= 3.0, "erf({x}) = {y}, expected {expected}");
         }
-        type InPlace = fn(&mut [f32]);
         let modes: [(InPlace, [f64; 12]); 2] = [(gelu_exact, GELU_EXACT), (gelu_tanh, GELU_TANH)];
         for (function, expected) in modes {
             let mut y = x.map(|x| x as f32);
-            function(&mut y);
+            function(&context(), &mut y);
             for ((x, y), expected) in x.iter().zip(y).zip(expected) {
                 let error = (f64::from(y) - expected).abs();
                 assert!(error <= 3e-7 * x.abs().max(1e-30), "{x}: {y}, expected {expected}");
@@ -312,17 +312,19 @@ mod tests {
     #[test]
     fn special_values() {
         let mut y = [f32::NEG_INFINITY, f32::INFINITY, 0.0, -200.0, 200.0];
-        exp(&mut y);
+        exp(&context(), &mut y);
         assert_eq!(y, [0.0, f32::INFINITY, 1.0, 0.0, f32::INFINITY]);
         let mut y = [f32::NEG_INFINITY, f32::INFINITY, -0.0];
-        tanh(&mut y);
+        tanh(&context(), &mut y);
         assert_eq!(y.map(f32::to_bits), [-1.0f32, 1.0, -0.0].map(f32::to_bits));
         let mut y = [f32::NEG_INFINITY, f32::INFINITY];
-        erf(&mut y);
+        erf(&context(), &mut y);
         assert_eq!(y, [-1.0, 1.0]);
-        for function in [exp, sigmoid, tanh, silu, erf, gelu_exact, gelu_tanh, gelu_sigmoid] {
+        let functions: [InPlace; 8] =
+            [exp, sigmoid, tanh, silu, erf, gelu_exact, gelu_tanh, gelu_sigmoid];
+        for function in functions {
             let mut y = [f32::NAN];
-            function(&mut y);
+            function(&context(), &mut y);
             assert!(y[0].is_nan());
         }
     }
@@ -336,7 +338,7 @@ mod tests {
                 expected.truncate(100_003);
                 let mut got = expected.clone();
                 expected.iter_mut().for_each(|x| *x = function(*x));
-                map(isa, &mut got, function);
+                map(&Context::with_isa(Workers::shared(), isa), &mut got, function);
                 let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 assert!(bits(&got) == bits(&expected), "{}", isa.name());
             }

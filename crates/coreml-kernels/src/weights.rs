@@ -5,9 +5,10 @@ use std::ops::Range;
 use half::f16;
 
 use crate::arch::{self, LookupTable, PackedRow, PackedRows};
-use crate::convert;
+use crate::context::{Context, Lease};
 use crate::error::{KernelError, check_len, product};
 use crate::isa::Isa;
+use crate::thresholds;
 use crate::unpack::{packed_len, unpack_from};
 
 /// A constant matrix of `rows` x `cols`, row-major: row `n` makes output channel `n`.
@@ -95,11 +96,11 @@ impl Table<'_> {
     }
 
     /// Copies values `start..start + out.len()`, widened to `f32`.
-    pub(crate) fn copy_to(&self, start: usize, out: &mut [f32]) {
+    fn copy_to(&self, isa: Isa, start: usize, out: &mut [f32]) {
         let range = start..start + out.len();
         match self {
             Self::F32(values) => out.copy_from_slice(&values[range]),
-            Self::F16(values) => convert::widen(Isa::detect(), &values[range], out),
+            Self::F16(values) => arch::widen(isa, &values[range], out),
         }
     }
 }
@@ -120,21 +121,15 @@ impl Weights<'_> {
         }
     }
 
-    /// Writes the values of `rows` as `f32`, row-major, to `out` (`rows.len() * cols`).
+    /// Writes the values of `rows` as `f32`, row-major, to `out` (`rows.len() * cols`). Divided
+    /// among threads if large.
     ///
     /// # Errors
-    /// If the weights are not valid, the rows lie beyond them or `out` has another length.
-    pub fn dequantize_rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), KernelError> {
-        self.dequantize_rows_with(Isa::detect(), rows, out)
-    }
-
-    /// [`Weights::dequantize_rows`] on a chosen instruction set.
-    ///
-    /// # Errors
-    /// As [`Weights::dequantize_rows`].
-    pub fn dequantize_rows_with(
+    /// If the weights are not valid, the rows lie beyond them, `out` has another length or there
+    /// is no memory.
+    pub fn dequantize_rows(
         &self,
-        isa: Isa,
+        ctx: &Context,
         rows: Range<usize>,
         out: &mut [f32],
     ) -> Result<(), KernelError> {
@@ -146,41 +141,79 @@ impl Weights<'_> {
         }
         let expected = product(KERNEL, "out", &[rows.len(), self.cols])?;
         check_len(KERNEL, "out", expected, out.len())?;
-        self.expand(isa, rows.start, out);
-        Ok(())
+        if out.len() < thresholds::WEIGHTS {
+            return self.expand(ctx, rows.start, out);
+        }
+        let count = self.rows_per_task();
+        ctx.workers().try_for_each_chunk_mut(out, count * self.cols, |index, out| {
+            self.expand(ctx, rows.start + index * count, out)
+        })
     }
 
-    /// Expands as many whole rows from `first` on as `out` holds; sizes have been checked.
-    pub(crate) fn expand(&self, isa: Isa, first: usize, out: &mut [f32]) {
-        if out.is_empty() {
-            return;
+    /// Rows that make a task: whole groups, as these share a table that is costly to load.
+    pub(crate) fn rows_per_task(&self) -> usize {
+        (thresholds::TASK_WEIGHTS / self.cols.max(1)).max(1).next_multiple_of(self.group())
+    }
+
+    /// Rows that are best kept together.
+    pub(crate) fn group(&self) -> usize {
+        match &self.encoding {
+            Encoding::Palettized(p) if p.rows_per_group <= 64 => p.rows_per_group.max(1),
+            _ => 1,
         }
-        let start = first * self.cols;
+    }
+
+    /// Expands as many whole rows from `first` on as `out` holds, on the calling thread; sizes
+    /// have been checked.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub(crate) fn expand(
+        &self,
+        ctx: &Context,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (isa, cols) = (ctx.isa(), self.cols);
+        let start = first * cols;
         match &self.encoding {
             Encoding::F32(values) => out.copy_from_slice(&values[start..start + out.len()]),
-            Encoding::F16(values) => convert::widen(isa, &values[start..start + out.len()], out),
+            Encoding::F16(values) => arch::widen(isa, &values[start..start + out.len()], out),
             Encoding::Palettized(p) => {
-                let cols = self.cols;
-                p.rows_from(cols).each(first..first + out.len() / cols, |part| {
+                p.rows_from(ctx, cols)?.each(first..first + out.len() / cols, |part| {
                     let out = &mut out[(part.first - first) * cols..][..part.rows * cols];
                     arch::expand_rows(isa, &part.packed, part.table, &mut out[part.col..], cols);
                 });
             }
             Encoding::Blockwise(b) => {
-                let mut rows = b.rows_from(self.cols);
-                for (i, out) in out.chunks_exact_mut(self.cols).enumerate() {
-                    rows.expand(isa, first + i, out);
+                let mut rows = b.rows_from(ctx, cols)?;
+                for (i, out) in out.chunks_exact_mut(cols).enumerate() {
+                    rows.expand(first + i, out);
                 }
             }
         }
+        Ok(())
     }
 
-    /// Products of rows `first..first + out.len()` with `x` (`cols` values); sizes checked.
-    pub(crate) fn matvec(&self, isa: Isa, first: usize, x: &[f32], out: &mut [f32]) {
+    /// Products of rows `first..first + out.len()` with `x` (`cols` values), on the calling
+    /// thread; sizes have been checked.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub(crate) fn matvec(
+        &self,
+        ctx: &Context,
+        first: usize,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
         if out.is_empty() {
-            return;
+            return Ok(());
         }
-        let cols = self.cols;
+        let (isa, cols) = (ctx.isa(), self.cols);
         match &self.encoding {
             Encoding::F32(values) => {
                 for (i, out) in out.iter_mut().enumerate() {
@@ -194,19 +227,20 @@ impl Weights<'_> {
             }
             Encoding::Palettized(p) => {
                 out.fill(0.0);
-                p.rows_from(cols).each(first..first + out.len(), |part| {
+                p.rows_from(ctx, cols)?.each(first..first + out.len(), |part| {
                     let out = &mut out[part.first - first..][..part.rows];
                     let x = &x[part.col..][..part.packed.count];
                     arch::dot_rows(isa, &part.packed, part.table, x, out);
                 });
             }
             Encoding::Blockwise(b) => {
-                let mut rows = b.rows_from(cols);
+                let mut rows = b.rows_from(ctx, cols)?;
                 for (i, out) in out.iter_mut().enumerate() {
-                    *out = rows.dot(isa, first + i, x);
+                    *out = rows.dot(first + i, x);
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -248,14 +282,20 @@ impl<'a> Palettized<'a> {
         check_len(VALIDATE, "lut", expected, self.lut.len())
     }
 
-    fn rows_from(&self, cols: usize) -> PalettizedRows<'a> {
-        PalettizedRows {
+    fn rows_from<'s>(
+        &self,
+        ctx: &'s Context,
+        cols: usize,
+    ) -> Result<PalettizedRows<'a, 's>, KernelError> {
+        let aligned = aligned(self.bits, cols, self.cols_per_group);
+        Ok(PalettizedRows {
             source: *self,
+            isa: ctx.isa(),
             cols,
             loaded: None,
-            tables: Vec::new(),
-            aligned: aligned(self.bits, cols, self.cols_per_group),
-        }
+            tables: ctx.scratch().take(cols / self.cols_per_group)?,
+            unpacked: if aligned { None } else { Some(ctx.scratch().take(cols)?) },
+        })
     }
 }
 
@@ -273,17 +313,24 @@ impl<'a> Blockwise<'a> {
         }
     }
 
-    fn rows_from(&self, cols: usize) -> BlockwiseRows<'a> {
-        let blocks = cols / self.cols_per_block.max(1);
-        BlockwiseRows {
+    fn rows_from<'s>(
+        &self,
+        ctx: &'s Context,
+        cols: usize,
+    ) -> Result<BlockwiseRows<'a, 's>, KernelError> {
+        let blocks = cols / self.cols_per_block;
+        let aligned = aligned(self.bits, cols, self.cols_per_block);
+        let mut offsets = ctx.scratch().take(blocks)?;
+        offsets.fill(0.0);
+        Ok(BlockwiseRows {
             source: *self,
+            isa: ctx.isa(),
             cols,
             loaded: None,
-            integers: LookupTable::integers(self.bits, self.signed),
-            scales: vec![1.0; blocks],
-            offsets: vec![0.0; blocks],
-            aligned: aligned(self.bits, cols, self.cols_per_block),
-        }
+            scales: ctx.scratch().take(blocks)?,
+            offsets,
+            unpacked: if aligned { None } else { Some(ctx.scratch().take(cols)?) },
+        })
     }
 }
 
@@ -293,47 +340,50 @@ fn aligned(bits: u8, cols: usize, part: usize) -> bool {
     whole(cols) && (part == cols || whole(part))
 }
 
-/// The packed bytes of some rows, or their elements unpacked to `buffer` if rows do not start on
-/// bytes.
+/// The packed bytes of some rows, or the elements of a single one unpacked to `buffer`, which is
+/// there if rows do not start on bytes.
 fn row_bytes<'b>(
     (bits, packed): (u8, &'b [u8]),
     rows: Range<usize>,
     cols: usize,
-    aligned: bool,
-    buffer: &'b mut Vec<u8>,
+    buffer: Option<&'b mut Lease<u8>>,
 ) -> (u8, &'b [u8]) {
-    if aligned {
-        let bytes = cols * usize::from(bits) / 8;
-        return (bits, &packed[rows.start * bytes..rows.end * bytes]);
+    match buffer {
+        None => {
+            let bytes = cols * usize::from(bits) / 8;
+            (bits, &packed[rows.start * bytes..rows.end * bytes])
+        }
+        Some(buffer) => {
+            unpack_from(bits, packed, rows.start * cols, buffer);
+            (8, buffer)
+        }
     }
-    buffer.resize(rows.len() * cols, 0);
-    unpack_from(bits, packed, rows.start * cols, buffer);
-    (8, buffer)
 }
 
 /// Walks rows of palettized weights, keeping the tables of the current row group at hand.
-struct PalettizedRows<'a> {
+struct PalettizedRows<'a, 's> {
     source: Palettized<'a>,
+    isa: Isa,
     cols: usize,
     loaded: Option<usize>,
-    tables: Vec<LookupTable>,
-    aligned: bool,
+    tables: Lease<'s, LookupTable>,
+    /// Room for a row's elements, if rows do not start on bytes.
+    unpacked: Option<Lease<'s, u8>>,
 }
 
-impl PalettizedRows<'_> {
+impl PalettizedRows<'_, '_> {
     fn load(&mut self, row: usize) {
         let group = row / self.source.rows_per_group;
         if self.loaded == Some(group) {
             return;
         }
-        let col_groups = self.cols / self.source.cols_per_group;
         let entries = 1usize << self.source.bits;
-        self.tables.resize_with(col_groups, LookupTable::default);
+        let first = group * self.tables.len();
         for (i, table) in self.tables.iter_mut().enumerate() {
-            let start = (group * col_groups + i) * entries;
+            let start = (first + i) * entries;
             match self.source.lut {
                 Table::F32(lut) => table.load_f32(&lut[start..start + entries]),
-                Table::F16(lut) => table.load_f16(&lut[start..start + entries]),
+                Table::F16(lut) => table.load_f16(self.isa, &lut[start..start + entries]),
             }
         }
         self.loaded = Some(group);
@@ -343,15 +393,13 @@ impl PalettizedRows<'_> {
     fn each(&mut self, rows: Range<usize>, mut visit: impl FnMut(Part)) {
         let (group, part) = (self.source.rows_per_group, self.source.cols_per_group);
         let stream = (self.source.bits, self.source.indices);
-        let mut buffer = Vec::new();
         let mut first = rows.start;
         while first < rows.end {
             self.load(first);
             // Rows that do not start on a byte are unpacked, one at a time.
-            let count = if self.aligned { group - first % group } else { 1 };
+            let count = if self.unpacked.is_none() { group - first % group } else { 1 };
             let lines = first..rows.end.min(first + count);
-            let (bits, bytes) =
-                row_bytes(stream, lines.clone(), self.cols, self.aligned, &mut buffer);
+            let (bits, bytes) = row_bytes(stream, lines.clone(), self.cols, self.unpacked.as_mut());
             let width = usize::from(bits);
             for (i, table) in self.tables.iter().enumerate() {
                 let packed = &bytes[i * part * width / 8..];
@@ -374,36 +422,37 @@ struct Part<'a> {
 }
 
 /// Walks rows of integers, keeping the scales of the current row block at hand.
-struct BlockwiseRows<'a> {
+struct BlockwiseRows<'a, 's> {
     source: Blockwise<'a>,
+    isa: Isa,
     cols: usize,
     loaded: Option<usize>,
-    /// The integers' values by bit pattern.
-    integers: LookupTable,
-    scales: Vec<f32>,
-    offsets: Vec<f32>,
-    aligned: bool,
+    scales: Lease<'s, f32>,
+    offsets: Lease<'s, f32>,
+    /// Room for a row's elements, if rows do not start on bytes.
+    unpacked: Option<Lease<'s, u8>>,
 }
 
-impl BlockwiseRows<'_> {
+impl BlockwiseRows<'_, '_> {
     fn load(&mut self, row: usize) {
         let block = row / self.source.rows_per_block;
         if self.loaded == Some(block) {
             return;
         }
         let start = block * self.scales.len();
-        self.source.scale.copy_to(start, &mut self.scales);
+        self.source.scale.copy_to(self.isa, start, &mut self.scales);
         if let Some(offset) = self.source.offset {
-            offset.copy_to(start, &mut self.offsets);
+            offset.copy_to(self.isa, start, &mut self.offsets);
         }
         self.loaded = Some(block);
     }
 
-    fn with_row<T>(&mut self, row: usize, visit: impl FnOnce(PackedRow, &LookupTable) -> T) -> T {
+    /// The row, of which the integers' values stand in the table.
+    fn row(&mut self, row: usize) -> (PackedRow<'_>, &'static LookupTable) {
         self.load(row);
-        let mut buffer = Vec::new();
-        let stream = (self.source.bits, self.source.data);
-        let (bits, packed) = row_bytes(stream, row..row + 1, self.cols, self.aligned, &mut buffer);
+        let Blockwise { bits: width, signed, data, .. } = self.source;
+        let lines = row..row + 1;
+        let (bits, packed) = row_bytes((width, data), lines, self.cols, self.unpacked.as_mut());
         let row = PackedRow {
             bits,
             packed,
@@ -411,15 +460,20 @@ impl BlockwiseRows<'_> {
             scales: &self.scales,
             offsets: &self.offsets,
             block: self.source.cols_per_block,
+            bytes: (width == 8).then_some(signed),
         };
-        visit(row, &self.integers)
+        (row, LookupTable::integers(width, signed))
     }
 
-    fn dot(&mut self, isa: Isa, row: usize, x: &[f32]) -> f32 {
-        self.with_row(row, |packed, table| arch::dot_table(isa, &packed, table, x))
+    fn dot(&mut self, row: usize, x: &[f32]) -> f32 {
+        let isa = self.isa;
+        let (row, table) = self.row(row);
+        arch::dot_table(isa, &row, table, x)
     }
 
-    fn expand(&mut self, isa: Isa, row: usize, out: &mut [f32]) {
-        self.with_row(row, |packed, table| arch::expand_table(isa, &packed, table, out));
+    fn expand(&mut self, row: usize, out: &mut [f32]) {
+        let isa = self.isa;
+        let (row, table) = self.row(row);
+        arch::expand_table(isa, &row, table, out);
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn narrow(_proof: Avx512, from: &[f32], to: &mut [f16]) {
 pub(super) fn dot_table(_proof: Avx512, row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
     // SAFETY: the token proves that the CPU has the features.
     unsafe {
-        match (row.bits, table.bytes) {
+        match (row.bits, row.bytes) {
             (1, _) => dot_table_vector::<1>(row, table, x),
             (2, _) => dot_table_vector::<2>(row, table, x),
             (3, _) => dot_table_vector::<3>(row, table, x),

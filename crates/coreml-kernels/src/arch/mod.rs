@@ -12,47 +12,43 @@ mod generic;
 #[cfg(target_arch = "x86_64")]
 mod vbmi;
 
+use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use crate::isa::Isa;
 
 /// Values by index, in both widths, so that each instruction set finds what it can look up.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 pub(crate) struct LookupTable {
     /// The values.
     wide: [f32; 256],
     /// The same as half-precision bits; valid if `exact`. The first entries repeat up to the
     /// 64 that look-ups reach, so that stray index bits above a short index are harmless.
     half: [u16; 256],
-    /// Whether every value is a half-precision number.
-    exact: bool,
-    /// Set if the table maps 8-bit integers to themselves: whether they are signed.
-    bytes: Option<bool>,
-}
-
-impl Default for LookupTable {
-    fn default() -> Self {
-        Self { wide: [0.0; 256], half: [0; 256], exact: true, bytes: None }
-    }
+    /// Not zero if every value is a half-precision number. (Scratch memory holds no `bool`s.)
+    exact: u32,
 }
 
 impl LookupTable {
     /// Loads up to 256 single-precision values.
     pub(crate) fn load_f32(&mut self, values: &[f32]) {
-        self.exact = true;
+        let mut exact = true;
         for (i, &value) in values.iter().enumerate().take(256) {
             let half = f16::from_f32(value);
-            self.exact &= half.to_f32().to_bits() == value.to_bits();
+            exact &= half.to_f32().to_bits() == value.to_bits();
             self.wide[i] = value;
             self.half[i] = half.to_bits();
         }
+        self.exact = exact.into();
         self.repeat(values.len());
     }
 
     /// Loads up to 256 half-precision values.
-    pub(crate) fn load_f16(&mut self, values: &[f16]) {
+    pub(crate) fn load_f16(&mut self, isa: Isa, values: &[f16]) {
         let count = values.len().min(256);
-        self.exact = true;
-        crate::convert::widen(Isa::detect(), &values[..count], &mut self.wide[..count]);
+        self.exact = 1;
+        widen(isa, &values[..count], &mut self.wide[..count]);
         for (to, from) in self.half.iter_mut().zip(values) {
             *to = from.to_bits();
         }
@@ -60,15 +56,9 @@ impl LookupTable {
     }
 
     /// The table of the `bits`-wide integers themselves.
-    pub(crate) fn integers(bits: u8, signed: bool) -> Self {
-        let mut table = Self::default();
-        let count = 1i32 << bits;
-        let values: Vec<f32> = (0..count)
-            .map(|q| if signed && q >= count / 2 { q - count } else { q } as f32)
-            .collect();
-        table.load_f32(&values);
-        table.bytes = (bits == 8).then_some(signed);
-        table
+    pub(crate) fn integers(bits: u8, signed: bool) -> &'static Self {
+        static ALL: [[LookupTable; 9]; 2] = [every_width(false), every_width(true)];
+        &ALL[usize::from(signed)][usize::from(bits.min(8))]
     }
 
     fn repeat(&mut self, count: usize) {
@@ -76,6 +66,30 @@ impl LookupTable {
             self.half[i] = self.half[i % count.max(1)];
         }
     }
+
+    fn is_exact(&self) -> bool {
+        self.exact != 0
+    }
+}
+
+/// The tables of integers of up to 8 bits, by width.
+const fn every_width(signed: bool) -> [LookupTable; 9] {
+    let mut tables = [LookupTable { wide: [0.0; 256], half: [0; 256], exact: 1 }; 9];
+    let mut bits = 0;
+    while bits <= 8 {
+        let count = 1 << bits;
+        let mut i = 0;
+        while i < 256 {
+            let pattern = i % count;
+            let negative = signed && bits > 0 && pattern >= count / 2;
+            let value = if negative { pattern - count } else { pattern } as f32;
+            tables[bits].wide[i as usize] = value;
+            tables[bits].half[i as usize] = f16::from_f32_const(value).to_bits();
+            i += 1;
+        }
+        bits += 1;
+    }
+    tables
 }
 
 /// One row of packed elements that starts on a byte. Each stands for
@@ -94,6 +108,8 @@ pub(crate) struct PackedRow<'a> {
     pub(crate) offsets: &'a [f32],
     /// Elements per block; whole bytes if there are several blocks.
     pub(crate) block: usize,
+    /// Set if elements are whole bytes that stand for themselves: whether these are signed.
+    pub(crate) bytes: Option<bool>,
 }
 
 /// Rows of packed elements that share a table and stand for its bare values.
@@ -124,6 +140,7 @@ impl<'a> PackedRows<'a> {
             scales: &[1.0],
             offsets: &[0.0],
             block: self.count,
+            bytes: None,
         }
     }
 }
@@ -221,7 +238,7 @@ pub(crate) fn narrow(isa: Isa, from: &[f32], to: &mut [f16]) {
 pub(crate) fn dot_table(isa: Isa, row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(token) if table.exact => avx512::dot_table(token, row, table, x),
+        Isa::Avx512(token) if table.is_exact() => avx512::dot_table(token, row, table, x),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx2::dot_table(token.avx2(), row, table, x),
         #[cfg(target_arch = "x86_64")]
@@ -236,7 +253,7 @@ pub(crate) fn dot_table(isa: Isa, row: &PackedRow, table: &LookupTable, x: &[f32
 pub(crate) fn expand_table(isa: Isa, row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(token) if table.exact => avx512::expand_table(token, row, table, out),
+        Isa::Avx512(token) if table.is_exact() => avx512::expand_table(token, row, table, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx2::expand_table(token.avx2(), row, table, out),
         #[cfg(target_arch = "x86_64")]
@@ -256,7 +273,7 @@ pub(crate) fn dot_rows(
     out: &mut [f32],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if let (Isa::Avx512Vbmi(token), true) = (isa, table.exact) {
+    if let (Isa::Avx512Vbmi(token), true) = (isa, table.is_exact()) {
         return vbmi::dot_rows(token, rows, table, x, out);
     }
     for (i, out) in out.iter_mut().enumerate() {
@@ -274,7 +291,7 @@ pub(crate) fn expand_rows(
     stride: usize,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if let (Isa::Avx512Vbmi(token), true) = (isa, table.exact) {
+    if let (Isa::Avx512Vbmi(token), true) = (isa, table.is_exact()) {
         return vbmi::expand_rows(token, rows, table, out, stride);
     }
     for (i, out) in out.chunks_mut(stride).enumerate() {

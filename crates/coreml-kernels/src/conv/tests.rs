@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::context::Workers;
+use crate::isa::Isa;
 use crate::weights::Encoding;
 
 fn noise(count: usize, seed: u32) -> Vec<f32> {
@@ -70,7 +72,8 @@ fn check(params: &ConvParams) -> Result<(), TestCaseError> {
     let expected = oracle(params, dims, &x, &filters, &bias);
     for isa in Isa::available() {
         let mut out = vec![f32::NAN; expected.len()];
-        conv_with(isa, params, &x, &w, Some(&bias), &mut out, &mut Default::default()).unwrap();
+        let ctx = Context::with_isa(Workers::shared(), isa);
+        conv(&ctx, params, &x, &w, Some(&bias), &mut out).unwrap();
         for (got, expected) in out.iter().zip(&expected) {
             prop_assert!((f64::from(*got) - expected).abs() < 3e-5, "{got}, expected {expected}");
         }
@@ -114,7 +117,8 @@ fn refuses_what_does_not_fit() {
         let params =
             ConvParams { batch: 1, in_channels: 2, out_channels: 2, groups, spatial: &[dim] };
         let w = Weights { rows: 2, cols: 6, encoding: Encoding::F32(&values[..12]) };
-        conv(&params, &values[..8], &w, None, &mut [0.0; 4], &mut Default::default())
+        let ctx = Context::new(Workers::serial());
+        conv(&ctx, &params, &values[..8], &w, None, &mut [0.0; 4])
     };
     assert!(run(good, 1).is_ok());
     assert!(run(good, 0).is_err());

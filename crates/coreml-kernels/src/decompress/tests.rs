@@ -1,6 +1,11 @@
 //! Expected values are what coremltools 9.0's `decompress` methods give for the same arguments.
 
 use super::*;
+use crate::context::Workers;
+
+fn ctx() -> Context {
+    Context::new(Workers::shared())
+}
 
 fn f16s(values: &[f32]) -> Vec<f16> {
     values.iter().map(|&value| f16::from_f32(value)).collect()
@@ -12,21 +17,22 @@ fn f32s(values: &[f16]) -> Vec<f32> {
 
 #[test]
 fn ios16_lut() {
-    let got = lut_to_dense_packed(&[0b0110_1100, 0b11], &[1u8, 5, 9, 13], 5).unwrap();
+    let got = lut_to_dense_packed(&ctx(), &[0b0110_1100, 0b11], &[1u8, 5, 9, 13], 5).unwrap();
     assert_eq!(got, [1, 13, 9, 5, 13]);
-    assert!(lut_to_dense_packed(&[0], &[1u8, 5, 9], 1).is_err());
-    assert!(lut_to_dense_packed(&[0], &[1u8, 5, 9, 13], 5).is_err());
+    assert!(lut_to_dense_packed(&ctx(), &[0], &[1u8, 5, 9], 1).is_err());
+    assert!(lut_to_dense_packed(&ctx(), &[0], &[1u8, 5, 9, 13], 5).is_err());
 }
 
 #[test]
 fn ios16_affine() {
     let data = [1u8, 200, 3, 4, 255, 0];
-    let got = affine_dequantize(&data, &[3, 2], &f16s(&[0.1, 0.2, 0.3]), &[2.0], 0).unwrap();
+    let got =
+        affine_dequantize(&ctx(), &data, &[3, 2], &f16s(&[0.1, 0.2, 0.3]), &[2.0], 0).unwrap();
     let expected = [-0.099_975_586, 19.796_875, 0.199_951_17, 0.399_902_34, 75.9375, -0.600_097_66];
     assert_eq!(f32s(&got), expected);
-    assert!(affine_dequantize(&data, &[3, 2], &f16s(&[0.1, 0.2]), &[2.0], 0).is_err());
-    assert!(affine_dequantize(&data, &[3, 2], &f16s(&[0.1]), &[2.0], 2).is_err());
-    assert!(affine_dequantize(&data, &[3, 2], &f16s(&[0.1]), &[2.0], -3).is_err());
+    assert!(affine_dequantize(&ctx(), &data, &[3, 2], &f16s(&[0.1, 0.2]), &[2.0], 0).is_err());
+    assert!(affine_dequantize(&ctx(), &data, &[3, 2], &f16s(&[0.1]), &[2.0], 2).is_err());
+    assert!(affine_dequantize(&ctx(), &data, &[3, 2], &f16s(&[0.1]), &[2.0], -3).is_err());
 }
 
 #[test]
@@ -42,20 +48,21 @@ fn sparse() {
 fn lut_by_groups() {
     let lut = [1.0f32, 5.0, 9.0, 13.0, 2.0, 10.0, 18.0, 26.0];
     let indices = [2, 3, 3, 0, 1, 0, 3, 0, 2, 1, 0, 3];
-    let got = lut_to_dense(&indices, &[6, 2], &lut, &[2, 1, 4, 1], None).unwrap();
+    let got = lut_to_dense(&ctx(), &indices, &[6, 2], &lut, &[2, 1, 4, 1], None).unwrap();
     assert_eq!(got, [9.0, 13.0, 13.0, 1.0, 5.0, 1.0, 26.0, 2.0, 18.0, 10.0, 2.0, 26.0]);
-    assert!(lut_to_dense(&indices, &[6, 2], &lut, &[4, 1, 2, 1], None).is_err());
-    assert!(lut_to_dense(&indices, &[6, 2], &lut, &[2, 4, 1], None).is_err());
-    assert!(lut_to_dense(&[4; 12], &[6, 2], &lut, &[2, 1, 4, 1], None).is_err());
-    assert!(lut_to_dense(&indices, &[6, 2], &lut, &[1, 1, 4, 2], None).is_err());
+    assert!(lut_to_dense(&ctx(), &indices, &[6, 2], &lut, &[4, 1, 2, 1], None).is_err());
+    assert!(lut_to_dense(&ctx(), &indices, &[6, 2], &lut, &[2, 4, 1], None).is_err());
+    assert!(lut_to_dense(&ctx(), &[4; 12], &[6, 2], &lut, &[2, 1, 4, 1], None).is_err());
+    assert!(lut_to_dense(&ctx(), &indices, &[6, 2], &lut, &[1, 1, 4, 2], None).is_err());
 }
 
 #[test]
 fn lut_of_vectors() {
     let lut = [1i8, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16];
     let indices = [0, 0, 1, 0, 1, 1, 0, 0];
-    let run =
-        |axis| lut_to_dense(&indices, &[2, 2, 2], &lut, &[1, 2, 1, 2, 3], Some(axis)).unwrap();
+    let run = |axis| {
+        lut_to_dense(&ctx(), &indices, &[2, 2, 2], &lut, &[1, 2, 1, 2, 3], Some(axis)).unwrap()
+    };
     let along0 =
         [1, 1, 14, 11, 2, 2, 15, 12, 3, 3, 16, 13, 4, 4, 11, 11, 5, 5, 12, 12, 6, 6, 13, 13];
     let along1 =
@@ -74,7 +81,7 @@ fn lut_of_sparse_vectors() {
     let indices = [0, 1, 1, 0, 1, 1, 0, 0, 1];
     let lut = [2.0f32, 2.5, 3.0, 3.5];
     let (mask, values) =
-        lut_to_sparse(&mask, &[4, 6], &indices, &lut, &[1, 1, 2, 2], Some(0)).unwrap();
+        lut_to_sparse(&ctx(), &mask, &[4, 6], &indices, &lut, &[1, 1, 2, 2], Some(0)).unwrap();
     let expected_mask = [
         1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1, 1, 0, 1, 0,
         0, 1, 1, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0,
@@ -90,7 +97,7 @@ fn shift_scale_rounds_each_step() {
     let data = [-8i8, 7, 3, -1, 5, -6, 0, 2];
     let scale = f16s(&[0.1, 0.3, 0.7, 1.9]);
     let run = |offset: &[f32]| {
-        f32s(&blockwise_shift_scale(&data, &[2, 4], &scale, &[2, 2], Some(offset)).unwrap())
+        f32s(&blockwise_shift_scale(&ctx(), &data, &[2, 4], &scale, &[2, 2], Some(offset)).unwrap())
     };
     let expected = [
         -0.899_902_34,
@@ -114,9 +121,9 @@ fn shift_scale_rounds_each_step() {
         3.781_25,
     ];
     assert_eq!(run(&f32s(&f16s(&[0.3, -0.7, 1.1, 0.01]))), expected);
-    assert!(blockwise_shift_scale(&data, &[2, 4], &scale, &[4, 1], None).is_err());
-    assert!(blockwise_shift_scale(&data, &[2, 4], &scale, &[1, 2, 2], None).is_err());
-    assert!(blockwise_shift_scale(&data, &[2, 4], &scale, &[2, 2], Some(&[0.0])).is_err());
+    assert!(blockwise_shift_scale(&ctx(), &data, &[2, 4], &scale, &[4, 1], None).is_err());
+    assert!(blockwise_shift_scale(&ctx(), &data, &[2, 4], &scale, &[1, 2, 2], None).is_err());
+    assert!(blockwise_shift_scale(&ctx(), &data, &[2, 4], &scale, &[2, 2], Some(&[0.0])).is_err());
 }
 
 #[test]
@@ -124,8 +131,9 @@ fn sparse_shift_scale() {
     let mask = [1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0];
     let data = [10i8, 11, 3, 4, 5, 6, 7, 8, 9];
     let (scale, offset) = ([0.1f32, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0]);
-    let got = sparse_blockwise_shift_scale(&mask, &[4, 4], &data, &scale, &[1, 4], Some(&offset))
-        .unwrap();
+    let got =
+        sparse_blockwise_shift_scale(&ctx(), &mask, &[4, 4], &data, &scale, &[1, 4], Some(&offset))
+            .unwrap();
     let expected = [0.9, 1.8, 0.2, 0.4, 0.6, 0.9, 1.2, 0.7, 1.4];
     for (got, expected) in got.iter().zip(expected) {
         assert!((got - expected as f32).abs() < 2e-7, "{got}, expected {expected}");

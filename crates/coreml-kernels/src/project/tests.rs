@@ -2,6 +2,8 @@ use half::f16;
 use proptest::prelude::*;
 
 use super::*;
+use crate::context::Workers;
+use crate::isa::Isa;
 use crate::weights::{Blockwise, Palettized, Table};
 
 fn noise(count: usize, seed: u32) -> Vec<f32> {
@@ -71,8 +73,9 @@ fn check(
         )
     };
     for isa in Isa::available() {
+        let ctx = Context::with_isa(Workers::shared(), isa);
         let mut values = vec![f32::NAN; rows * cols];
-        w.dequantize_rows_with(isa, 0..rows, &mut values).unwrap();
+        w.dequantize_rows(&ctx, 0..rows, &mut values).unwrap();
         for (value, exact) in values.iter().zip(&exact) {
             prop_assert!(
                 (f64::from(*value) - exact).abs() <= 1e-6 * exact.abs() + 1e-4,
@@ -82,8 +85,7 @@ fn check(
         }
         let mut out = vec![f32::NAN; rows * columns];
         let bias = biased.then_some(&bias[..]);
-        let call = Call { w, rows: 0..rows, x: &x, x_layout, count_s: columns, bias, out_layout };
-        call.run(isa, &mut out, &mut vec![f32::NAN; 3]).unwrap();
+        project(&ctx, w, &x, x_layout, columns, bias, &mut out, out_layout).unwrap();
         for n in 0..rows {
             for s in 0..columns {
                 let term = |k: usize| {
@@ -201,7 +203,8 @@ fn infinite_entries() {
     let w = Weights { rows: 1, cols: 24, encoding: Encoding::Palettized(p) };
     for isa in Isa::available() {
         let mut out = [0.0];
-        w.matvec(isa, 0, &[1.0; 24], &mut out);
+        let ctx = Context::with_isa(Workers::serial(), isa);
+        w.matvec(&ctx, 0, &[1.0; 24], &mut out).unwrap();
         assert_eq!(out, [24.0], "{}", isa.name());
     }
 }
@@ -213,7 +216,8 @@ fn refuses_what_does_not_fit() {
     let layout = |stride_k, stride_s| ColumnLayout { stride_k, stride_s };
     let run = |w: &Weights, x: &[f32], x_layout, stride_s, bias: Option<&[f32]>| {
         let out_layout = OutputLayout { stride_n: 2, stride_s };
-        project(w, x, x_layout, 2, bias, &mut [0.0; 4], out_layout, &mut Vec::new())
+        let ctx = Context::new(Workers::serial());
+        project(&ctx, w, x, x_layout, 2, bias, &mut [0.0; 4], out_layout)
     };
     assert!(run(&w, &values, layout(2, 1), 1, None).is_ok());
     assert!(run(&w, &values[1..], layout(2, 1), 1, None).is_err());

@@ -1,0 +1,62 @@
+//! From where on work is divided, and into what pieces: the numbers that all kernels go by.
+//!
+//! Handing a task to another thread and waiting for it costs some microseconds, so a call must
+//! last several times as long before it is divided. The thresholds count what the kernel's time
+//! depends on: values, weights or multiplications.
+
+/// Values of an elementwise function: at one to four a nanosecond, 15 to 60 microseconds.
+pub(crate) const ELEMENTWISE: usize = 1 << 16;
+
+/// Values of a conversion, which is bound by memory.
+pub(crate) const CONVERSION: usize = 1 << 17;
+
+/// Values of a softmax, of which each takes an exponential and two more passes.
+pub(crate) const SOFTMAX: usize = 1 << 15;
+
+/// Values of a normalisation: three passes of simple arithmetic.
+pub(crate) const NORM: usize = 1 << 16;
+
+/// Weights of a matrix-vector product or an expansion, which come from memory.
+pub(crate) const WEIGHTS: usize = 1 << 17;
+
+/// Weights that a task of such a product takes: enough that loading a table does not show, few
+/// enough that threads end together.
+pub(crate) const TASK_WEIGHTS: usize = 1 << 16;
+
+/// Multiplications of a matrix product in single precision, at some 50 a nanosecond.
+pub(crate) const GEMM: usize = 1 << 19;
+
+/// Multiplications with half-precision matrices, which are bound by memory.
+pub(crate) const MATMUL_F16: usize = 1 << 17;
+
+/// Multiplications of a convolution with one filter per channel.
+pub(crate) const DEPTHWISE: usize = 1 << 17;
+
+/// Values of an unfolded input, which are copied.
+pub(crate) const UNFOLD: usize = 1 << 17;
+
+/// Elements of a compressed constant that is made plain.
+pub(crate) const DECOMPRESS: usize = 1 << 17;
+
+/// Columns that are multiplied one by one, straight from compressed weights: expanding the weights
+/// costs as much as so many.
+pub(crate) const FEW_COLUMNS: usize = 3;
+
+/// Rows up to which products with a half-precision matrix are taken straight from the halves.
+pub(crate) const DIRECT_ROWS: usize = 8;
+
+/// Weights that are expanded at a time before they are multiplied: 512 KB, half of a core's
+/// second-level cache, which then also holds the columns.
+pub(crate) const EXPANDED: usize = 1 << 17;
+
+/// Rows of a product that are worth a task: smaller pieces fill no tile of registers.
+pub(crate) const GEMM_ROWS: usize = 16;
+
+/// Unfolded input values of a convolution that are laid out at a time: 8 MB.
+pub(crate) const UNFOLDED: usize = 1 << 21;
+
+/// Work of a task, where whole calls are divided from `threshold` on: a quarter, as that is still
+/// long against the cost of a task.
+pub(crate) const fn task(threshold: usize) -> usize {
+    threshold / 4
+}

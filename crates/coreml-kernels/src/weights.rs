@@ -456,7 +456,6 @@ impl BlockwiseRows<'_, '_> {
         let row = PackedRow {
             bits,
             packed,
-            count: self.cols,
             scales: &self.scales,
             offsets: &self.offsets,
             block: self.source.cols_per_block,

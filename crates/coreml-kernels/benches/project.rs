@@ -64,11 +64,12 @@ impl Bench {
     /// All encodings of one size.
     fn encodings(&self, bytes: &[u8], rows: usize, cols: usize, columns: usize) {
         let count = rows * cols;
-        let values = vec![f16::ONE; count];
+        let (values, wide) = (vec![f16::ONE; count], vec![1.0; count]);
         let project = |name: &str, encoding: Encoding| {
             self.project(name, &Weights { rows, cols, encoding }, columns);
         };
         project("f16", Encoding::F16(&values));
+        project("f32", Encoding::F32(&wide));
         for bits in [4u8, 6, 8] {
             let lut = vec![f16::ONE; (rows / 8) << bits];
             let indices = &bytes[..count * usize::from(bits) / 8];
@@ -149,6 +150,7 @@ fn main() {
             (1024, 3072, 1),
             (131_072, 1024, 1),
             (3072, 1024, 2),
+            (3072, 1024, 3),
             (3072, 1024, 64),
             (4096, 1024, 448),
         ] {

@@ -396,15 +396,16 @@ impl<T: Pod> Deref for Lease<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        let bytes: &[u8] = bytemuck::cast_slice(&self.lines);
-        bytemuck::cast_slice(&bytes[..self.len * size_of::<T>()])
+        // SAFETY: `take` has seen to it that the lines hold so many values, and a line is aligned
+        // for them; the lines are initialised, and any bytes make a `Pod`.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
 impl<T: Pod> DerefMut for Lease<'_, T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.lines);
-        bytemuck::cast_slice_mut(&mut bytes[..self.len * size_of::<T>()])
+        // SAFETY: as above; and the lease owns the lines, of which any bytes are valid too.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }
 

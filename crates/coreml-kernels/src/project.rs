@@ -84,11 +84,7 @@ impl Call<'_> {
         if out.is_empty() {
             return Ok(());
         }
-        let few = match self.w.encoding {
-            Encoding::F32(_) => 1,
-            _ => thresholds::FEW_COLUMNS,
-        };
-        if cols <= few { self.few(ctx, out) } else { self.many(ctx, out) }
+        if cols <= thresholds::FEW_COLUMNS { self.few(ctx, out) } else { self.many(ctx, out) }
     }
 
     /// Columns one by one, straight from the weights.

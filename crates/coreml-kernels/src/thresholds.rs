@@ -45,9 +45,9 @@ pub(crate) const FEW_COLUMNS: usize = 3;
 /// Rows up to which products with a half-precision matrix are taken straight from the halves.
 pub(crate) const DIRECT_ROWS: usize = 8;
 
-/// Weights that are expanded at a time before they are multiplied: 512 KB, half of a core's
-/// second-level cache, which then also holds the columns.
-pub(crate) const EXPANDED: usize = 1 << 17;
+/// Weights that are expanded at a time before they are multiplied: 2 MB, so many rows that
+/// arranging the columns for each block of them does not show.
+pub(crate) const EXPANDED: usize = 1 << 19;
 
 /// Rows of a product that are worth a task: smaller pieces fill no tile of registers.
 pub(crate) const GEMM_ROWS: usize = 16;

@@ -320,19 +320,24 @@ impl<'a> Blockwise<'a> {
     ) -> Result<BlockwiseRows<'a, 's>, KernelError> {
         let blocks = cols / self.cols_per_block;
         let aligned = aligned(self.bits, cols, self.cols_per_block);
-        let mut offsets = ctx.scratch().take(blocks)?;
+        let mut offsets = ctx.scratch().take(blocks * LOADED)?;
         offsets.fill(0.0);
         Ok(BlockwiseRows {
             source: *self,
             isa: ctx.isa(),
             cols,
-            loaded: None,
-            scales: ctx.scratch().take(blocks)?,
+            blocks,
+            loaded: 0..0,
+            scales: ctx.scratch().take(blocks * LOADED)?,
             offsets,
             unpacked: if aligned { None } else { Some(ctx.scratch().take(cols)?) },
         })
     }
 }
+
+/// Row blocks of which the scales are loaded at a time: reading a value right after it was written
+/// is slow.
+const LOADED: usize = 16;
 
 /// Whether every row and every group of columns starts on a byte, as the vector code needs.
 fn aligned(bits: u8, cols: usize, part: usize) -> bool {
@@ -421,12 +426,15 @@ struct Part<'a> {
     table: &'a LookupTable,
 }
 
-/// Walks rows of integers, keeping the scales of the current row block at hand.
+/// Walks rows of integers, keeping the scales of some row blocks at hand.
 struct BlockwiseRows<'a, 's> {
     source: Blockwise<'a>,
     isa: Isa,
     cols: usize,
-    loaded: Option<usize>,
+    /// Blocks per row.
+    blocks: usize,
+    /// Row blocks of which the scales and offsets are at hand.
+    loaded: Range<usize>,
     scales: Lease<'s, f32>,
     offsets: Lease<'s, f32>,
     /// Room for a row's elements, if rows do not start on bytes.
@@ -434,31 +442,31 @@ struct BlockwiseRows<'a, 's> {
 }
 
 impl BlockwiseRows<'_, '_> {
-    fn load(&mut self, row: usize) {
-        let block = row / self.source.rows_per_block;
-        if self.loaded == Some(block) {
-            return;
-        }
-        let start = block * self.scales.len();
-        self.source.scale.copy_to(self.isa, start, &mut self.scales);
+    fn load(&mut self, block: usize) {
+        let start = block * self.blocks;
+        let count = self.scales.len().min(self.source.scale.len() - start);
+        self.source.scale.copy_to(self.isa, start, &mut self.scales[..count]);
         if let Some(offset) = self.source.offset {
-            offset.copy_to(self.isa, start, &mut self.offsets);
+            offset.copy_to(self.isa, start, &mut self.offsets[..count]);
         }
-        self.loaded = Some(block);
+        self.loaded = block..block + LOADED;
     }
 
     /// The row, of which the integers' values stand in the table.
     fn row(&mut self, row: usize) -> (PackedRow<'_>, &'static LookupTable) {
-        self.load(row);
+        let block = row / self.source.rows_per_block;
+        if !self.loaded.contains(&block) {
+            self.load(block);
+        }
+        let at = (block - self.loaded.start) * self.blocks;
         let Blockwise { bits: width, signed, data, .. } = self.source;
         let lines = row..row + 1;
         let (bits, packed) = row_bytes((width, data), lines, self.cols, self.unpacked.as_mut());
         let row = PackedRow {
             bits,
             packed,
-            count: self.cols,
-            scales: &self.scales,
-            offsets: &self.offsets,
+            scales: &self.scales[at..at + self.blocks],
+            offsets: &self.offsets[at..at + self.blocks],
             block: self.source.cols_per_block,
             bytes: (width == 8).then_some(signed),
         };

@@ -363,11 +363,20 @@ fn dot_bytes_vector(row: &PackedRow, signed: bool, x: &[f32]) -> f32 {
             let (low, high) = (load_bytes(low, signed), load_bytes(high, signed));
             [_mm512_sub_ps(low, offset), _mm512_sub_ps(high, offset)]
         };
-        let mut sums = [_mm512_setzero_ps(); 2];
-        for (x, packed) in x.iter().zip(packed) {
+        let (mut sums, mut others) = ([_mm512_setzero_ps(); 2], [_mm512_setzero_ps(); 2]);
+        let (pairs, last) = packed.as_chunks::<2>();
+        let (x_pairs, x_last) = x.as_chunks::<2>();
+        for (x, packed) in x_pairs.iter().zip(pairs) {
+            sums = add_all(sums, values(&packed[0]), &x[0]);
+            others = add_all(others, values(&packed[1]), &x[1]);
+        }
+        for (x, packed) in x_last.iter().zip(last) {
             sums = add_all(sums, values(packed), x);
         }
-        sums = add_some(sums, values(packed_tail), x_tail);
+        if !x_tail.is_empty() {
+            others = add_some(others, values(packed_tail), x_tail);
+        }
+        let sums = [_mm512_add_ps(sums[0], others[0]), _mm512_add_ps(sums[1], others[1])];
         let sum = _mm512_add_ps(sums[0], sums[1]);
         total = _mm512_fmadd_ps(sum, _mm512_set1_ps(block.scale), total);
     }

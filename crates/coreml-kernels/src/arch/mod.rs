@@ -98,10 +98,8 @@ const fn every_width(signed: bool) -> [LookupTable; 9] {
 pub(crate) struct PackedRow<'a> {
     /// Bits per element: 1 to 8.
     pub(crate) bits: u8,
-    /// The elements.
+    /// The elements: as many blocks as there are scales.
     pub(crate) packed: &'a [u8],
-    /// How many.
-    pub(crate) count: usize,
     /// One scale per block.
     pub(crate) scales: &'a [f32],
     /// One offset per block.
@@ -136,7 +134,6 @@ impl<'a> PackedRows<'a> {
         PackedRow {
             bits: self.bits,
             packed: self.bytes(i),
-            count: self.count,
             scales: &[1.0],
             offsets: &[0.0],
             block: self.count,
@@ -157,15 +154,18 @@ struct Block<'a> {
 
 impl<'a> PackedRow<'a> {
     fn blocks(&self) -> impl Iterator<Item = Block<'a>> {
-        let row = *self;
-        let bytes = row.block * usize::from(row.bits);
-        row.scales.iter().zip(row.offsets).enumerate().map(move |(i, (&scale, &offset))| {
-            let start = i * row.block;
-            let from = (i * bytes / 8).min(row.packed.len());
-            let count = row.block.min(row.count.saturating_sub(start));
-            let to = (from + (count * usize::from(row.bits)).div_ceil(8)).min(row.packed.len());
-            Block { packed: &row.packed[from..to], start, count, scale, offset }
-        })
+        let count = self.block;
+        let bytes = (count * usize::from(self.bits)).div_ceil(8).max(1);
+        let scales = self.scales.iter().zip(self.offsets);
+        self.packed.chunks(bytes).zip(scales).enumerate().map(
+            move |(i, (packed, (&scale, &offset)))| Block {
+                packed,
+                start: i * count,
+                count,
+                scale,
+                offset,
+            },
+        )
     }
 }
 
@@ -234,7 +234,7 @@ pub(crate) fn narrow(isa: Isa, from: &[f32], to: &mut [f16]) {
     }
 }
 
-/// The product of a packed row with `x` (`row.count` values).
+/// The product of a packed row with `x` (a value per element).
 pub(crate) fn dot_table(isa: Isa, row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -249,7 +249,7 @@ pub(crate) fn dot_table(isa: Isa, row: &PackedRow, table: &LookupTable, x: &[f32
     }
 }
 
-/// Writes the values of a packed row to `out` (`row.count` values).
+/// Writes the values of a packed row to `out` (a value per element).
 pub(crate) fn expand_table(isa: Isa, row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
     match isa {
         #[cfg(target_arch = "x86_64")]

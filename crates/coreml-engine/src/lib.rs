@@ -1,0 +1,3 @@
+//! Plans and runs ML Programs.
+
+pub mod definitions;

@@ -1,0 +1,1 @@
+"""The operators that coremltools defines, as a table in Rust."""

@@ -19,6 +19,11 @@ COMPUTED = {
     "pad": "0 before and after each spatial dimension",
     "strides": "1 for each spatial dimension",
 }
+# Defaults that only the documentation of an operator states.
+DOCUMENTED = {
+    ("gru", "reset_after"): False,
+    ("upsample_bilinear", "half_pixel_centers"): Computed("the opposite of `align_corners`"),
+}
 
 
 class StandIn:
@@ -63,7 +68,7 @@ def default(name, parameter, worlds):
     # The default of `output_indices_dtype` of topk is there unless indices are not asked for.
     values = [world[parameter] for world in worlds if parameter in world]
     if all(value is None for value in values):
-        return None
+        return DOCUMENTED.get((name, parameter))
     # The first world is in fp32; those in fp16 may differ from it by rounding only.
     if all(same(value, values[0]) for value in values) and not isinstance(values[0], list):
         return values[0]

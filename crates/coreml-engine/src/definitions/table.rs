@@ -403,7 +403,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
         constant("output_sequence", BOOL).or(Bool(false)),
         constant("recurrent_activation", STRING).or(String("sigmoid")),
         constant("activation", STRING).or(String("tanh")),
-        constant("reset_after", BOOL).or(Absent),
+        constant("reset_after", BOOL).or(Bool(false)),
         constant("input_bias", FP16_FP32).of("T").or(Absent),
     ]),
     operator("identity", Ios15, Fixed(1), &[other("x", Any)]),
@@ -1131,7 +1131,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
         constant("scale_factor_height", FP32_INT32).of("U").or(Int(1)),
         constant("scale_factor_width", FP32_INT32).of("U").or(Int(1)),
         constant("align_corners", BOOL).or(Bool(true)),
-        constant("half_pixel_centers", BOOL).or(Absent),
+        constant("half_pixel_centers", BOOL).or(Computed("the opposite of `align_corners`")),
     ]),
     operator("upsample_nearest_neighbor", Ios15, Fixed(1), &[
         tensor("x", FP16_FP32),

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-#[cfg(doc)]
-use super::BUILTIN_CONFIGS;
 use super::get_builtin_config;
 use crate::config::{ModelConfig, ModelInfo, NamingConfig, PackageNaming, ShapeConfig};
 
@@ -24,7 +22,7 @@ impl ModelConfig {
         }
     }
 
-    /// The configuration of a well-known model: see [`BUILTIN_CONFIGS`].
+    /// The configuration of a well-known model: see [`BUILTIN_CONFIGS`](super::BUILTIN_CONFIGS).
     pub fn get_builtin_config(model_id: &str) -> Option<Self> {
         get_builtin_config(model_id)
     }

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 
 use coreml_format::description::{MultiArrayType, ShapeFlexibility};
 
+pub(crate) use head::Head;
+use interface::Rows;
+pub(crate) use interface::{Feed, Input, Interface};
+
 use super::discovery::Discovery;
 use super::facts::CacheUse;
 use super::roles::Component;
 use crate::error::{Error, Result};
-use interface::Rows;
-
-pub(crate) use head::Head;
-pub(crate) use interface::{Feed, Input, Interface};
 
 /// A model's sizes and habits.
 #[derive(Clone, Debug, PartialEq)]

@@ -83,7 +83,7 @@ fn upward(inside: &[&str], order: &[&[&str]]) -> Vec<String> {
             }
             let named = paths(line, &own).into_iter().filter(|path| path.starts_with(inside));
             for named in named.filter_map(|path| path.get(inside.len()).copied()) {
-                if !level(named).is_some_and(|below| Some(below) <= level(room)) {
+                if level(named).is_none_or(|above| Some(above) > level(room)) {
                     wrong
                         .push(format!("src/{}:{number}: `{room}` names `{named}`", name.display()));
                 }

@@ -152,8 +152,8 @@ mod tests {
     use std::task::{Wake, Waker};
     use std::thread::Thread;
 
-    use super::fake::Fake;
-    use super::outcome::FinishReason;
+    use super::super::fake::Fake;
+    use super::super::outcome::FinishReason;
     use super::*;
 
     struct Unpark(Thread);

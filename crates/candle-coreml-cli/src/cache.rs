@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Result, bail};
-use candle_coreml::hub::{CacheManager, CachedModelInfo, Completeness, HubClient, ModelId};
+use candle_coreml::hub::{CachedModelInfo, Completeness, HubClient, ModelId, OwnCache};
 use indicatif::HumanBytes;
 
 use crate::args::{CacheCommand, PruneArgs};
@@ -18,7 +18,7 @@ pub fn run(command: &CacheCommand) -> Result<()> {
         CacheCommand::Dir => {
             let mut out = io::stdout();
             writeln!(out, "{}", client.cache().display())?;
-            writeln!(out, "{}", CacheManager::new().dir().display())?;
+            writeln!(out, "{}", OwnCache::new().dir().display())?;
             Ok(())
         }
     }

@@ -4,9 +4,7 @@ use std::io::{self, Write as _};
 
 use anyhow::Result;
 use candle_coreml::ModelConfig;
-use candle_coreml::config::{
-    CONFIG_FILE, ComponentConfig, ConfigGenerator, Explanation, TensorConfig,
-};
+use candle_coreml::config::{CONFIG_FILE, ComponentConfig, Explanation, TensorConfig, explain};
 
 use crate::args::ConfigArgs;
 use crate::download;
@@ -14,8 +12,7 @@ use crate::download;
 /// Shows the components of a directory, and writes them down if asked to.
 pub fn run(args: &ConfigArgs) -> Result<()> {
     let directory = download::model_directory(&args.directory)?;
-    let Explanation { config, habits, findings, .. } =
-        ConfigGenerator::new()?.explain(&directory, None)?;
+    let Explanation { config, habits, findings, .. } = explain(&directory, None)?;
     let mut stdout = io::stdout();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&config)?)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use anyhow::{Context, Result};
-use candle_coreml::CacheManager;
+use candle_coreml::OwnCache;
 use include_dir::{Dir, DirEntry, File, include_dir};
 use tempfile::TempDir;
 
@@ -33,10 +33,10 @@ impl Demo {
 
 /// The demo model in the user's cache; where there is none to write to, in a temporary directory.
 pub fn extract() -> Result<Demo> {
-    let manager = CacheManager::new();
-    match extract_to_cache(&DEMO, manager.dir()) {
+    let own = OwnCache::new();
+    match extract_to_cache(&DEMO, own.dir()) {
         Ok(path) => return Ok(Demo::Cached(path)),
-        Err(error) => tracing::debug!(cache = %manager.dir().display(), %error, "no cache"),
+        Err(error) => tracing::debug!(cache = %own.dir().display(), %error, "no cache"),
     }
     let directory = tempfile::tempdir().context("can't make a directory for the demo model")?;
     write_all(&DEMO, directory.path())

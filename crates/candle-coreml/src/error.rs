@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use coreml_format::FormatError;
 
+pub(crate) use crate::words::list;
+
 /// Result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -19,8 +21,7 @@ pub enum Error {
     /// The program has an operation that the backend does not compute.
     #[error(
         "function `{function}`: operation `{operation}` is a `{operator}` of opset {opset}, which \
-         the portable backend does not compute; convert the model without it, or run it with the \
-         apple backend on macOS"
+         the backend does not compute; convert the model without it, or run it with another backend"
     )]
     UnsupportedOperation {
         /// Function of the program.
@@ -121,14 +122,4 @@ pub enum Error {
     /// Candle refused a tensor.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
-}
-
-/// `a`, `b` and `c` in backticks.
-pub(crate) fn list<S: AsRef<str>>(names: &[S]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
-    match quoted.split_last() {
-        None => "none".to_owned(),
-        Some((last, [])) => last.clone(),
-        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
-    }
 }

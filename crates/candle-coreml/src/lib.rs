@@ -1,10 +1,11 @@
 //! Core ML models for [Candle](https://github.com/huggingface/candle), on any CPU.
 //!
 //! [`CoreMLModel`] loads a `.mlpackage`, `.mlmodel` or `.mlmodelc` and runs it on Candle tensors;
-//! `LanguageModel` generates text with an ANEMLL model. The engine is the crate's own: no Apple
-//! framework is involved.
+//! `LanguageModel` generates text with an exported language model. The engine is the crate's own: no
+//! Apple framework is involved.
 
 mod backend;
+pub mod compat;
 #[cfg(feature = "llm")]
 pub mod config;
 mod error;
@@ -16,25 +17,18 @@ pub mod llm;
 mod model;
 mod ops;
 mod plan;
-#[cfg(feature = "llm")]
-pub mod qwen;
 mod state;
 mod tensors;
-#[cfg(feature = "llm")]
-pub mod utils;
 mod value;
+mod words;
 
 pub use backend::{Backend, Executable};
 #[cfg(feature = "llm")]
-pub use config::{
-    BUILTIN_CONFIGS, ConfigGenerator, ModelConfig, ModelNamingConfig, get_builtin_config,
-};
+pub use config::{ModelConfig, PackageNaming};
 pub use coreml_format::description;
 pub use error::{Error, Result};
-#[cfg(all(feature = "hub", feature = "llm"))]
-pub use hub::UnifiedModelLoader;
 #[cfg(feature = "hub")]
-pub use hub::{CacheManager, DownloadOptions, HubClient, HubError};
+pub use hub::{DownloadOptions, HubClient, HubError, OwnCache};
 #[cfg(feature = "async")]
 pub use llm::AsyncTokenStream;
 #[cfg(feature = "llm")]
@@ -44,9 +38,21 @@ pub use llm::{
     RecommendedSampling, Session, Speculation, TextTokenizer, Timings, Token, TokenStream, Usage,
 };
 pub use model::{BackendKind, CoreMLModel, LoadOptions};
-#[cfg(feature = "llm")]
-pub use qwen::{QwenConfig, QwenModel};
 pub use state::{BackendState, CoreMLState};
+
+// Paths of the older crate.
+#[cfg(feature = "hub")]
+#[doc(hidden)]
+pub use compat::CacheManager;
+#[cfg(all(feature = "hub", feature = "llm"))]
+#[doc(hidden)]
+pub use compat::UnifiedModelLoader;
+#[cfg(feature = "llm")]
+#[doc(hidden)]
+pub use compat::{
+    BUILTIN_CONFIGS, ConfigGenerator, ModelNamingConfig, QwenConfig, QwenModel, get_builtin_config,
+    qwen, utils,
+};
 
 /// Whether the portable engine computes an operator of an opset: `conv`, say. Combinations of
 /// arguments that it does not take are reported when a model is loaded.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use saphyr_parser::{Event, Parser};
 
+use super::recommended::RecommendedSampling;
 use crate::error::{Error, Result};
-use crate::llm::RecommendedSampling;
 
 /// The parts of `meta.yaml` that matter for running a model. A value that the file lacks, or gives
 /// as `none`, is `None`.

@@ -1,20 +1,35 @@
-//! What a model directory holds: its packages, which function is which component, and how each
-//! keeps its cache, found without being told.
+//! What a model directory holds: its packages, which function is which component, how each keeps
+//! its cache and how all of them are driven, found without being told.
 
-mod builtin;
+mod describe;
+mod discovery;
 mod facts;
-mod generator;
+mod json_file;
+mod layout;
 mod manifest;
-mod model;
+mod model_config;
+mod original_config;
 mod packages;
+mod recommended;
 mod roles;
+mod stated;
 
-pub use builtin::{BUILTIN_CONFIGS, get_builtin_config};
-pub use generator::{CONFIG_FILE, ConfigGenerator, Explanation};
-pub use model::{ComponentConfig, ModelConfig, ModelInfo, NamingConfig, ShapeConfig, TensorConfig};
-pub use packages::ModelNamingConfig;
-
+pub(crate) use describe::describe;
+pub use describe::{Explanation, explain};
+pub(crate) use discovery::Discovery;
+#[cfg(test)]
 pub(crate) use facts::{CacheUse, FunctionFacts};
-pub(crate) use generator::Discovery;
+pub(crate) use json_file::{read_json, read_text};
+pub(crate) use layout::{Feed, Head, Input, Interface, Layout, Prefill};
+#[cfg(test)]
 pub(crate) use manifest::Manifest;
-pub(crate) use roles::{Chunk, Component, IDS, MASKS};
+pub use model_config::{
+    CONFIG_FILE, ComponentConfig, ModelConfig, ModelInfo, NamingConfig, ShapeConfig, TensorConfig,
+};
+pub use packages::PackageNaming;
+pub use recommended::RecommendedSampling;
+pub(crate) use roles::{Chunk, Component};
+
+// Paths of the older crate.
+#[doc(hidden)]
+pub use crate::compat::{BUILTIN_CONFIGS, ConfigGenerator, ModelNamingConfig, get_builtin_config};

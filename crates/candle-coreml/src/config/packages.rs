@@ -14,23 +14,22 @@ const EXTENSIONS: [&str; 2] = ["mlpackage", "mlmodelc"];
 /// How the packages of a model are named. The default takes any name: inputs and outputs tell which
 /// package is which component, and where several could be one, `meta.yaml` or the names do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ModelNamingConfig {
+pub struct PackageNaming {
     prefix: Option<String>,
     extension: Option<String>,
 }
 
-impl ModelNamingConfig {
-    /// Names as ANEMLL gives them to Qwen models: `qwen_embeddings`, `qwen_FFN_PF_chunk_01of01`,
-    /// `qwen_lm_head`, with either ending.
-    pub fn standard_qwen() -> Self {
-        ModelNamingConfig { prefix: Some("qwen".to_owned()), extension: None }
+impl PackageNaming {
+    /// Only packages whose names begin with `prefix`, with either ending.
+    pub fn prefixed(prefix: impl Into<String>) -> Self {
+        PackageNaming { prefix: Some(prefix.into()), extension: None }
     }
 
     /// Only packages whose names begin with `prefix` and end with `extension` (`.mlpackage` or
     /// `.mlmodelc`), for a directory that holds several models.
     pub fn custom(prefix: impl Into<String>, extension: impl AsRef<str>) -> Self {
         let extension = extension.as_ref().trim_start_matches('.').to_owned();
-        ModelNamingConfig { prefix: Some(prefix.into()), extension: Some(extension) }
+        PackageNaming { prefix: Some(prefix.into()), extension: Some(extension) }
     }
 
     /// The packages of a directory, and of its subdirectory `coreml`, in the order of their names.
@@ -134,7 +133,7 @@ fn stem<'a>(path: &'a Path, extension: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    fn found(naming: &ModelNamingConfig, names: &[&str]) -> Vec<String> {
+    fn found(naming: &PackageNaming, names: &[&str]) -> Vec<String> {
         let directory = tempfile::tempdir().unwrap();
         for name in names {
             std::fs::create_dir_all(directory.path().join(name)).unwrap();
@@ -152,17 +151,16 @@ mod tests {
     fn packages_are_found_once_in_both_places() {
         let names =
             ["coreml/q_b.mlmodelc", "q_a.mlpackage", "q_a.mlmodelc", "q_c.mlmodel", "notes.txt"];
-        assert_eq!(found(&ModelNamingConfig::default(), &names), [names[1], names[0]]);
-        let absent = ModelNamingConfig::default().packages(Path::new("/no/such"));
+        assert_eq!(found(&PackageNaming::default(), &names), [names[1], names[0]]);
+        let absent = PackageNaming::default().packages(Path::new("/no/such"));
         assert!(matches!(absent, Err(Error::Io { .. })));
     }
 
     #[test]
     fn prefix_and_ending_choose_among_models() {
         let names = ["qwen_a.mlpackage", "qwen_a.mlmodelc", "other_a.mlpackage"];
-        assert_eq!(found(&ModelNamingConfig::standard_qwen(), &names), [names[0]]);
-        let custom =
-            |prefix, extension| found(&ModelNamingConfig::custom(prefix, extension), &names);
+        assert_eq!(found(&PackageNaming::prefixed("qwen"), &names), [names[0]]);
+        let custom = |prefix, extension| found(&PackageNaming::custom(prefix, extension), &names);
         assert_eq!(custom("qwen", ".mlmodelc"), [names[1]]);
         assert_eq!(custom("other", "mlpackage"), [names[2]]);
     }

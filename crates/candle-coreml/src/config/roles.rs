@@ -8,7 +8,8 @@ use coreml_format::description::{FunctionDescription, ShapeFlexibility};
 
 use super::manifest::Manifest;
 use super::packages::{ChunkName, FoundPackage, without_extension};
-use crate::error::{Error, Result, list};
+use crate::error::{Error, Result};
+use crate::words::list;
 
 /// A function of a package.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,32 @@ pub(crate) struct Components {
     pub(crate) lm_head: Option<Component>,
     /// What is odd, for people.
     pub(crate) findings: Vec<String>,
+}
+
+impl Components {
+    /// Components by the names that configurations give them.
+    pub(super) fn named(&self) -> Vec<(String, &Component)> {
+        let Components { embeddings, chunks, lm_head, .. } = self;
+        let prefix = if embeddings.is_some() { "ffn_" } else { "" };
+        let mut named: Vec<(String, &Component)> = Vec::new();
+        named.extend(embeddings.as_ref().map(|found| ("embeddings".to_owned(), found)));
+        for (index, chunk) in chunks.iter().enumerate() {
+            let name = |function: &str| chunk_key(prefix, function, index);
+            named.extend(chunk.prefill.as_ref().map(|found| (name("prefill"), found)));
+            named.push((name("infer"), &chunk.infer));
+            named.extend(chunk.infer_rotate.as_ref().map(|found| (name("infer_rotate"), found)));
+        }
+        named.extend(lm_head.as_ref().map(|found| ("lm_head".to_owned(), found)));
+        named
+    }
+}
+
+/// The name of a chunk's function in configurations: the first chunk's has no number.
+pub(super) fn chunk_key(prefix: &str, function: &str, index: usize) -> String {
+    match index {
+        0 => format!("{prefix}{function}"),
+        index => format!("{prefix}{function}_{}", index + 1),
+    }
 }
 
 /// The functions of a run of layers.
@@ -361,7 +388,7 @@ impl Search<'_> {
     fn several(&self, what: &str, names: &[&str]) -> Error {
         self.wrong(format!(
             "has several {what} packages, {}; add a meta.yaml that names one, or choose a prefix \
-             with ModelNamingConfig::custom",
+             with PackageNaming::custom",
             list(names)
         ))
     }

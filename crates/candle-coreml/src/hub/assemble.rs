@@ -4,9 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::client::Snapshot;
-use super::list::HubFile;
-use super::manager::is_older;
+use super::file_list::HubFile;
+use super::snapshot::Snapshot;
 use super::{HubError, ModelId, archive, files};
 
 /// Ending of archives.
@@ -132,7 +131,7 @@ pub(super) fn unpack_beside(
 
 fn remove_forgotten(temporary: &Path) {
     for path in files::entries(temporary).unwrap_or_default() {
-        if is_older(&path, FORGOTTEN) {
+        if files::is_older(&path, FORGOTTEN) {
             fs::remove_dir_all(&path).ok();
         }
     }

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::environment::Settings;
+use super::file_list::{FileList, HubFile};
 use super::id::{check_revision, is_commit};
-use super::list::{HubFile, Record};
+use super::record::Record;
 use super::{ContentHash, HubError, ModelId, files, hash};
 
 /// The places of one model.
@@ -139,6 +140,21 @@ impl ModelCache {
         Ok(commits)
     }
 
+    /// What another tool has fetched, when the hub's list of it is not known: the files that are
+    /// there. Whether some are missing can't be told; loading the model tells.
+    pub(super) fn unlisted(&self, id: &ModelId, commit: &str) -> Option<FileList> {
+        let snapshot = self.snapshot(commit);
+        let file = |path: &PathBuf| {
+            let name = path.strip_prefix(&snapshot).ok()?.to_str()?.replace('\\', "/");
+            let unknown = || "0".repeat(40).try_into().ok();
+            let hash = blob_hash(path).or_else(unknown)?;
+            Some(HubFile { path: name, size: files::size(path)?, hash })
+        };
+        let files: Vec<HubFile> = files::walk(&snapshot).ok()?.iter().filter_map(file).collect();
+        let found = FileList { id: id.to_string(), commit: commit.to_owned(), files };
+        (!found.files.is_empty()).then_some(found)
+    }
+
     /// Whether a commit has this file, in its size.
     pub(super) fn has(&self, commit: &str, file: &HubFile) -> bool {
         files::size(&self.snapshot(commit).join(&file.path)) == Some(file.size)
@@ -156,4 +172,10 @@ impl ModelCache {
         let target = PathBuf::from(format!("{up}blobs/{}", file.hash));
         files::link(&target, &self.blob(&file.hash), &path, &self.blobs())
     }
+}
+
+/// The hash of the blob that a file of a snapshot is a link to.
+pub(super) fn blob_hash(path: &Path) -> Option<ContentHash> {
+    let target = fs::read_link(path).ok()?;
+    target.file_name()?.to_str()?.to_owned().try_into().ok()
 }

@@ -8,33 +8,20 @@ use std::time::Duration;
 use super::cache::ModelCache;
 use super::environment::Settings;
 use super::fetch::Job;
+use super::file_list::{FileList, HubFile};
 use super::http::Patience;
 use super::id::check_revision;
-use super::list::{FileList, HubFile, Record};
 use super::online::Online;
-use super::select::{Selection, select};
-use super::{ContentHash, DownloadEvent, DownloadOptions, HubError, ModelId, assemble, files};
-
-/// Why nothing is fetched.
-pub(super) const OFFLINE: &str = "the network is not to be used (HF_HUB_OFFLINE or --offline)";
+use super::record::Record;
+use super::select::select;
+use super::snapshot::Snapshot;
+use super::{DownloadEvent, DownloadOptions, HubError, ModelId, assemble, files};
 
 /// Access to a hub and to the caches. See [`crate::hub`] for where it keeps what.
 #[derive(Clone)]
 pub struct HubClient {
     pub(super) settings: Settings,
     pub(super) patience: Patience,
-}
-
-/// A model's files at one commit, complete in the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The model's id.
-    pub id: ModelId,
-    /// The commit.
-    pub commit: String,
-    /// Directory with the commit's files, as they are in the repository.
-    pub path: PathBuf,
-    pub(super) selection: Selection,
 }
 
 impl Default for HubClient {
@@ -127,11 +114,11 @@ impl HubClient {
         let id = ModelId::parse(id)?;
         check_revision(&options.revision)?;
         if self.settings.offline {
-            return self.in_cache(&id, options, Some(OFFLINE));
+            return self.in_cache(&id, options, Some(HubError::OFFLINE));
         }
         let cache = ModelCache::new(&self.settings, &id);
         let _user = files::lock_shared(&cache.users())?;
-        let online = Online::new(self);
+        let online = Online::new(&self.settings, self.patience);
         match online.list(&cache, &id, &options.revision) {
             Ok(list) => self.complete(id, &cache, &online, list, options),
             Err(error) if error.is_outage() => {
@@ -236,12 +223,12 @@ impl HubClient {
         reason: Option<&str>,
     ) -> Result<Snapshot, HubError> {
         let cache = ModelCache::new(&self.settings, id);
-        let lacks = |missing: &str| not_cached(id, missing, reason.unwrap_or_default());
+        let lacks = |missing: &str| HubError::not_cached(id, missing, reason.unwrap_or_default());
         let Some(commit) = cache.commit(&options.revision) else {
             return Err(lacks(&format!("nothing of its revision `{}` is there", options.revision)));
         };
         let record = cache.record(&commit).map(|record| record.list);
-        let list = record.or_else(|| reason.and_then(|_| unlisted(&cache, id, &commit)));
+        let list = record.or_else(|| reason.and_then(|_| cache.unlisted(id, &commit)));
         let list = list.ok_or_else(|| lacks("the list of its files is missing"))?;
         let selection = select(&list, &options.include)?;
         let missing: Vec<&str> = selection
@@ -260,40 +247,5 @@ impl HubClient {
                 Err(lacks(&format!("`{first}` and {} more files are missing", rest.len())))
             }
         }
-    }
-}
-
-/// What another tool has fetched, when the hub's list of it is not known: the files that are there.
-/// Whether some are missing can't be told; loading the model tells.
-pub(super) fn unlisted(cache: &ModelCache, id: &ModelId, commit: &str) -> Option<FileList> {
-    let snapshot = cache.snapshot(commit);
-    let list = FileList {
-        id: id.to_string(),
-        commit: commit.to_owned(),
-        files: files::walk(&snapshot)
-            .ok()?
-            .iter()
-            .filter_map(|path| {
-                let name = path.strip_prefix(&snapshot).ok()?.to_str()?.replace('\\', "/");
-                let unknown = || "0".repeat(40).try_into().ok();
-                let hash = blob_hash(path).or_else(unknown)?;
-                Some(HubFile { path: name, size: files::size(path)?, hash })
-            })
-            .collect(),
-    };
-    (!list.files.is_empty()).then_some(list)
-}
-
-/// The hash of the blob that a file of a snapshot is a link to.
-pub(super) fn blob_hash(path: &Path) -> Option<ContentHash> {
-    let target = std::fs::read_link(path).ok()?;
-    target.file_name()?.to_str()?.to_owned().try_into().ok()
-}
-
-pub(super) fn not_cached(id: &ModelId, missing: &str, reason: &str) -> HubError {
-    HubError::NotCached {
-        id: id.to_string(),
-        missing: missing.to_owned(),
-        reason: reason.to_owned(),
     }
 }

@@ -4,10 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::cache::ModelCache;
-use super::client::{OFFLINE, not_cached};
 use super::fetch::{Job, is_same};
+use super::file_list::FileList;
 use super::id::check_revision;
-use super::list::FileList;
 use super::online::Online;
 use super::{DownloadOptions, HubClient, HubError, ModelId, assemble, files, hash};
 
@@ -30,7 +29,7 @@ impl HubClient {
         let id = ModelId::parse(id)?;
         check_revision(&options.revision)?;
         let cache = ModelCache::new(&self.settings, &id);
-        let online = Online::new(self);
+        let online = Online::new(&self.settings, self.patience);
         let list = self.list(&id, &cache, &online, options)?;
         let selection = Online::select(&list, options)?;
         let parts = directory.join(PARTS);
@@ -69,9 +68,9 @@ impl HubClient {
         if !self.settings.offline {
             return online.list(cache, id, &options.revision);
         }
-        let snapshot = self.in_cache(id, options, Some(OFFLINE))?;
+        let snapshot = self.in_cache(id, options, Some(HubError::OFFLINE))?;
         let record = cache.record(&snapshot.commit);
         let missing = "the list of its files is missing";
-        Ok(record.ok_or_else(|| not_cached(id, missing, OFFLINE))?.list)
+        Ok(record.ok_or_else(|| HubError::not_cached(id, missing, HubError::OFFLINE))?.list)
     }
 }

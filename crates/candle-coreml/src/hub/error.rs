@@ -162,8 +162,19 @@ impl HubError {
         }
     }
 
-    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         |source| HubError::Io { path: path.to_owned(), source }
+    }
+
+    /// Why nothing is fetched.
+    pub(super) const OFFLINE: &str = "the network is not to be used (HF_HUB_OFFLINE or --offline)";
+
+    pub(super) fn not_cached(id: &impl ToString, missing: &str, reason: &str) -> Self {
+        HubError::NotCached {
+            id: id.to_string(),
+            missing: missing.to_owned(),
+            reason: reason.to_owned(),
+        }
     }
 
     pub(super) fn argument(value: impl Into<String>, message: impl Into<String>) -> Self {

@@ -13,8 +13,8 @@ use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
 use super::cache::ModelCache;
+use super::file_list::HubFile;
 use super::http::{Failure, Http, Stop, header};
-use super::list::HubFile;
 use super::{DownloadEvent, HubError, files, hash};
 
 /// A content to fetch, and where it goes.

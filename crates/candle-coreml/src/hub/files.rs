@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use tempfile::{NamedTempFile, PersistError};
 
@@ -173,4 +174,11 @@ fn copy(source: &Path, target: &Path) -> io::Result<()> {
         copy(&entry.path(), &target.join(entry.file_name()))?;
     }
     Ok(())
+}
+
+/// Whether a directory was last changed before this time.
+pub(super) fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    let since = modified.ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+    since.is_some_and(|since| since >= age)
 }

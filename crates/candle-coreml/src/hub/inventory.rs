@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cache::ModelCache;
-use super::client::{blob_hash, unlisted};
-use super::list::HubFile;
+use super::cache::{ModelCache, blob_hash};
+use super::file_list::HubFile;
 use super::select::select;
 use super::{HubClient, HubError, ModelId, assemble, files, hash};
 
@@ -86,7 +85,7 @@ impl HubClient {
             let record = cache.record(&commit);
             let list = match &record {
                 Some(record) => record.list.clone(),
-                None => match unlisted(&cache, id, &commit) {
+                None => match cache.unlisted(id, &commit) {
                     // A model of another kind, which is none of this crate's business.
                     Some(list) if select(&list, &[]).is_ok() => list,
                     _ => continue,
@@ -130,7 +129,7 @@ impl HubClient {
         let wanted = match cache.record(&model.commit) {
             Some(record) => select(&record.list, &record.include)?.files,
             None => {
-                let list = unlisted(&cache, &model.id, &model.commit);
+                let list = cache.unlisted(&model.id, &model.commit);
                 let files = list.map(|list| list.files).unwrap_or_default();
                 files
                     .into_iter()

@@ -6,6 +6,7 @@
 //! its own directory of the user's cache: lists of the files that a model has, and models whose
 //! packages were unpacked from archives.
 
+mod api;
 mod archive;
 mod assemble;
 mod cache;
@@ -14,28 +15,34 @@ mod directory;
 mod environment;
 mod error;
 mod fetch;
+mod file_list;
 mod files;
 mod hash;
 mod http;
 mod id;
 mod inventory;
-mod list;
-#[cfg(feature = "llm")]
-mod loader;
-mod manager;
 mod online;
 mod options;
+mod own_cache;
+mod record;
 mod select;
+mod snapshot;
 
-pub use client::{HubClient, Snapshot};
+pub use client::HubClient;
 pub use error::HubError;
+pub use file_list::{FileList, HubFile};
 pub use id::{ContentHash, ModelId};
 pub use inventory::{CachedModelInfo, Completeness, Damage, Prune};
-pub use list::{FileList, HubFile};
+pub use options::{DownloadEvent, DownloadOptions};
+pub use own_cache::OwnCache;
+pub use snapshot::Snapshot;
+
+// Paths of the older crate.
 #[cfg(feature = "llm")]
-pub use loader::{
-    UnifiedModelLoader, download_model, download_model_to, ensure_model_downloaded,
+#[doc(hidden)]
+pub use crate::compat::UnifiedModelLoader;
+#[doc(hidden)]
+pub use crate::compat::{
+    CacheManager, download_model, download_model_to, ensure_model_downloaded,
     get_cached_model_path, verify_download_completeness,
 };
-pub use manager::CacheManager;
-pub use options::{DownloadEvent, DownloadOptions};

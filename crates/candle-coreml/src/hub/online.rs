@@ -4,34 +4,35 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::api::Api;
 use super::cache::ModelCache;
 use super::environment::Settings;
 use super::fetch::{Fetcher, Job};
-use super::http::{Http, Stop};
+use super::file_list::FileList;
+use super::http::{Http, Patience, Stop};
 use super::id::is_commit;
-use super::list::{Api, FileList};
 use super::select::{Selection, select};
-use super::{DownloadEvent, DownloadOptions, HubClient, HubError, ModelId, files};
+use super::{DownloadEvent, DownloadOptions, HubError, ModelId, files};
 
 /// Files that are fetched at the same time.
 const THREADS: usize = 4;
 
 /// A client's connection for one download.
 pub(super) struct Online<'a> {
-    client: &'a HubClient,
+    endpoint: &'a str,
     http: Http,
     stop: Stop,
 }
 
 impl<'a> Online<'a> {
-    pub(super) fn new(client: &'a HubClient) -> Self {
-        let Settings { endpoint, token, .. } = &client.settings;
-        let http = Http::new(endpoint, token.as_deref(), client.patience);
-        Online { client, http, stop: Stop::default() }
+    pub(super) fn new(settings: &'a Settings, patience: Patience) -> Self {
+        let Settings { endpoint, token, .. } = settings;
+        let http = Http::new(endpoint, token.as_deref(), patience);
+        Online { endpoint, http, stop: Stop::default() }
     }
 
     pub(super) fn api(&self) -> Api<'_> {
-        Api { http: &self.http, endpoint: &self.client.settings.endpoint, stop: &self.stop }
+        Api { http: &self.http, endpoint: self.endpoint, stop: &self.stop }
     }
 
     /// The files of a revision: from the hub, or the record of them when the commit is known.
@@ -60,7 +61,7 @@ impl<'a> Online<'a> {
         if !selection.others.is_empty() {
             let message = format!(
                 "the repository has more models, in {}; --include 'DIRECTORY/*' fetches them",
-                crate::error::list(&selection.others)
+                crate::words::list(&selection.others)
             );
             options.report(&DownloadEvent::Note { message });
         }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-use super::list::HubFile;
+use super::file_list::HubFile;
 use super::{FileList, HubError};
-use crate::error::list as quoted;
+use crate::words::list as quoted;
 
 /// Directories that are models, and archives of them.
 const PACKAGES: [&str; 2] = [".mlpackage", ".mlmodelc"];

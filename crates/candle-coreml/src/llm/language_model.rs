@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Chunk, Component, Discovery, ModelConfig, ModelNamingConfig};
-use crate::error::Result;
-use crate::llm::network::Core;
-use crate::llm::pipeline::{ChunkStages, Layout, Pipeline, Stage};
-use crate::llm::{
-    ChatMessage, ChatOptions, Generation, GenerationOptions, RecommendedSampling, Session,
-    TextTokenizer, TokenStream,
+use crate::config::{
+    Chunk, Component, Discovery, Layout, ModelConfig, PackageNaming, RecommendedSampling, describe,
 };
+use crate::error::Result;
+#[cfg(feature = "hub")]
+use crate::hub::{DownloadOptions, HubClient};
+use crate::llm::generation::{Core, Generation, Session, TokenStream};
+use crate::llm::pipeline::{ChunkStages, Pipeline, Stage};
+use crate::llm::request::{ChatMessage, ChatOptions, GenerationOptions};
+use crate::llm::text::TextTokenizer;
 use crate::model::{BackendKind, CoreMLModel, LoadOptions};
 
 /// How to load a language model. Nothing is needed: what a directory holds is found out.
@@ -20,7 +22,7 @@ use crate::model::{BackendKind, CoreMLModel, LoadOptions};
 #[non_exhaustive]
 pub struct LanguageModelOptions {
     /// How the packages are named, for directories that hold several models.
-    pub naming: ModelNamingConfig,
+    pub naming: PackageNaming,
     /// What runs the packages.
     pub backend: BackendKind,
     /// Which packages and functions are the components, where that is not to be discovered.
@@ -34,7 +36,7 @@ impl LanguageModelOptions {
     }
 
     /// Sets how the packages are named.
-    pub fn naming(mut self, naming: ModelNamingConfig) -> Self {
+    pub fn naming(mut self, naming: PackageNaming) -> Self {
         self.naming = naming;
         self
     }
@@ -91,7 +93,7 @@ impl LanguageModel {
         let tokenizer = TextTokenizer::load(directory)?;
         let mut packages = Packages { options, loaded: HashMap::new() };
         let pipeline = packages.pipeline(&discovery, layout)?;
-        let config = discovery.config(&pipeline.layout, None);
+        let config = describe(&discovery, &pipeline.layout);
         let mut model = Self::assemble(pipeline, config, tokenizer);
         model.recommended = recommended(&discovery)?;
         model.load_time = start.elapsed();
@@ -102,6 +104,17 @@ impl LanguageModel {
             "loaded"
         );
         Ok(model)
+    }
+
+    /// Loads the model of an id on the hub, such as `org/name`: out of the cache without using the
+    /// network if all of it is there, else after downloading it. [`HubClient::download`] looks for
+    /// a newer version.
+    ///
+    /// # Errors
+    /// When the model can't be had, and as for [`load`](Self::load).
+    #[cfg(feature = "hub")]
+    pub fn from_hub(id: &str) -> Result<Self> {
+        Self::load(HubClient::new().ensure(id, &DownloadOptions::new())?)
     }
 
     /// Puts a pipeline and a tokenizer together.
@@ -242,7 +255,10 @@ impl LanguageModel {
         temperature: impl Into<f64>,
         top_k: Option<usize>,
     ) -> Result<String> {
-        Ok(self.generate(prompt, &sampling(max_tokens, temperature.into(), top_k))?.text)
+        let temperature = temperature.into();
+        let options =
+            GenerationOptions { max_tokens, temperature, top_k, ..GenerationOptions::default() };
+        Ok(self.generate(prompt, &options)?.text)
     }
 
     /// Makes the key-value states now instead of with the first text; forgets the conversation.
@@ -266,14 +282,6 @@ fn recommended(discovery: &Discovery) -> Result<RecommendedSampling> {
         Some(stated) => Ok(stated.clone()),
         None => RecommendedSampling::read(&discovery.directory),
     }
-}
-
-pub(crate) fn sampling(
-    max_tokens: usize,
-    temperature: f64,
-    top_k: Option<usize>,
-) -> GenerationOptions {
-    GenerationOptions { max_tokens, temperature, top_k, ..GenerationOptions::default() }
 }
 
 /// Loads each package once, whatever number of its functions is used.

@@ -2,6 +2,11 @@
 //! directory as one [`LanguageModel`], sessions that keep their key-value cache, options, sampling,
 //! tokenizer and the generation loop. See `docs/anemll.md` for the layouts of exports.
 //!
+//! Rooms, each of which knows only those before it: `request` (what a caller asks for), `text`
+//! (tokenizer and chat template), `sampling` (from logits to a token), `network` (what generation
+//! needs of a model), `pipeline` (a model's packages as a network), `generation` (sessions and the
+//! loop). [`LanguageModel`] puts them together.
+//!
 //! ```no_run
 //! use candle_coreml::{GenerationOptions, LanguageModel};
 //!
@@ -15,49 +20,23 @@
 //! # }
 //! ```
 
-#[cfg(feature = "async")]
-mod async_stream;
-mod cancel;
-mod chat;
-mod chat_template;
-#[cfg(test)]
-mod fake;
 mod generation;
-mod json_file;
 mod language_model;
-mod logprobs;
 mod network;
-mod options;
-pub(crate) mod pipeline;
-mod prompt;
-mod python_json;
-mod recommended;
-mod sampler;
-mod session;
-mod special_tokens;
-mod speculation;
-mod stop;
-mod stream;
-#[cfg(test)]
-mod tests;
-mod token_bytes;
-mod tokenizer;
+mod pipeline;
+mod request;
+mod sampling;
+mod text;
 
 #[cfg(feature = "async")]
-pub use async_stream::AsyncTokenStream;
-pub use cancel::CancelToken;
-pub use chat::{ChatMessage, ChatOptions};
-pub use chat_template::ChatTemplate;
-pub use generation::{FinishReason, Generation, Timings, Token, Usage};
-pub(crate) use language_model::sampling;
+pub use generation::AsyncTokenStream;
+pub use generation::{FinishReason, Generation, Session, Timings, Token, TokenStream, Usage};
 pub use language_model::{LanguageModel, LanguageModelOptions};
-pub use logprobs::{LogProbability, TokenLogProbabilities};
-pub use options::{ContextOverflow, GenerationOptions, Speculation};
-pub use recommended::RecommendedSampling;
-pub use sampler::ChooseToken;
-pub use session::Session;
-pub use stream::TokenStream;
-pub use tokenizer::TextTokenizer;
+pub use request::{
+    CancelToken, ChatMessage, ChatOptions, ContextOverflow, GenerationOptions, Speculation,
+};
+pub(crate) use sampling::choose;
+pub use sampling::{ChooseToken, LogProbability, TokenLogProbabilities};
+pub use text::{ChatTemplate, TextTokenizer};
 
-pub(crate) use pipeline::Layout;
-pub(crate) use sampler::choose;
+pub use crate::config::RecommendedSampling;

@@ -1,7 +1,6 @@
 //! What the generation loop needs of a model.
 
 use crate::error::{Error, Result};
-use crate::llm::tokenizer::TextTokenizer;
 use crate::state::CoreMLState;
 
 /// A causal language model with a key-value cache, in whatever packages it comes.
@@ -60,20 +59,5 @@ impl Prediction {
                     .to_owned(),
             )),
         }
-    }
-}
-
-/// A network with its tokenizer: what the conversations with a model share.
-pub(crate) struct Core {
-    pub(crate) network: Box<dyn Network>,
-    pub(crate) tokenizer: TextTokenizer,
-}
-
-impl std::fmt::Debug for Core {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core")
-            .field("context_length", &self.network.context_length())
-            .field("vocabulary_size", &self.network.vocabulary_size())
-            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
 use candle_coreml::hub::{
-    CacheManager, Completeness, DownloadEvent, DownloadOptions, verify_download_completeness,
+    Completeness, DownloadEvent, DownloadOptions, OwnCache, verify_download_completeness,
 };
 
 use crate::server::{COMMIT, Fault, ID, hash, read_all};
@@ -198,15 +198,15 @@ fn nothing_is_pruned_during_a_download() {
 #[test]
 fn only_old_parts_of_our_own_directory_are_cleaned() {
     let directory = tempfile::tempdir().unwrap();
-    let manager = CacheManager::at(directory.path());
-    let model = manager.models_dir().join("models--org--model").join(COMMIT);
-    let temporary = manager.temp_dir().join("x");
+    let own = OwnCache::at(directory.path());
+    let model = own.models_dir().join("models--org--model").join(COMMIT);
+    let temporary = own.temp_dir().join("x");
     let demo = directory.path().join("demo-0");
     for path in [&model, &temporary, &demo] {
         fs::create_dir_all(path).unwrap();
     }
-    assert!(manager.cleanup_old_caches(1).unwrap().is_empty());
-    let mut removed = manager.cleanup_old_caches(0).unwrap();
+    assert!(own.cleanup_old_caches(1).unwrap().is_empty());
+    let mut removed = own.cleanup_old_caches(0).unwrap();
     removed.sort();
     assert_eq!(removed, [model, temporary]);
     assert!(demo.exists());

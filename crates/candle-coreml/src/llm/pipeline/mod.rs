@@ -2,9 +2,7 @@
 
 #[cfg(test)]
 mod fake;
-mod head;
-mod interface;
-mod layout;
+mod outputs;
 mod stage;
 mod tensors;
 #[cfg(test)]
@@ -14,11 +12,11 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
-pub(crate) use layout::Layout;
-use layout::Prefill;
+use outputs::{output, prediction, take};
 use stage::Fed;
 pub(crate) use stage::{ChunkStages, Stage};
 
+use crate::config::{Layout, Prefill};
 use crate::error::{Error, Result};
 use crate::llm::network::{Network, Prediction};
 use crate::state::CoreMLState;
@@ -133,11 +131,13 @@ impl Network for Pipeline {
             let mut fed = Fed::new(&[], 0, rows);
             fed.hidden = Some(take(&mut outputs, "output_hidden_states")?);
             let outputs = lm_head.run(&mut fed, None)?;
-            return (0..ids.len()).map(|row| self.layout.head.read(&outputs, row)).collect();
+            return (0..ids.len())
+                .map(|row| prediction(&self.layout.head, &outputs, row))
+                .collect();
         }
         match &self.layout.each {
             Some(head) if self.lm_head.is_none() => {
-                (0..ids.len()).map(|row| head.read(&outputs, row)).collect()
+                (0..ids.len()).map(|row| prediction(head, &outputs, row)).collect()
             }
             _ => (0..ids.len()).map(|row| self.predict(&outputs, row)).collect(),
         }
@@ -226,20 +226,14 @@ impl Pipeline {
     /// What follows the token in a row of the last chunk's outputs.
     fn predict(&self, outputs: &HashMap<String, Tensor>, row: usize) -> Result<Prediction> {
         let Some(lm_head) = &self.lm_head else {
-            return self.layout.head.read(outputs, row);
+            return prediction(&self.layout.head, outputs, row);
         };
-        let hidden = head::output(outputs, "output_hidden_states")?;
+        let hidden = output(outputs, "output_hidden_states")?;
         let rows = hidden.dim(1)?;
         let hidden =
             if rows > 1 { hidden.narrow(1, row, 1)?.contiguous()? } else { hidden.clone() };
         let mut fed = Fed::new(&[], 0, 1);
         fed.hidden = Some(hidden);
-        self.layout.head.read(&lm_head.run(&mut fed, None)?, 0)
+        prediction(&self.layout.head, &lm_head.run(&mut fed, None)?, 0)
     }
-}
-
-fn take(outputs: &mut HashMap<String, Tensor>, name: &str) -> Result<Tensor> {
-    outputs.remove(name).ok_or_else(|| {
-        Error::Generation(format!("the model gave no output `{name}`; check the export"))
-    })
 }

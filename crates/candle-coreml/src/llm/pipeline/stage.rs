@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use coreml_format::description::ShapeFlexibility;
 
-use super::interface::{Feed, Input, Interface};
+use super::outputs::take;
 use super::{Function, tensors};
-use crate::config::Component;
+use crate::config::{Component, Feed, Input, Interface};
 use crate::error::{Error, Result};
 use crate::model::CoreMLModel;
 use crate::state::CoreMLState;
@@ -115,7 +115,7 @@ impl Stage {
         padded.resize(rows, 0);
         let piece = |ids: &[u32]| {
             let mut outputs = self.run(&mut Fed::new(ids, 0, length), None)?;
-            super::take(&mut outputs, "hidden_states")
+            take(&mut outputs, "hidden_states")
         };
         let mut pieces = padded.chunks(length).map(piece).collect::<Result<Vec<_>>>()?;
         match (pieces.pop(), pieces.is_empty()) {

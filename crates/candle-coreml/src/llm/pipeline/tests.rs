@@ -10,7 +10,7 @@ use super::{ChunkStages, Pipeline, Stage};
 use crate::backend::Executable;
 use crate::config::{self, Discovery, Manifest};
 use crate::error::Result;
-use crate::llm::tokenizer::tests::{byte_tokenizer, write_byte_tokenizer};
+use crate::llm::text::testing::{byte_tokenizer, write_byte_tokenizer};
 use crate::llm::{FinishReason, GenerationOptions, LanguageModel, TextTokenizer};
 use crate::model::CoreMLModel;
 
@@ -46,7 +46,7 @@ fn assemble(fakes: Vec<Fake>, manifest: Option<Manifest>) -> Result<LanguageMode
         prefill: chunk.prefill.as_ref().map(stage),
         infer_rotate: chunk.infer_rotate.as_ref().map(stage),
     };
-    let config = discovery.config(&layout, None);
+    let config = config::describe(&discovery, &layout);
     let pipeline = Pipeline {
         layout,
         embeddings: components.embeddings.as_ref().map(stage),

@@ -1,0 +1,125 @@
+//! Finds out what a directory holds.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use coreml_format::Package;
+#[cfg(test)]
+use coreml_format::description::ModelDescription;
+
+use super::facts::FunctionFacts;
+use super::manifest::Manifest;
+use super::model_config::{CONFIG_FILE, ModelConfig};
+use super::original_config;
+use super::packages::PackageNaming;
+#[cfg(test)]
+use super::packages::{FoundPackage, functions};
+use super::roles::{self, Component, Components};
+use super::stated::Stated;
+use crate::error::Result;
+
+/// What was found in a model's directory.
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    pub(crate) directory: PathBuf,
+    pub(crate) components: Components,
+    /// Of each component's function, by package and name.
+    pub(crate) facts: HashMap<(PathBuf, String), FunctionFacts>,
+    pub(crate) manifest: Option<Manifest>,
+    /// Number of tokens as `config.json` tells it.
+    pub(crate) vocabulary: Option<usize>,
+}
+
+impl Discovery {
+    /// Looks into a directory. `config`, or else the directory's [`CONFIG_FILE`], chooses packages
+    /// and functions where it states them, and must agree with them.
+    pub(crate) fn new(
+        directory: &Path,
+        naming: &PackageNaming,
+        config: Option<&ModelConfig>,
+    ) -> Result<Self> {
+        let manifest = Manifest::read(directory)?;
+        let given = config.filter(|config| !config.components.is_empty());
+        let file = directory.join(CONFIG_FILE);
+        let written = match given {
+            None if file.is_file() => Some(ModelConfig::load_from_file(&file)?),
+            _ => None,
+        };
+        let stated = given.or(written.as_ref()).map(|config| Stated {
+            directory,
+            config,
+            foreign: written.is_some(),
+        });
+        let mut components = match stated.as_ref().map(Stated::components).transpose()?.flatten() {
+            Some(components) => components,
+            None => {
+                let packages = naming.packages(directory)?;
+                roles::components(directory, &packages, manifest.as_ref())?
+            }
+        };
+        let facts = facts(&components)?;
+        if let Some(stated) = stated {
+            let differing = stated.check(&components)?;
+            components.findings.extend(differing);
+        }
+        Ok(Discovery {
+            directory: directory.to_owned(),
+            components,
+            facts,
+            manifest,
+            vocabulary: original_config::size(directory, "vocab_size"),
+        })
+    }
+
+    /// What a directory of packages with these descriptions is.
+    #[cfg(test)]
+    pub(crate) fn of_descriptions(
+        packages: &[(&str, &ModelDescription)],
+        manifest: Option<Manifest>,
+    ) -> Result<Self> {
+        let package = |(stem, description): &(&str, &ModelDescription)| FoundPackage {
+            stem: (*stem).to_owned(),
+            path: PathBuf::from(stem),
+            functions: Ok(functions(description)),
+        };
+        let packages: Vec<_> = packages.iter().map(package).collect();
+        let directory = PathBuf::from("directory");
+        Ok(Discovery {
+            components: roles::components(&directory, &packages, manifest.as_ref())?,
+            facts: HashMap::new(),
+            directory,
+            manifest,
+            vocabulary: None,
+        })
+    }
+
+    /// The facts about a component's function; none where its package has no program.
+    pub(super) fn facts(&self, component: &Component) -> &FunctionFacts {
+        static NONE: std::sync::LazyLock<FunctionFacts> =
+            std::sync::LazyLock::new(FunctionFacts::default);
+        let key = (component.path.clone(), component.function.name.clone());
+        self.facts.get(&key).unwrap_or(&NONE)
+    }
+}
+
+/// Reads every package once.
+fn facts(components: &Components) -> Result<HashMap<(PathBuf, String), FunctionFacts>> {
+    let layers = components.chunks.iter().flat_map(|chunk| {
+        [Some(&chunk.infer), chunk.prefill.as_ref(), chunk.infer_rotate.as_ref()]
+    });
+    let all = layers.chain([components.lm_head.as_ref()]).flatten();
+    let mut packages: HashMap<&Path, Package> = HashMap::new();
+    let mut facts = HashMap::new();
+    for component in all {
+        let path = component.path.as_path();
+        if !packages.contains_key(path) {
+            packages.insert(path, Package::open(path)?);
+        }
+        let program = packages.get(path).map(Package::program);
+        if let Some(function) = program.and_then(|p| p.functions.get(&component.function.name)) {
+            let key = (component.path.clone(), component.function.name.clone());
+            facts.insert(key, FunctionFacts::new(function));
+        }
+    }
+    Ok(facts)
+}

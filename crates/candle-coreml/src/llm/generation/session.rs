@@ -1,0 +1,312 @@
+//! A conversation: the key-value cache and the tokens that it holds.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::outcome::Generation;
+use super::prompt::Prompt;
+use super::stream::TokenStream;
+use crate::error::{Error, Result};
+use crate::llm::network::{Network, Prediction};
+use crate::llm::request::{
+    CancelToken, ChatMessage, ChatOptions, ContextOverflow, GenerationOptions,
+};
+use crate::llm::sampling::{ChooseToken, Chooser};
+use crate::state::CoreMLState;
+
+/// One conversation with a language model. Its key-value cache stays between calls: a prompt that
+/// begins with tokens which the cache holds already (those of earlier prompts and of the text
+/// generated after them) runs only the rest.
+///
+/// Sessions of one model share its weights and may run on different threads.
+#[derive(Debug)]
+pub struct Session {
+    model: Arc<Core>,
+    /// Empty until the first run.
+    states: Vec<CoreMLState>,
+    /// The tokens whose keys and values the states hold, from position 0 on.
+    cached: Vec<u32>,
+}
+
+/// A prompt that can be cancelled runs in pieces of this many tokens: a multiple of the windows of
+/// prefill, and so many that the one token at the end of each, which runs alone, costs little.
+const PIECE: usize = 512;
+
+impl Session {
+    pub(crate) fn new(model: Arc<Core>) -> Self {
+        Session { model, states: Vec::new(), cached: Vec::new() }
+    }
+
+    /// Generates text that continues `prompt`, which is the whole text so far: what the cache holds
+    /// of it is not run again.
+    ///
+    /// # Errors
+    /// When the prompt is empty or does not fit into the context, an option is out of range or
+    /// nothing that the model can do, or the model fails.
+    pub fn generate(&mut self, prompt: &str, options: &GenerationOptions) -> Result<Generation> {
+        self.stream(prompt, options)?.finish()
+    }
+
+    /// The text of up to `max_tokens` tokens behind `prompt`, always the most likely ones.
+    ///
+    /// # Errors
+    /// As for [`generate`](Self::generate).
+    pub fn complete_text(&mut self, prompt: &str, max_tokens: usize) -> Result<String> {
+        let options = GenerationOptions::new().max_tokens(max_tokens);
+        Ok(self.generate(prompt, &options)?.text)
+    }
+
+    /// Like [`generate`](Self::generate), token by token.
+    ///
+    /// # Errors
+    /// As for `generate`; errors of the model come from the iterator.
+    pub fn stream(&mut self, prompt: &str, options: &GenerationOptions) -> Result<TokenStream<'_>> {
+        let ids = self.model.tokenizer.encode(prompt)?;
+        self.stream_ids(&ids, options)
+    }
+
+    /// Like [`stream`](Self::stream), for a prompt given as token ids.
+    ///
+    /// # Errors
+    /// As for `stream`.
+    pub fn stream_ids(
+        &mut self,
+        prompt: &[u32],
+        options: &GenerationOptions,
+    ) -> Result<TokenStream<'_>> {
+        self.start(Prompt::text(prompt), options, Chooser::new(options))
+    }
+
+    /// Like [`stream`](Self::stream), with tokens chosen by `chooser` instead of the options'
+    /// sampling.
+    ///
+    /// # Errors
+    /// As for `stream`, and when the model gives no logits.
+    pub fn stream_with<'a>(
+        &'a mut self,
+        prompt: &str,
+        options: &GenerationOptions,
+        chooser: &'a mut dyn ChooseToken,
+    ) -> Result<TokenStream<'a>> {
+        let ids = self.model.tokenizer.encode(prompt)?;
+        self.start(Prompt::text(&ids), options, Chooser::Custom(chooser))
+    }
+
+    /// Answers a conversation. `messages` are all of it, the last one a user's; what the cache
+    /// holds of its text is not run again.
+    ///
+    /// The tokens that run are those of the text that the chat template makes of the messages. So
+    /// the cache serves as far as that text stays the same: a template that leaves out earlier
+    /// thinking changes it at the last answer, and from there on it runs again.
+    ///
+    /// # Errors
+    /// When the model has no chat template or it does not take the messages; and as for
+    /// [`generate`](Self::generate).
+    pub fn chat(&mut self, messages: &[ChatMessage], options: &ChatOptions) -> Result<Generation> {
+        self.chat_stream(messages, options)?.finish()
+    }
+
+    /// Like [`chat`](Self::chat), token by token.
+    ///
+    /// # Errors
+    /// As for `chat`; errors of the model come from the iterator.
+    pub fn chat_stream(
+        &mut self,
+        messages: &[ChatMessage],
+        options: &ChatOptions,
+    ) -> Result<TokenStream<'_>> {
+        let prompt = Prompt::chat(&self.model.tokenizer, messages, options)?;
+        self.start(prompt, &options.generation, Chooser::new(&options.generation))
+    }
+
+    fn start<'a>(
+        &'a mut self,
+        mut prompt: Prompt,
+        options: &GenerationOptions,
+        chooser: Chooser<'a>,
+    ) -> Result<TokenStream<'a>> {
+        options.validate()?;
+        check_model(options, self.model.network.as_ref(), chooser.is_custom())?;
+        self.check_tokens(&prompt.ids)?;
+        let context = self.model.network.context_length();
+        let mut ids = prompt.ids.clone();
+        if let ContextOverflow::Shift { keep } = options.overflow
+            && ids.len() > context
+        {
+            ids = prompt.shortened(&[], keep, context, &self.model.tokenizer)?;
+        }
+        self.check_length(&ids)?;
+        Ok(TokenStream::new(self, prompt, ids, options, chooser))
+    }
+
+    /// The model's logits, one for each token of the vocabulary, for what follows `prompt`.
+    ///
+    /// # Errors
+    /// When the prompt is empty or does not fit into the context, or the model fails.
+    pub fn logits(&mut self, prompt: &str) -> Result<Vec<f32>> {
+        let ids = self.model.tokenizer.encode(prompt)?;
+        self.check_tokens(&ids)?;
+        self.check_length(&ids)?;
+        self.rewind(&ids);
+        self.predict(&ids)?.into_logits()
+    }
+
+    /// Forgets the conversation.
+    pub fn reset(&mut self) {
+        self.cached.clear();
+        self.states.iter_mut().for_each(CoreMLState::reset);
+    }
+
+    /// Makes the states now instead of in the first run, and forgets the conversation.
+    ///
+    /// # Errors
+    /// When the backend can't make them.
+    pub fn initialize_states(&mut self) -> Result<()> {
+        self.cached.clear();
+        self.states = self.model.network.make_states()?;
+        Ok(())
+    }
+
+    /// The tokens that the cache holds.
+    pub fn cached_ids(&self) -> &[u32] {
+        &self.cached
+    }
+
+    pub(super) fn model(&self) -> &Core {
+        &self.model
+    }
+
+    /// Takes the cache back to what it has in common with `ids` (to nothing where it can't go
+    /// back), and gives how many of them it holds. The last of `ids` runs in any case: what
+    /// follows it is wanted.
+    pub(super) fn rewind(&mut self, ids: &[u32]) -> usize {
+        let common = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        let kept = common.min(ids.len().saturating_sub(1));
+        let held = self.cached.len();
+        if kept < held && !self.model.network.rewinds(held, kept) {
+            self.reset();
+        }
+        self.cached.truncate(kept);
+        self.cached.len()
+    }
+
+    /// What follows `ids`, with which the cache begins.
+    pub(super) fn predict(&mut self, ids: &[u32]) -> Result<Prediction> {
+        self.make_states()?;
+        let rest = ids.get(self.cached.len()..).unwrap_or_default();
+        let next = self.model.network.run(rest, self.cached.len(), &mut self.states);
+        self.ran(rest, next)
+    }
+
+    /// Notes the tokens that have run. After an error the cache holds what it held before, since
+    /// the rows behind it are written again before they are read; one that can't go back may hold
+    /// some of the tokens, nobody knows which, and starts anew.
+    fn ran<T>(&mut self, ids: &[u32], result: Result<T>) -> Result<T> {
+        let held = self.cached.len();
+        if result.is_ok() {
+            self.cached.extend_from_slice(ids);
+        } else if !ids.is_empty() && !self.model.network.rewinds(held + ids.len(), held) {
+            self.reset();
+        }
+        result
+    }
+
+    /// Like [`predict`](Self::predict), but stops between pieces when cancelled, with `None`.
+    pub(super) fn predict_unless_cancelled(
+        &mut self,
+        ids: &[u32],
+        cancel: Option<&CancelToken>,
+    ) -> Result<Option<Prediction>> {
+        let Some(cancel) = cancel else { return self.predict(ids).map(Some) };
+        loop {
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            let end = self.cached.len().saturating_add(PIECE);
+            match ids.get(..end).filter(|piece| piece.len() < ids.len()) {
+                Some(piece) => drop(self.predict(piece)?),
+                None => return self.predict(ids).map(Some),
+            }
+        }
+    }
+
+    /// What follows the last of `ids`, all others of which the cache holds, and what follows each
+    /// of `drafts` after it.
+    pub(super) fn predict_each(&mut self, ids: &[u32], drafts: &[u32]) -> Result<Vec<Prediction>> {
+        let start = self.cached.len();
+        let mut batch = ids.get(start..).unwrap_or_default().to_vec();
+        batch.extend_from_slice(drafts);
+        let next = self.model.network.run_each(&batch, start, &mut self.states);
+        let next = next.and_then(|next| match next.len() == batch.len() {
+            true => Ok(next),
+            false => Err(Error::Generation(format!(
+                "the model told what follows {} of {} tokens",
+                next.len(),
+                batch.len()
+            ))),
+        });
+        self.ran(&batch, next)
+    }
+
+    fn make_states(&mut self) -> Result<()> {
+        if self.states.is_empty() {
+            self.states = self.model.network.make_states()?;
+        }
+        Ok(())
+    }
+
+    fn check_tokens(&self, prompt: &[u32]) -> Result<()> {
+        if prompt.is_empty() {
+            return Err(Error::Generation("the prompt has no tokens; give some text".to_owned()));
+        }
+        let size = self.model.network.vocabulary_size();
+        match prompt.iter().find(|&&id| id as usize >= size) {
+            Some(id) => Err(Error::Generation(format!(
+                "the prompt has token {id}, but the model knows only {size} tokens; is the \
+                 tokenizer another model's?"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_length(&self, prompt: &[u32]) -> Result<()> {
+        let (length, context) = (prompt.len(), self.model.network.context_length());
+        if length <= context {
+            return Ok(());
+        }
+        Err(Error::Generation(format!(
+            "the prompt has {length} tokens, but the model's context is {context} tokens; shorten \
+             the prompt (to leave room for the answer, by more than the difference), let earlier \
+             text be forgotten (overflow: shift), or use a model with a longer context"
+        )))
+    }
+}
+
+/// Checks the options that depend on the model. With `chooser`, something else chooses the tokens.
+fn check_model(options: &GenerationOptions, network: &dyn Network, chooser: bool) -> Result<()> {
+    let (size, context) = (network.vocabulary_size(), network.context_length());
+    if let Some(id) = options.logit_bias.keys().find(|&&id| id as usize >= size) {
+        return Err(Error::Generation(format!(
+            "there is a bias for token {id}, but the model knows only {size} tokens"
+        )));
+    }
+    match options.overflow {
+        ContextOverflow::Shift { keep } if keep.saturating_add(2) > context => {
+            return Err(Error::Generation(format!(
+                "{keep} tokens can't stay when the context of {context} is full; keep {} at \
+                 most",
+                context.saturating_sub(2)
+            )));
+        }
+        _ => {}
+    }
+    if (chooser || options.needs_logits()) && !network.gives_logits() {
+        return Err(Error::Generation(
+            "the model chooses the most likely token itself and gives no logits \
+             (argmax_in_model); only temperature 0 works with it, without penalties, bias, \
+             log-probabilities or another sampler; export it with logits for these"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}

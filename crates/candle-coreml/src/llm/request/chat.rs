@@ -1,0 +1,115 @@
+//! Messages of a conversation, and how to answer them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use super::options::GenerationOptions;
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ChatMessage {
+    /// `system`, `user` or `assistant`; what else there may be is the chat template's affair, such
+    /// as `tool`.
+    pub role: String,
+    /// The text.
+    #[serde(default)]
+    pub content: String,
+    /// More that the template may look at, such as `tool_calls` or `reasoning_content`.
+    #[serde(flatten)]
+    pub extra: Map<String, Json>,
+}
+
+impl ChatMessage {
+    /// A message of any role.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        ChatMessage { role: role.into(), content: content.into(), extra: Map::new() }
+    }
+
+    /// How the assistant should behave; the first message, if there is one.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self::new("system", content)
+    }
+
+    /// What the user says.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new("user", content)
+    }
+
+    /// What the model answered: the text as it was generated.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new("assistant", content)
+    }
+
+    /// Adds something else that the template looks at.
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Json>) -> Self {
+        self.extra.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// How to answer a conversation.
+///
+/// ```
+/// use candle_coreml::{ChatOptions, GenerationOptions};
+///
+/// let options = ChatOptions::new(GenerationOptions::new().max_tokens(64)).thinking(false);
+/// assert_eq!(options.generation.max_tokens, 64);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ChatOptions {
+    /// How to choose tokens and when to stop.
+    pub generation: GenerationOptions,
+    /// Whether the model should think before it answers: the template's `enable_thinking`. The
+    /// template decides if `None`.
+    pub thinking: Option<bool>,
+    /// Descriptions of functions that the model may call: the template's `tools`.
+    pub tools: Option<Json>,
+    /// More variables for the template, which go before its usual ones.
+    pub variables: Map<String, Json>,
+}
+
+impl ChatOptions {
+    /// Answers with these options, as the template has it.
+    pub fn new(generation: GenerationOptions) -> Self {
+        ChatOptions { generation, ..ChatOptions::default() }
+    }
+
+    /// Sets whether the model should think before it answers.
+    pub fn thinking(mut self, thinking: bool) -> Self {
+        self.thinking = Some(thinking);
+        self
+    }
+
+    /// Offers functions to the model, as the list of JSON objects that its template knows.
+    pub fn tools(mut self, tools: Json) -> Self {
+        self.tools = Some(tools);
+        self
+    }
+
+    /// Sets another variable of the template.
+    pub fn variable(mut self, name: impl Into<String>, value: impl Into<Json>) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+}
+
+impl From<GenerationOptions> for ChatOptions {
+    fn from(generation: GenerationOptions) -> Self {
+        Self::new(generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_json_objects_with_whatever_else_they_hold() {
+        let text = r#"{"role":"assistant","content":"","tool_calls":[1]}"#;
+        let message: ChatMessage = serde_json::from_str(text).unwrap();
+        assert_eq!(message, ChatMessage::assistant("").with("tool_calls", vec![1]));
+        assert_eq!(serde_json::to_string(&message).unwrap(), text);
+    }
+}

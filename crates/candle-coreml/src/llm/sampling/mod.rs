@@ -1,0 +1,9 @@
+//! From logits to a token, and how likely it was.
+
+mod logprobs;
+mod sampler;
+
+pub(crate) use logprobs::log_probabilities;
+pub use logprobs::{LogProbability, TokenLogProbabilities};
+pub use sampler::ChooseToken;
+pub(crate) use sampler::{Chooser, choose};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use coreml_format::FormatError;
 
-pub(crate) use crate::words::list;
+use crate::words::list;
 
 /// Result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -21,7 +21,8 @@ pub enum Error {
     /// The program has an operation that the backend does not compute.
     #[error(
         "function `{function}`: operation `{operation}` is a `{operator}` of opset {opset}, which \
-         the backend does not compute; convert the model without it, or run it with another backend"
+         the backend does not compute{hint}; convert the model without it, or run it with another \
+         backend"
     )]
     UnsupportedOperation {
         /// Function of the program.
@@ -32,6 +33,8 @@ pub enum Error {
         operator: String,
         /// The function's opset.
         opset: String,
+        /// What else is known; begins with a semicolon if it is not empty.
+        hint: String,
     },
 
     /// An operation is wrong or failed.
@@ -92,6 +95,10 @@ pub enum Error {
         reason: String,
     },
 
+    /// Threads to compute on can't be had.
+    #[error("{0}")]
+    Threads(String),
+
     /// A language model's directory lacks something or is inconsistent.
     #[error("{}: {message}", path.display())]
     LanguageModel {
@@ -122,4 +129,24 @@ pub enum Error {
     /// Candle refused a tensor.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<coreml_engine::Error> for Error {
+    fn from(error: coreml_engine::Error) -> Self {
+        use coreml_engine::Error as Engine;
+        match error {
+            Engine::Format(error) => Error::Format(error),
+            Engine::UnsupportedOperation { function, operation, operator, opset, hint } => {
+                Error::UnsupportedOperation { function, operation, operator, opset, hint }
+            }
+            Engine::Operation { function, operation, operator, source } => {
+                Error::Operation { function, operation, operator, message: source.to_string() }
+            }
+            Engine::Program { function, message } => Error::Program { function, message },
+            Engine::UnknownFunction { name, available } => {
+                Error::UnknownFunction { name, available }
+            }
+            other => Error::Program { function: String::new(), message: other.to_string() },
+        }
+    }
 }

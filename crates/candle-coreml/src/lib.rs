@@ -9,20 +9,17 @@ pub mod compat;
 #[cfg(feature = "llm")]
 pub mod config;
 mod error;
-mod exec;
 #[cfg(feature = "hub")]
 pub mod hub;
 #[cfg(feature = "llm")]
 pub mod llm;
 mod model;
-mod ops;
-mod plan;
 mod state;
 mod tensors;
-mod value;
 mod words;
 
-pub use backend::{Backend, Executable};
+pub use backend::{Backend, BackendKind, Executable, LoadOptions, THREADS_VARIABLE};
+pub use coreml_engine::Workers;
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_format::description;
@@ -37,7 +34,7 @@ pub use llm::{
     FinishReason, Generation, GenerationOptions, LanguageModel, LanguageModelOptions,
     RecommendedSampling, Session, Speculation, TextTokenizer, Timings, Token, TokenStream, Usage,
 };
-pub use model::{BackendKind, CoreMLModel, LoadOptions};
+pub use model::CoreMLModel;
 pub use state::{BackendState, CoreMLState};
 
 // Paths of the older crate.
@@ -57,7 +54,7 @@ pub use compat::{
 /// Whether the portable engine computes an operator of an opset: `conv`, say. Combinations of
 /// arguments that it does not take are reported when a model is loaded.
 pub fn supports_operation(operator: &str, opset: coreml_format::mil::Opset) -> bool {
-    ops::STRUCTURAL.contains(&operator) || ops::lookup(operator, opset).is_some()
+    coreml_engine::supports(operator, opset)
 }
 
 /// Compiles the README's examples.

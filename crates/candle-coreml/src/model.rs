@@ -8,51 +8,9 @@ use candle_core::Tensor;
 use coreml_format::Package;
 use coreml_format::description::{FunctionDescription, ModelDescription};
 
-use crate::backend::{self, Executable};
+use crate::backend::{self, Executable, LoadOptions};
 use crate::error::{Error, Result};
 use crate::state::CoreMLState;
-
-/// Which backend runs a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BackendKind {
-    /// The best one that is there.
-    #[default]
-    Auto,
-    /// The crate's own engine, on any CPU.
-    Portable,
-    /// Apple's CoreML.framework.
-    Apple,
-}
-
-/// How to load a model.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LoadOptions {
-    /// The backend to run it.
-    pub backend: BackendKind,
-    /// The function that [`CoreMLModel::predict`] runs; the model's default one if `None`.
-    pub function: Option<String>,
-}
-
-impl LoadOptions {
-    /// The default options: the best backend, the model's default function.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Chooses the backend.
-    pub fn backend(mut self, backend: BackendKind) -> Self {
-        self.backend = backend;
-        self
-    }
-
-    /// Chooses the function.
-    pub fn function(mut self, name: impl Into<String>) -> Self {
-        self.function = Some(name.into());
-        self
-    }
-}
 
 /// A loaded Core ML model, or one function of it. Clones share everything; predictions may run on
 /// several threads at once.
@@ -132,6 +90,23 @@ impl CoreMLModel {
     /// or an operation fails.
     pub fn predict(&self, inputs: &[(&str, &Tensor)]) -> Result<HashMap<String, Tensor>> {
         self.executable.predict(&self.function.name, inputs, None)
+    }
+
+    /// What the backend runs for the function at its default shapes, as text: steps, shapes, where
+    /// values live, which rewrites were made.
+    ///
+    /// # Errors
+    /// When the backend can't tell.
+    pub fn plan(&self) -> Result<String> {
+        self.executable.plan(&self.function.name)
+    }
+
+    /// How many plans were made for the function so far. Inputs of ever new shapes need few.
+    ///
+    /// # Errors
+    /// When the backend can't tell.
+    pub fn plans_made(&self) -> Result<usize> {
+        self.executable.plans_made(&self.function.name)
     }
 
     /// Zeroed states for [`predict_with_state`](Self::predict_with_state).

@@ -1,11 +1,12 @@
 //! Candle tensors to the engine's values and back. This is the only place that knows both.
 
 use candle_core::{CpuStorage, DType, Device, Storage as CandleStorage, Tensor};
+use coreml_engine::{Buffer, Element, OpError, Storage, TensorRef};
 use coreml_format::mil::ElementType;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::error::Result;
-use crate::value::{Buffer, Element, Storage, TensorRef};
 
 /// Bytes of an input: the tensor's own where its dtype and layout are what the engine holds, a
 /// converted copy otherwise.
@@ -37,6 +38,9 @@ impl InputBytes {
                 return Ok(InputBytes::Borrowed { tensor, start, end });
             }
         }
+        if let Some(widened) = widened(&tensor, storage)? {
+            return Ok(InputBytes::Converted(widened));
+        }
         convert(&tensor, element, storage).map(InputBytes::Converted)
     }
 
@@ -66,6 +70,21 @@ impl InputBytes {
         }
         use_bytes(&bytes)
     }
+}
+
+/// Halves as floats, the usual case, without a detour; `None` for other tensors.
+fn widened(tensor: &Tensor, storage: Storage) -> Result<Option<Buffer>, String> {
+    let (held, layout) = tensor.storage_and_layout();
+    let (CandleStorage::Cpu(CpuStorage::F16(halves)), Storage::F32, Some((start, end))) =
+        (&*held, storage, layout.contiguous_offsets())
+    else {
+        return Ok(None);
+    };
+    let halves = halves.get(start..end).unwrap_or_default();
+    let mut buffer =
+        Buffer::zeroed(halves.len() * size_of::<f32>()).map_err(|error| error.to_string())?;
+    halves.convert_to_f32_slice(bytemuck::cast_slice_mut(buffer.bytes_mut()));
+    Ok(Some(buffer))
 }
 
 /// A converted copy of a tensor's elements.
@@ -134,15 +153,14 @@ fn narrowed<T: Element + TryFrom<i64>>(
 pub(crate) fn to_candle(tensor: &TensorRef) -> Result<Tensor> {
     let shape = tensor.shape;
     let device = &Device::Cpu;
-    let failed = |error: crate::ops::OpError| candle_core::Error::Msg(error.to_string());
+    let failed = |error: OpError| candle_core::Error::Msg(error.to_string());
     let made = match tensor.storage {
         Storage::F32 => {
             let values = tensor.slice::<f32>().map_err(failed)?;
             match tensor.element {
                 ElementType::Float16 => {
                     let mut halves = vec![f16::ZERO; values.len()];
-                    coreml_kernels::convert::f32_to_f16(values, &mut halves)
-                        .map_err(|error| failed(error.into()))?;
+                    halves.convert_from_f32_slice(values);
                     Tensor::from_vec(halves, shape, device)
                 }
                 ElementType::BFloat16 => {

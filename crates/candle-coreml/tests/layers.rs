@@ -13,10 +13,10 @@ const ROOMS: &[&[&str]] = &[
     &["words"],
     &["hub"],
     &["error"],
-    &["value", "ops", "plan", "exec"],
     &["tensors"],
     &["state"],
-    &["backend", "model"], // a backend is told how to load: `LoadOptions`
+    &["backend"],
+    &["model"],
     &["config"],
     &["llm"],
     &["compat"],
@@ -38,7 +38,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("coreml-format", &[]),
     ("coreml-kernels", &[]),
     ("coreml-engine", &["coreml-format", "coreml-kernels"]),
-    ("candle-coreml", &["coreml-engine", "coreml-format", "coreml-kernels"]),
+    ("candle-coreml", &["coreml-engine", "coreml-format"]),
     ("candle-coreml-cli", &["candle-coreml", "coreml-format"]),
 ];
 

@@ -14,11 +14,25 @@ use crate::ops;
 use crate::weights::Weights;
 
 /// How a model is loaded.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The threads that it computes on; those of the process by default.
-    pub workers: Option<Workers>,
+    /// The threads that it computes on.
+    pub workers: Workers,
+}
+
+impl Options {
+    /// A model that computes on these threads.
+    pub fn new(workers: Workers) -> Self {
+        Options { workers }
+    }
+}
+
+impl Default for Options {
+    /// A model that computes on the threads of the process.
+    fn default() -> Self {
+        Options::new(Workers::shared())
+    }
 }
 
 /// A model that the engine runs.
@@ -35,8 +49,7 @@ impl Model {
     pub fn load(package: Package, options: &Options) -> Result<Self> {
         check_operators(package.program())?;
         let weights = Weights::new(package);
-        let workers = options.workers.clone().unwrap_or_else(Workers::shared);
-        let context = Arc::new(Context::new(workers));
+        let context = Arc::new(Context::new(options.workers.clone()));
         let mut functions = BTreeMap::new();
         for (name, function) in &weights.package().program().functions {
             let function = Function::new(name, function, weights.clone(), context.clone())?;

@@ -1,5 +1,6 @@
 //! Backends: what runs a model. One trait, so that the model API does not know which.
 
+mod options;
 mod portable;
 
 use std::collections::HashMap;
@@ -10,8 +11,9 @@ use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 
 use crate::error::{Error, Result};
-use crate::model::{BackendKind, LoadOptions};
 use crate::state::CoreMLState;
+
+pub use self::options::{BackendKind, LoadOptions, THREADS_VARIABLE};
 
 /// Something that can run Core ML models.
 pub trait Backend: Send + Sync {
@@ -48,6 +50,25 @@ pub trait Executable: Send + Sync {
         inputs: &[(&str, &Tensor)],
         state: Option<&mut CoreMLState>,
     ) -> Result<HashMap<String, Tensor>>;
+
+    /// What the backend runs for a function at its default shapes, as text for people.
+    ///
+    /// # Errors
+    /// When there is no such function, or the backend can't tell.
+    fn plan(&self, function: &str) -> Result<String> {
+        Err(Error::Program {
+            function: function.to_owned(),
+            message: "this backend does not tell how it runs a function".to_owned(),
+        })
+    }
+
+    /// How many plans were made for a function so far: one for fixed shapes, few for flexible ones.
+    ///
+    /// # Errors
+    /// When there is no such function.
+    fn plans_made(&self, _function: &str) -> Result<usize> {
+        Ok(0)
+    }
 }
 
 /// The backend of this kind.

@@ -15,7 +15,8 @@ use crate::llm::generation::{Core, Generation, Session, TokenStream};
 use crate::llm::pipeline::{ChunkStages, Pipeline, Stage};
 use crate::llm::request::{ChatMessage, ChatOptions, GenerationOptions};
 use crate::llm::text::TextTokenizer;
-use crate::model::{BackendKind, CoreMLModel, LoadOptions};
+use crate::backend::{BackendKind, LoadOptions};
+use crate::model::CoreMLModel;
 
 /// How to load a language model. Nothing is needed: what a directory holds is found out.
 #[derive(Clone, Debug, Default)]

@@ -200,6 +200,8 @@ pub(super) const OPS: &[OpDef] =
 
 #[cfg(test)]
 mod tests {
+    use coreml_format::mil::ElementType;
+    use half::f16;
     use proptest::prelude::*;
 
     use super::*;
@@ -208,6 +210,24 @@ mod tests {
     /// Small integers, whose sums of products are exact.
     fn numbers(shape: &[usize], factor: usize) -> Vec<f32> {
         (0..count(shape)).map(|i| (i * factor % 7) as f32 - 3.0).collect()
+    }
+
+    /// The definition, over one spatial axis with as much padding at either end.
+    fn naive(x: (&[f32], &[usize]), w: (&[f32], &[usize]), pad: usize, groups: usize) -> Vec<f32> {
+        let &[batch, _, points] = x.1 else { return Vec::new() };
+        let &[filters, inputs, size] = w.1 else { return Vec::new() };
+        let one = |at: &Vec<usize>| {
+            let first = at[1] / (filters / groups) * inputs;
+            let product = |from: &Vec<usize>| {
+                let place = (at[2] + from[1]).checked_sub(pad).filter(|&place| place < points);
+                place.map_or(0.0, |place| {
+                    x.0[position(x.1, &[at[0], first + from[0], place])]
+                        * w.0[position(w.1, &[at[1], from[0], from[1]])]
+                })
+            };
+            indices(&[inputs, size]).iter().map(product).sum()
+        };
+        indices(&[batch, filters, points + 2 * pad + 1 - size]).iter().map(one).collect()
     }
 
     proptest! {
@@ -220,19 +240,25 @@ mod tests {
             let shape = [batch, inputs, points];
             let weight = [filters, inputs, size];
             let (x, w) = (numbers(&shape, 3), numbers(&weight, 5));
-            let result = [batch, filters, points + 2 * pad + 1 - size];
-            let expected: Vec<f32> = indices(&result).iter().map(|at| {
-                indices(&[inputs, size]).iter().map(|from| {
-                    let place = (at[2] + from[1]).checked_sub(pad).filter(|&i| i < points);
-                    place.map_or(0.0, |place| {
-                        x[position(&shape, &[at[0], from[0], place])]
-                            * w[position(&weight, &[at[1], from[0], from[1]])]
-                    })
-                }).sum()
-            }).collect();
+            let result = vec![batch, filters, points + 2 * pad + 1 - size];
+            let expected = naive((&x, &shape), (&w, &weight), pad, 1);
             let case = Case::new().floats("x", &shape, &x).floats("weight", &weight, &w);
             let case = case.string("pad_type", "custom").vector("pad", &[pad as i32; 2]);
-            prop_assert_eq!(case.run_floats("conv", Opset::Ios15), (result.to_vec(), expected));
+            prop_assert_eq!(case.run_floats("conv", Opset::Ios15), (result, expected));
+        }
+    }
+
+    #[test]
+    fn filters_of_half_precision() {
+        // Small filters, filters of one channel each, and filters that stay as they are.
+        for (weight, groups) in [([2, 3, 2], 1), ([4, 1, 3], 4), ([256, 300, 1], 1)] {
+            let shape = [1, weight[1] * groups, 5];
+            let (x, w) = (numbers(&shape, 3), numbers(&weight, 5));
+            let halves: Vec<f16> = w.iter().map(|&w| f16::from_f32(w)).collect();
+            let case = Case::new().floats("x", &shape, &x).int("groups", groups as i32);
+            let case = case.dense("weight", ElementType::Float16, &weight, &halves);
+            let expected = naive((&x, &shape), (&w, &weight), 0, groups);
+            assert_eq!(case.run_floats("conv", Opset::Ios15).1, expected);
         }
     }
 }

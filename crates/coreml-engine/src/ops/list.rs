@@ -111,11 +111,7 @@ fn put(list: &mut ListValue, index: i64, shape: &[usize], bytes: &[u8]) -> Resul
 }
 
 /// Puts an item for each index into a list.
-fn scatter(
-    list: &mut ListValue,
-    places: &TensorRef,
-    value: &TensorRef,
-) -> Result<(), OpError> {
+fn scatter(list: &mut ListValue, places: &TensorRef, value: &TensorRef) -> Result<(), OpError> {
     let Some((&items, shape)) = value.shape.split_first() else {
         return Err(OpError::argument("value", "one item for each index", "a scalar"));
     };

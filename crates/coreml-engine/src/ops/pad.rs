@@ -149,7 +149,8 @@ impl Op for Pad {
         let (x, mode, shape) = (self.x, self.mode, inputs.shape(self.x)?);
         let widths = self.widths(inputs)?;
         let result = padded(shape, &widths)?;
-        let padding = Padding { mode, shape: shape.into(), strides: row_major(shape), widths, result };
+        let padding =
+            Padding { mode, shape: shape.into(), strides: row_major(shape), widths, result };
         kernel(move |inputs, outputs, _context| {
             padding.copy(inputs.tensor(x)?.f32s()?, outputs.tensor(0)?.f32s()?)
         })
@@ -160,11 +161,8 @@ impl Op for Pad {
 pub(super) fn pad(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     let (x, pad) = (binder.input("x")?, binder.input("pad")?);
     let constant = PadMode::Constant(binder.float("constant_val")?);
-    let modes = [
-        ("constant", constant),
-        ("reflect", PadMode::Reflect),
-        ("replicate", PadMode::Replicate),
-    ];
+    let modes =
+        [("constant", constant), ("reflect", PadMode::Reflect), ("replicate", PadMode::Replicate)];
     bound(Pad { x, pad, mode: binder.one_of("mode", &modes)? })
 }
 

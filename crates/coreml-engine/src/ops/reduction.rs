@@ -192,9 +192,7 @@ impl Reduction {
             Reduction::LogSum => (part.int_sum(|x| x) as f64).ln() as i64,
             Reduction::LogSumExp => part.log_sum_exp() as i64,
             Reduction::Max => part.fold(i64::from(i32::MIN), i64::from, i64::max),
-            Reduction::Mean => {
-                part.int_sum(|x| x).checked_div(part.count() as i64).unwrap_or(0)
-            }
+            Reduction::Mean => part.int_sum(|x| x).checked_div(part.count() as i64).unwrap_or(0),
             Reduction::Min => part.fold(i64::from(i32::MAX), i64::from, i64::min),
             Reduction::Prod => part.fold(1, i64::from, i64::wrapping_mul),
             Reduction::Sum => part.int_sum(|x| x),
@@ -253,46 +251,6 @@ fn reduce(binder: &mut Binder, function: Reduction) -> Result<Box<dyn Op>, OpErr
     let x = binder.input("x")?;
     let (axes, keep) = (binder.optional_ints("axes")?, binder.bool("keep_dims")?);
     bound(Reduce { x, axes, keep, function })
-}
-
-fn reduce_l1_norm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::L1Norm)
-}
-
-fn reduce_l2_norm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::L2Norm)
-}
-
-fn reduce_log_sum(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::LogSum)
-}
-
-fn reduce_log_sum_exp(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::LogSumExp)
-}
-
-fn reduce_max(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::Max)
-}
-
-fn reduce_mean(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::Mean)
-}
-
-fn reduce_min(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::Min)
-}
-
-fn reduce_prod(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::Prod)
-}
-
-fn reduce_sum(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::Sum)
-}
-
-fn reduce_sum_square(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    reduce(binder, Reduction::SumSquare)
 }
 
 /// The type of results that are indices, an argument of iOS 17 and later.
@@ -400,39 +358,26 @@ fn arg_reduce(
     bound(ArgReduce { x, axis, keep, element, largest })
 }
 
-fn reduce_argmax(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    arg_reduce(binder, true, ElementType::Int32)
-}
-
-fn reduce_argmax_ios17(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+fn arg_reduce_ios17(binder: &mut Binder, largest: bool) -> Result<Box<dyn Op>, OpError> {
     let element = index_type(binder, "output_dtype")?;
-    arg_reduce(binder, true, element)
-}
-
-fn reduce_argmin(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    arg_reduce(binder, false, ElementType::Int32)
-}
-
-fn reduce_argmin_ios17(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let element = index_type(binder, "output_dtype")?;
-    arg_reduce(binder, false, element)
+    arg_reduce(binder, largest, element)
 }
 
 pub(super) const OPS: &[OpDef] = &[
-    def("reduce_argmax", Opset::Ios15, reduce_argmax),
-    def("reduce_argmax", Opset::Ios17, reduce_argmax_ios17),
-    def("reduce_argmin", Opset::Ios15, reduce_argmin),
-    def("reduce_argmin", Opset::Ios17, reduce_argmin_ios17),
-    def("reduce_l1_norm", Opset::Ios15, reduce_l1_norm),
-    def("reduce_l2_norm", Opset::Ios15, reduce_l2_norm),
-    def("reduce_log_sum", Opset::Ios15, reduce_log_sum),
-    def("reduce_log_sum_exp", Opset::Ios15, reduce_log_sum_exp),
-    def("reduce_max", Opset::Ios15, reduce_max),
-    def("reduce_mean", Opset::Ios15, reduce_mean),
-    def("reduce_min", Opset::Ios15, reduce_min),
-    def("reduce_prod", Opset::Ios15, reduce_prod),
-    def("reduce_sum", Opset::Ios15, reduce_sum),
-    def("reduce_sum_square", Opset::Ios15, reduce_sum_square),
+    def("reduce_argmax", Opset::Ios15, |binder| arg_reduce(binder, true, ElementType::Int32)),
+    def("reduce_argmax", Opset::Ios17, |binder| arg_reduce_ios17(binder, true)),
+    def("reduce_argmin", Opset::Ios15, |binder| arg_reduce(binder, false, ElementType::Int32)),
+    def("reduce_argmin", Opset::Ios17, |binder| arg_reduce_ios17(binder, false)),
+    def("reduce_l1_norm", Opset::Ios15, |binder| reduce(binder, Reduction::L1Norm)),
+    def("reduce_l2_norm", Opset::Ios15, |binder| reduce(binder, Reduction::L2Norm)),
+    def("reduce_log_sum", Opset::Ios15, |binder| reduce(binder, Reduction::LogSum)),
+    def("reduce_log_sum_exp", Opset::Ios15, |binder| reduce(binder, Reduction::LogSumExp)),
+    def("reduce_max", Opset::Ios15, |binder| reduce(binder, Reduction::Max)),
+    def("reduce_mean", Opset::Ios15, |binder| reduce(binder, Reduction::Mean)),
+    def("reduce_min", Opset::Ios15, |binder| reduce(binder, Reduction::Min)),
+    def("reduce_prod", Opset::Ios15, |binder| reduce(binder, Reduction::Prod)),
+    def("reduce_sum", Opset::Ios15, |binder| reduce(binder, Reduction::Sum)),
+    def("reduce_sum_square", Opset::Ios15, |binder| reduce(binder, Reduction::SumSquare)),
 ];
 
 #[cfg(test)]
@@ -444,12 +389,18 @@ mod tests {
 
     /// The elements of each result in the order of the results, whose shape keeps reduced axes as 1.
     fn parts<T: Copy>(shape: &[usize], reduced: &[bool], x: &[T]) -> Vec<Vec<T>> {
-        let kept: Vec<usize> =
-            shape.iter().zip(reduced).map(|(&size, &reduced)| if reduced { 1 } else { size }).collect();
+        let kept: Vec<usize> = shape
+            .iter()
+            .zip(reduced)
+            .map(|(&size, &reduced)| if reduced { 1 } else { size })
+            .collect();
         let mut parts = vec![Vec::new(); kept.iter().product()];
         for index in indices(shape) {
-            let at: Vec<usize> =
-                index.iter().zip(reduced).map(|(&i, &reduced)| if reduced { 0 } else { i }).collect();
+            let at: Vec<usize> = index
+                .iter()
+                .zip(reduced)
+                .map(|(&i, &reduced)| if reduced { 0 } else { i })
+                .collect();
             parts[position(&kept, &at)].push(x[position(shape, &index)]);
         }
         parts
@@ -579,6 +530,29 @@ mod tests {
     }
 
     #[test]
+    fn strided_tensors_reduce_as_dense_ones() {
+        // Rows 4, 3, …, 0 of a matrix of 2 columns, of which every second element is taken.
+        let buffer: Vec<f32> = (0..20).map(|i| (i as f32).sin()).collect();
+        let strides = Strides::from_slice(&[-4, 2]);
+        let (start, shape) = (16, [5, 2]);
+        let bytes = bytemuck::cast_slice(&buffer);
+        let dense = TensorRef::dense(ElementType::Float32, Storage::F32, &shape, bytes);
+        let x = TensorRef { strides: Some(&strides), start, ..dense };
+        let at = |row: usize, column: usize| buffer[start - 4 * row + 2 * column];
+        let reduce = |reduced: [bool; 2], out: &mut [f32]| {
+            let parts = Parts::new(&shape, &strides, &reduced);
+            parts.reduce(&x, out, |part| Reduction::Max.of_floats(part) as f32)
+        };
+        let mut columns = [0.0; 2];
+        reduce([true, false], &mut columns).unwrap();
+        assert_eq!(columns, [0, 1].map(|j| (0..5).map(|i| at(i, j)).fold(f32::MIN, f32::max)));
+        let mut rows = [0.0; 5];
+        reduce([false, true], &mut rows).unwrap();
+        assert_eq!(rows, [0, 1, 2, 3, 4].map(|i| at(i, 0).max(at(i, 1))));
+        assert!(reduce([true, false], &mut rows).is_err());
+    }
+
+    #[test]
     fn not_a_number_is_what_it_makes_of_others() {
         let x = [1.0, f32::NAN, 3.0, f32::NAN];
         for operator in ["reduce_max", "reduce_min", "reduce_sum", "reduce_log_sum_exp"] {
@@ -606,7 +580,8 @@ mod tests {
 
     #[test]
     fn what_an_empty_axis_gives() {
-        let run = |operator| Case::new().floats("x", &[0], &[]).run_floats(operator, Opset::Ios15).1;
+        let run =
+            |operator| Case::new().floats("x", &[0], &[]).run_floats(operator, Opset::Ios15).1;
         assert_eq!(run("reduce_sum"), [0.0]);
         assert_eq!(run("reduce_prod"), [1.0]);
         assert!(run("reduce_mean")[0].is_nan());
@@ -623,7 +598,8 @@ mod tests {
         assert_eq!(results[0].element(), ElementType::UInt16);
         assert_eq!(results[0].values::<u16>(), [1]);
         let size = (1 << 16) + 1;
-        let wide = Case::new().value("x", Value::tensor(ElementType::Int32, &[size], &vec![0; size]));
+        let wide =
+            Case::new().value("x", Value::tensor(ElementType::Int32, &[size], &vec![0; size]));
         let error = wide.string("output_dtype", "uint16").run("reduce_argmax", Opset::Ios17);
         assert!(error.err().unwrap().to_string().contains("do not fit `uint16`"));
     }

@@ -1,24 +1,22 @@
-//! The portable backend: the crate's own engine, on any CPU.
+//! The portable backend: the engine, on any CPU.
 
-mod function;
+mod inputs;
 mod state;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use coreml_engine::{Buffer, Function, Model, Options, Shape};
 use coreml_format::Package;
 use coreml_format::description::ModelDescription;
-use coreml_format::mil::{Block, Program};
 
-use self::function::PortableFunction;
+use self::inputs::Inputs;
 use self::state::PortableState;
-use super::{Backend, Executable};
+use super::{Backend, Executable, LoadOptions};
 use crate::error::{Error, Result};
-use crate::model::LoadOptions;
-use crate::ops;
-use crate::plan::Weights;
 use crate::state::CoreMLState;
+use crate::tensors::{self, InputBytes};
 
 /// The portable backend.
 pub(crate) struct Portable;
@@ -28,68 +26,24 @@ impl Backend for Portable {
         "portable"
     }
 
-    fn load(&self, package: Package, _options: &LoadOptions) -> Result<Arc<dyn Executable>> {
-        check_operators(package.program())?;
-        let weights = Weights::new(package);
-        let mut functions = BTreeMap::new();
-        for (name, function) in &weights.package().program().functions {
-            let prepared = PortableFunction::new(name, function, weights.clone())?;
-            functions.insert(name.clone(), prepared);
-        }
-        Ok(Arc::new(PortableModel { weights, functions }))
+    fn load(&self, package: Package, options: &LoadOptions) -> Result<Arc<dyn Executable>> {
+        let options = Options::new(options.chosen_workers()?);
+        Ok(Arc::new(PortableModel { model: Model::load(package, &options)? }))
     }
-}
-
-/// Refuses a program with an operation that the engine does not compute, wherever it is.
-fn check_operators(program: &Program) -> Result<()> {
-    for (name, function) in &program.functions {
-        let unsupported = first_unsupported(&function.block, &|operator| {
-            ops::STRUCTURAL.contains(&operator) || ops::lookup(operator, function.opset).is_some()
-        });
-        if let Some((operation, operator)) = unsupported {
-            return Err(Error::UnsupportedOperation {
-                function: name.clone(),
-                operation,
-                operator,
-                opset: function.opset.to_string(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Name and operator of the first operation that `supported` does not know, nested ones too.
-fn first_unsupported(block: &Block, supported: &dyn Fn(&str) -> bool) -> Option<(String, String)> {
-    block.operations.iter().find_map(|operation| {
-        if !supported(&operation.operator) {
-            return Some((operation.name().to_owned(), operation.operator.clone()));
-        }
-        operation.blocks.iter().find_map(|block| first_unsupported(block, supported))
-    })
 }
 
 /// A model that the engine runs.
 struct PortableModel {
-    weights: Arc<Weights>,
-    functions: BTreeMap<String, PortableFunction>,
-}
-
-impl PortableModel {
-    fn function(&self, name: &str) -> Result<&PortableFunction> {
-        self.functions.get(name).ok_or_else(|| Error::UnknownFunction {
-            name: name.to_owned(),
-            available: self.functions.keys().cloned().collect(),
-        })
-    }
+    model: Model,
 }
 
 impl Executable for PortableModel {
     fn description(&self) -> &ModelDescription {
-        self.weights.package().description()
+        self.model.package().description()
     }
 
     fn make_state(&self, function: &str) -> Result<CoreMLState> {
-        let states = self.function(function)?.states();
+        let states = self.model.function(function)?.states();
         Ok(CoreMLState::new(Box::new(PortableState::new(states)?)))
     }
 
@@ -99,6 +53,78 @@ impl Executable for PortableModel {
         inputs: &[(&str, &Tensor)],
         state: Option<&mut CoreMLState>,
     ) -> Result<HashMap<String, Tensor>> {
-        self.function(function)?.predict(inputs, state)
+        let function = self.model.function(function)?;
+        let device = inputs.first().map_or(Device::Cpu, |(_, tensor)| tensor.device().clone());
+        let inputs = Inputs::new(function, inputs)?;
+        let outputs = with_states(function, state, |states| run(function, &inputs, states))?;
+        if matches!(device, Device::Cpu) {
+            return Ok(outputs);
+        }
+        outputs.into_iter().map(|(name, tensor)| Ok((name, tensor.to_device(&device)?))).collect()
+    }
+
+    fn plan(&self, function: &str) -> Result<String> {
+        let function = self.model.function(function)?;
+        let shapes: Vec<Shape> = function.default_shapes().ok_or_else(|| Error::Program {
+            function: function.name().to_owned(),
+            message: "the model states no shapes to plan for".to_owned(),
+        })?;
+        Ok(function.explain(&shapes)?)
+    }
+
+    fn plans_made(&self, function: &str) -> Result<usize> {
+        Ok(self.model.function(function)?.plans_made())
+    }
+}
+
+/// Calls `run` with the buffers of the states that a function declares.
+fn with_states<R>(
+    function: &Function,
+    state: Option<&mut CoreMLState>,
+    run: impl FnOnce(&mut [Buffer]) -> Result<R>,
+) -> Result<R> {
+    let Some(first) = function.states().first() else { return run(&mut []) };
+    let wrong = |message| Error::State { name: first.name.clone(), message };
+    let Some(state) = state else {
+        return Err(wrong(format!(
+            "function `{}` has states; call `make_state` once and `predict_with_state` for each \
+             prediction",
+            function.name()
+        )));
+    };
+    let states = state.downcast_mut::<PortableState>().ok_or_else(|| {
+        wrong(
+            "the state belongs to another backend; make it with `make_state` of a model of this \
+             one"
+            .to_owned(),
+        )
+    })?;
+    let mut buffers = states.take(function.states())?;
+    let result = run(&mut buffers);
+    states.put_back(function.states(), buffers);
+    result
+}
+
+/// Outputs by name.
+fn run(
+    function: &Function,
+    inputs: &Inputs,
+    states: &mut [Buffer],
+) -> Result<HashMap<String, Tensor>> {
+    let mut outputs = HashMap::new();
+    let mut failed = None;
+    InputBytes::with_all(&inputs.bytes, |bytes| {
+        function.predict(&inputs.shapes, bytes, states, |name, tensor| {
+            match tensors::to_candle(tensor) {
+                Ok(tensor) => {
+                    outputs.insert(name.to_owned(), tensor);
+                }
+                Err(error) => failed = Some(error),
+            }
+        })
+    })?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(outputs),
     }
 }

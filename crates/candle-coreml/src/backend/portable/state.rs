@@ -3,22 +3,22 @@
 use std::any::Any;
 
 use candle_core::Tensor;
+use coreml_engine::{Buffer, StateType, TensorRef};
 
-use crate::error::{Error, Result, list};
-use crate::plan::PlanState;
+use crate::error::{Error, Result};
 use crate::state::BackendState;
 use crate::tensors::{self, InputBytes};
-use crate::value::{Buffer, TensorRef};
+use crate::words::list;
 
 /// States by name.
 pub(crate) struct PortableState {
-    states: Vec<(PlanState, Buffer)>,
+    states: Vec<(StateType, Buffer)>,
 }
 
 impl PortableState {
     /// Zeroed states.
-    pub(crate) fn new(states: &[PlanState]) -> Result<Self> {
-        let zeroed = |state: &PlanState| {
+    pub(crate) fn new(states: &[StateType]) -> Result<Self> {
+        let zeroed = |state: &StateType| {
             let len = state.storage.byte_len(&state.shape).unwrap_or(usize::MAX);
             let buffer = Buffer::zeroed(len).map_err(|error| Error::State {
                 name: state.name.clone(),
@@ -37,7 +37,7 @@ impl PortableState {
     }
 
     /// Takes out the buffers of the states that a function declares, in its order.
-    pub(crate) fn take(&mut self, wanted: &[PlanState]) -> Result<Vec<Buffer>> {
+    pub(crate) fn take(&mut self, wanted: &[StateType]) -> Result<Vec<Buffer>> {
         let mut indices = Vec::with_capacity(wanted.len());
         for state in wanted {
             let index = self.index(&state.name)?;
@@ -60,7 +60,7 @@ impl PortableState {
     }
 
     /// Puts back what [`take`](Self::take) gave.
-    pub(crate) fn put_back(&mut self, wanted: &[PlanState], buffers: Vec<Buffer>) {
+    pub(crate) fn put_back(&mut self, wanted: &[StateType], buffers: Vec<Buffer>) {
         for (state, buffer) in wanted.iter().zip(buffers) {
             if let Ok(index) = self.index(&state.name) {
                 self.states[index].1 = buffer;
@@ -76,12 +76,8 @@ impl BackendState for PortableState {
 
     fn read(&self, name: &str) -> Result<Tensor> {
         let (state, buffer) = &self.states[self.index(name)?];
-        tensors::to_candle(&TensorRef {
-            element: state.element,
-            storage: state.storage,
-            shape: &state.shape,
-            bytes: buffer.bytes(),
-        })
+        let (element, storage) = (state.element, state.storage);
+        tensors::to_candle(&TensorRef::dense(element, storage, &state.shape, buffer.bytes()))
     }
 
     fn write(&mut self, name: &str, value: &Tensor) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::compat::utils::mask;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::llm::LanguageModelOptions;
-use crate::model::BackendKind;
+use crate::backend::BackendKind;
 
 /// What to load, and the sizes of what was loaded. The default finds everything out.
 #[derive(Clone, Debug)]

@@ -1,0 +1,97 @@
+//! How a model is loaded.
+
+use coreml_engine::Workers;
+
+use crate::error::{Error, Result};
+
+/// The environment's number of threads, for models that are loaded without one.
+pub const THREADS_VARIABLE: &str = "CANDLE_COREML_THREADS";
+
+/// Which backend runs a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// The best one that is there.
+    #[default]
+    Auto,
+    /// The crate's own engine, on any CPU.
+    Portable,
+    /// Apple's CoreML.framework.
+    Apple,
+}
+
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// The backend to run it.
+    pub backend: BackendKind,
+    /// The function that [`CoreMLModel::predict`](crate::CoreMLModel::predict) runs; the model's
+    /// default one if `None`.
+    pub function: Option<String>,
+    /// The threads that the portable backend computes on; see [`LoadOptions::threads`].
+    pub workers: Option<Workers>,
+}
+
+impl LoadOptions {
+    /// The default options: the best backend, the model's default function, the threads of the
+    /// process.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Chooses the backend.
+    pub fn backend(mut self, backend: BackendKind) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Chooses the function.
+    pub fn function(mut self, name: impl Into<String>) -> Self {
+        self.function = Some(name.into());
+        self
+    }
+
+    /// Gives the model so many threads of its own. Models that are loaded without share those of the
+    /// process: as many as the variable `CANDLE_COREML_THREADS` says, else as many as there are
+    /// processors.
+    ///
+    /// # Errors
+    /// When `threads` is 0 or they can't be started.
+    pub fn threads(self, threads: usize) -> Result<Self> {
+        let workers = Workers::new(threads).map_err(|error| Error::Threads(error.to_string()))?;
+        Ok(self.workers(workers))
+    }
+
+    /// Lets the model compute on these threads, which others may use, too.
+    pub fn workers(mut self, workers: Workers) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The threads to compute on: those chosen, else those of the process.
+    pub(crate) fn chosen_workers(&self) -> Result<Workers> {
+        use std::sync::OnceLock;
+        static SHARED: OnceLock<Workers> = OnceLock::new();
+        if let Some(workers) = &self.workers {
+            return Ok(workers.clone());
+        }
+        if let Some(shared) = SHARED.get() {
+            return Ok(shared.clone());
+        }
+        let made = match std::env::var(THREADS_VARIABLE) {
+            Err(_) => Workers::shared(),
+            Ok(text) => {
+                let threads = text.trim().parse().map_err(|_| {
+                    Error::Threads(format!(
+                        "{THREADS_VARIABLE}: expected a number of threads, got `{text}`"
+                    ))
+                })?;
+                Workers::new(threads).map_err(|error| {
+                    Error::Threads(format!("{THREADS_VARIABLE}={threads}: {error}"))
+                })?
+            }
+        };
+        Ok(SHARED.get_or_init(|| made).clone())
+    }
+}

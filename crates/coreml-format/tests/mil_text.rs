@@ -195,7 +195,7 @@ fn functions_states_and_opsets() {
     let infer = &program.functions["infer"];
     assert_eq!(infer.opset, Opset::Ios26);
     assert_eq!(infer.inputs[0].ty.to_string(), "state<tensor<fp16, [8, 2, 256, 64]>>");
-    assert_eq!(infer.inputs[1].ty.to_string(), "tensor<bool, []>");
+    assert_eq!(infer.inputs[1].ty.to_string(), "bool");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use coreml_format::mil::{from_text, validate};
+use coreml_format::mil::{from_text, to_text, validate};
 use coreml_format::model::Model;
 use proptest::prelude::*;
 
@@ -43,6 +43,7 @@ fn edits() -> impl Strategy<Value = Vec<(u8, u16, u8)>> {
 fn read_model(bytes: &[u8]) {
     if let Ok(Model { program: Some(program), .. }) = Model::decode(bytes) {
         let _ = validate(&program);
+        let _ = to_text(&program);
     }
 }
 

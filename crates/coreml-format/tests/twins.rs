@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use coreml_format::mil::{Argument, Binding, Block, Operation, Program, Value};
 use coreml_format::{ModelDescription, Package, PackageKind};
@@ -99,17 +99,10 @@ fn metadata_json_suffices() {
     }
 }
 
-/// Real models, compiled by Apple's compiler; the directory is `COREML_TEST_MODELS` or
-/// `shared/models` beside the workspace. They are too large to ship with the crate.
-fn real_models() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
-    let dir = std::env::var_os("COREML_TEST_MODELS").map_or(beside, PathBuf::from);
-    dir.is_dir().then_some(dir)
-}
-
+/// Real models, compiled by Apple's compiler.
 #[test]
 fn real_models_are_twins() {
-    let Some(models) = real_models() else {
+    let Some(models) = support::real_models() else {
         return;
     };
     for name in ["silero-vad-fp16", "silero-vad-lut4"] {

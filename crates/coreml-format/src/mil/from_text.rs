@@ -66,6 +66,10 @@ impl<'a> Parser<'a> {
         self.current.0 == Token::Punctuation(sign)
     }
 
+    pub(super) fn following_is(&self, sign: char) -> bool {
+        self.following.0 == Token::Punctuation(sign)
+    }
+
     pub(super) fn peek_is_name(&self, name: &str) -> bool {
         self.current.0 == Token::Name(name)
     }
@@ -227,8 +231,7 @@ impl<'a> Parser<'a> {
 
     /// `TYPE a, TYPE b =` or `(TYPE a, TYPE b) =`, or nothing for an operation without outputs.
     fn statement_outputs(&mut self) -> Result<Vec<NamedValueType>, FormatError> {
-        let bare_call =
-            matches!(self.current.0, Token::Name(_)) && self.following.0 == Token::Punctuation('(');
+        let bare_call = matches!(self.current.0, Token::Name(_)) && self.following_is('(');
         if bare_call {
             return Ok(Vec::new());
         }

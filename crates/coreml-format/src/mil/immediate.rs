@@ -120,7 +120,7 @@ fn float8_code(element: ElementType, value: f64) -> Option<u8> {
 
 /// The value of an 8-bit float: E4M3FN has no infinities and one NaN per sign, E5M2 is like a short
 /// fp16.
-fn float8_value(element: ElementType, code: u8) -> f64 {
+pub(super) fn float8_value(element: ElementType, code: u8) -> f64 {
     if element == ElementType::Float8E5M2 {
         return f16::from_bits(u16::from(code) << 8).to_f64();
     }

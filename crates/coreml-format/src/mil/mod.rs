@@ -1,4 +1,5 @@
-//! MIL, the language of ML Programs: one representation, [`Program`], with two readers.
+//! MIL, the language of ML Programs: one representation, [`Program`], with two readers and a
+//! printer.
 
 mod from_proto;
 mod from_text;
@@ -6,13 +7,16 @@ mod immediate;
 mod lexer;
 mod program;
 mod text_value;
+mod to_text;
 mod types;
 mod validate;
 mod value;
+mod value_to_text;
 
 pub(crate) use from_proto::from_proto;
 pub use from_text::from_text;
 pub use program::{Argument, Binding, Block, Function, NamedValueType, Operation, Opset, Program};
+pub use to_text::to_text;
 pub use types::{Dimension, ElementType, TensorType, ValueType};
 pub use validate::validate;
 pub use value::{BlobFileValue, TensorData, TensorValue, Value};

@@ -161,6 +161,9 @@ impl Parser<'_> {
         if self.peek_is_name("BLOBFILE") {
             return self.blob_literal(ty).map(Value::BlobFile);
         }
+        if ty.element_count() == Some(0) && self.accept_empty_list()? {
+            return Ok(Value::Tensor(empty_tensor(ty)));
+        }
         let at = self.position();
         let mut elements = match ty.element {
             ElementType::String => Elements::Strings(Vec::new()),
@@ -185,6 +188,16 @@ impl Parser<'_> {
             return Err(self.error(at, format!("`{ty}` does not go with {count} elements")));
         }
         Ok(Value::Tensor(TensorValue { ty, data }))
+    }
+
+    /// Takes `[]`, which stands for all lists of a tensor without elements.
+    fn accept_empty_list(&mut self) -> Result<bool, FormatError> {
+        let found = self.peek_is('[') && self.following_is(']');
+        if found {
+            self.advance()?;
+            self.advance()?;
+        }
+        Ok(found)
     }
 
     /// Nested lists, one level for each dimension. An unknown size becomes that of the first list on
@@ -253,6 +266,14 @@ impl Parser<'_> {
             _ => Err(self.error(at, "BLOBFILE needs a string `path` and a uint64 `offset`")),
         }
     }
+}
+
+fn empty_tensor(ty: &TensorType) -> TensorValue {
+    let data = match ty.element {
+        ElementType::String => TensorData::Strings(Vec::new()),
+        _ => TensorData::Bytes(Arc::from([])),
+    };
+    TensorValue { ty: ty.clone(), data }
 }
 
 fn declared_size(dimension: &Dimension) -> Option<usize> {

@@ -167,8 +167,12 @@ impl TensorType {
     }
 }
 
+/// As in MIL text, which has no `tensor` around the element type of a scalar.
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.shape.is_empty() {
+            return self.element.fmt(f);
+        }
         write!(f, "tensor<{}, [", self.element)?;
         for (i, dim) in self.shape.iter().enumerate() {
             if i > 0 {

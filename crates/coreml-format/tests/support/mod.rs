@@ -1,4 +1,5 @@
 //! What the tests share.
+#![allow(dead_code)] // each test binary uses a part
 
 use std::path::{Path, PathBuf};
 
@@ -19,4 +20,16 @@ pub fn copy_dir(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// Real models; the directory is `COREML_TEST_MODELS` or `shared/models` beside the workspace. They
+/// are too large to ship with the crate.
+pub fn real_models() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
+    let dir = std::env::var_os("COREML_TEST_MODELS").map_or(beside, PathBuf::from);
+    if !dir.is_dir() {
+        eprintln!("skipped: there are no models in `{}`", dir.display());
+        return None;
+    }
+    Some(dir)
 }

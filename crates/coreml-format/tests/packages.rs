@@ -5,6 +5,8 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use coreml_format::description::FeatureDescription;
+use coreml_format::mil::from_text;
 use coreml_format::model::Model;
 use coreml_format::{FormatError, Package, PackageKind};
 use support::{copy_dir, fixture};
@@ -335,4 +337,34 @@ fn truncated_models_do_not_panic() {
         }
     }
     assert!(refused > bytes.len() / 2, "{refused}");
+}
+
+/// A program alone makes a package; what it needs from files is refused.
+#[test]
+fn programs_in_memory() {
+    let text = r#"program(1.3) { func f<ios16>(fp32 x, state<tensor<fp16, [2]>> s) {
+        tensor<fp16, [2]> w = const()[val = tensor<fp16, [2]>(BLOBFILE(path =
+            string("@model_path/w"), offset = uint64(64)))];
+        tensor<int32, [1, ?]> y = g(w = w);
+    } -> (y, x); }"#;
+    let program = from_text(text).unwrap();
+    let package = Package::from_program(program.clone()).unwrap();
+    assert_eq!((package.kind(), package.program()), (PackageKind::Memory, &program));
+    let description = package.description();
+    assert_eq!(description.specification_version, 7);
+    let function = description.function("f").unwrap();
+    let names = |features: &[FeatureDescription]| -> Vec<String> {
+        features.iter().map(|feature| format!("{} {}", feature.name, feature.ty)).collect()
+    };
+    assert_eq!(names(&function.inputs), ["x MultiArray Float32 (any shape)"]);
+    assert_eq!(names(&function.states), ["s State Float16 [2]"]);
+    assert_eq!(
+        names(&function.outputs),
+        ["y MultiArray Int32 (1 × 1...)", "x MultiArray Float32 (any shape)"]
+    );
+    let error = package.blob_file("@model_path/w").unwrap_err().to_string();
+    assert!(error.contains("in memory"), "{error}");
+
+    let unsound = from_text("program(1.0) { func f<ios15>() { } -> (y); }").unwrap();
+    assert!(Package::from_program(unsound).is_err());
 }

@@ -1,13 +1,36 @@
 //! What a program says about its interface, for models whose description leaves it out.
 
-use crate::mil::{self, Dimension, ElementType, Function, NamedValueType, Program, ValueType};
+use crate::mil::{
+    self, Dimension, ElementType, Function, NamedValueType, Opset, Program, ValueType,
+};
 
 use super::{
-    ArrayElementType, FeatureDescription, FeatureType, FunctionDescription, ModelDescription,
+    ArrayElementType, FeatureDescription, FeatureType, FunctionDescription, MAIN, ModelDescription,
     MultiArrayType, ShapeFlexibility,
 };
 
 impl ModelDescription {
+    /// What a program alone tells: its functions with their parameters and results as multi-arrays,
+    /// and the version that the newest opset implies. The default function is `main` if there is
+    /// one, else the first by name.
+    pub(crate) fn from_program(program: &Program) -> Self {
+        let mut description = ModelDescription {
+            specification_version: specification_version(program),
+            default_function: MAIN.to_owned(),
+            ..Default::default()
+        };
+        description.complete(program);
+        if description.functions.is_empty()
+            && let Some(function) = program.functions.get(&description.default_function)
+        {
+            let only = describe(&description.default_function, function);
+            description.inputs = only.inputs;
+            description.outputs = only.outputs;
+            description.states = only.states;
+        }
+        description
+    }
+
     /// Adds functions of the program that the description does not mention. Where it mentions none,
     /// the default function is one that the program has.
     pub(crate) fn complete(&mut self, program: &Program) {
@@ -31,11 +54,23 @@ impl ModelDescription {
     }
 }
 
+/// The version that the newest opset of the program implies; 0 without functions.
+pub(crate) fn specification_version(program: &Program) -> i32 {
+    let newest = program.functions.values().map(|function| function.opset).max();
+    newest.map_or(0, |opset| match opset {
+        Opset::Ios15 => 6,
+        Opset::Ios16 => 7,
+        Opset::Ios17 => 8,
+        Opset::Ios18 => 9,
+        Opset::Ios26 => 10,
+    })
+}
+
 fn describe(name: &str, function: &Function) -> FunctionDescription {
     let (states, inputs) =
         function.inputs.iter().partition(|input| matches!(input.ty, ValueType::State(_)));
     let features = |values: Vec<&NamedValueType>| values.into_iter().filter_map(feature).collect();
-    let outputs = function.block.outputs.iter().filter_map(|name| output(&function.block, name));
+    let outputs = function.block.outputs.iter().filter_map(|name| output(function, name));
     FunctionDescription {
         name: name.to_owned(),
         inputs: features(inputs),
@@ -44,9 +79,9 @@ fn describe(name: &str, function: &Function) -> FunctionDescription {
     }
 }
 
-fn output<'a>(block: &'a mil::Block, name: &str) -> Option<&'a NamedValueType> {
-    let values = block.operations.iter().flat_map(|operation| &operation.outputs);
-    values.into_iter().find(|value| value.name == name)
+fn output<'a>(function: &'a Function, name: &str) -> Option<&'a NamedValueType> {
+    let results = function.block.operations.iter().flat_map(|operation| &operation.outputs);
+    function.inputs.iter().chain(results).find(|value| value.name == name)
 }
 
 fn feature(value: &NamedValueType) -> Option<FeatureDescription> {

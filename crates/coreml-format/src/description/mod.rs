@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub(crate) use from_metadata_json::CompiledMetadata;
+pub(crate) use from_program::specification_version;
 
 /// Name of the function that runs when the model names no default.
 pub(crate) const MAIN: &str = "main";

@@ -7,8 +7,8 @@ use prost::Message;
 use super::{Contents, ModelSummary, PackageKind, paths};
 use crate::FormatError;
 use crate::blob::refuse_lfs_pointer;
-use crate::description::{CompiledMetadata, ModelDescription};
-use crate::mil::{self, Opset, Program};
+use crate::description::{CompiledMetadata, ModelDescription, specification_version};
+use crate::mil::{self, Program};
 use crate::proto;
 
 const PROGRAM: &str = "model.mil";
@@ -110,14 +110,7 @@ fn describe(
 /// The version that the opset implies where the files state none.
 fn complete(mut description: ModelDescription, program: Option<&Program>) -> ModelDescription {
     if description.specification_version == 0 {
-        let newest = program.and_then(|p| p.functions.values().map(|f| f.opset).max());
-        description.specification_version = newest.map_or(0, |opset| match opset {
-            Opset::Ios15 => 6,
-            Opset::Ios16 => 7,
-            Opset::Ios17 => 8,
-            Opset::Ios18 => 9,
-            Opset::Ios26 => 10,
-        });
+        description.specification_version = program.map_or(0, specification_version);
     }
     description
 }

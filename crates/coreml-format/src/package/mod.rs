@@ -1,4 +1,5 @@
-//! Model containers: `.mlpackage` and `.mlmodelc` directories and `.mlmodel` files.
+//! Model containers: `.mlpackage` and `.mlmodelc` directories, `.mlmodel` files and programs in
+//! memory.
 
 mod compiled;
 mod manifest;
@@ -15,7 +16,7 @@ use crate::description::ModelDescription;
 use crate::mil::{self, Program};
 use crate::model::Model;
 
-/// Form of a model on disk.
+/// Form of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackageKind {
     /// A `.mlpackage` directory: a manifest, the model as protobuf, weights beside it.
@@ -24,6 +25,8 @@ pub enum PackageKind {
     ModelFile,
     /// A `.mlmodelc` directory: compiled, with the program as MIL text.
     Compiled,
+    /// No file: a program that was made or read elsewhere, without blob files.
+    Memory,
 }
 
 impl fmt::Display for PackageKind {
@@ -32,6 +35,7 @@ impl fmt::Display for PackageKind {
             PackageKind::Package => "model package (.mlpackage)",
             PackageKind::ModelFile => "model file (.mlmodel)",
             PackageKind::Compiled => "compiled model (.mlmodelc)",
+            PackageKind::Memory => "program in memory",
         })
     }
 }
@@ -106,12 +110,31 @@ impl Package {
         Ok(read(path.as_ref())?.summary)
     }
 
-    /// The path that was opened.
+    /// A package of a program in memory, described by the program itself: parameters and results of
+    /// its functions are multi-arrays; the default function is `main` if there is one, else the
+    /// first by name. The program is [validated](mil::validate); it has to do without blob files.
+    ///
+    /// # Errors
+    /// When the program is not well formed.
+    pub fn from_program(program: Program) -> Result<Self, FormatError> {
+        mil::validate(&program)?;
+        Ok(Package {
+            path: PathBuf::new(),
+            kind: PackageKind::Memory,
+            description: ModelDescription::from_program(&program),
+            program,
+            model_dir: PathBuf::new(),
+            root: PathBuf::new(),
+            blobs: Mutex::default(),
+        })
+    }
+
+    /// The path that was opened; empty for a program in memory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The form on disk.
+    /// The form, on disk or in memory.
     pub fn kind(&self) -> PackageKind {
         self.kind
     }
@@ -131,8 +154,14 @@ impl Package {
     ///
     /// # Errors
     /// When the name leads out of the package (`..`, an absolute path, a symbolic link), or the
-    /// file is missing or no blob file.
+    /// file is missing or no blob file, or the program is one in memory.
     pub fn blob_file(&self, name: &str) -> Result<Arc<BlobFile>, FormatError> {
+        if self.kind == PackageKind::Memory {
+            return Err(FormatError::FileName {
+                name: name.to_owned(),
+                message: "a program in memory has no blob files".into(),
+            });
+        }
         // A panic elsewhere cannot leave the map half-written.
         let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(blob) = blobs.get(name) {

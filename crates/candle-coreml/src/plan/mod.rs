@@ -175,8 +175,8 @@ mod tests {
 
     #[test]
     fn constant_expressions_are_computed_once_for_all_plans() {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/ops");
-        let path = fixtures.join("constexpr_lut_to_sparse_4bit_ios18/model.mlpackage");
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/packages");
+        let path = fixtures.join("constexpr_lut_to_sparse_4bit_ios18_fp16.mlpackage");
         let weights = Weights::new(Package::open(path).unwrap());
         let function = &weights.package().program().functions["main"];
         let shape = |input: &NamedValueType| {

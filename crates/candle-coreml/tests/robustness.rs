@@ -54,6 +54,18 @@ fn change(bytes: &mut [u8], numbers: &mut Numbers) {
     }
 }
 
+/// Changes one digit or two: most other changes to text are errors of its grammar.
+fn change_digits(text: &mut Vec<u8>, numbers: &mut Numbers) {
+    for _ in 0..=numbers.next(2) {
+        let digits: Vec<usize> = (0..text.len()).filter(|&at| text[at].is_ascii_digit()).collect();
+        let at = digits[numbers.next(digits.len())];
+        match numbers.next(4) {
+            0 => text.insert(at, b'-'),
+            _ => text[at] = b'0' + numbers.next(10) as u8,
+        }
+    }
+}
+
 /// Counts of changed models, and of those that ran all the same.
 #[derive(Debug, Default)]
 struct Counts {
@@ -72,7 +84,7 @@ impl Counts {
 }
 
 #[test]
-fn changed_text_never_panics() {
+fn changed_numbers_in_text_never_panic() {
     let mut numbers = Numbers(7);
     let mut counts = Counts::default();
     // A changed bound makes a loop that runs for hours.
@@ -80,7 +92,7 @@ fn changed_text_never_panics() {
         let original = to_text(&case.program());
         for _ in 0..12 {
             let mut bytes = original.clone().into_bytes();
-            change(&mut bytes, &mut numbers);
+            change_digits(&mut bytes, &mut numbers);
             let Ok(program) = from_text(&String::from_utf8_lossy(&bytes)) else { continue };
             counts.check(&case.name, || {
                 CoreMLModel::from_package(Package::from_program(program)?, &LoadOptions::new())

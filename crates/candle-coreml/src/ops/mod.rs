@@ -178,8 +178,28 @@ fn one(
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::path::Path;
+
+    use coreml_format::mil::{Value, from_text};
 
     use super::*;
+
+    #[test]
+    fn every_version_of_an_operator_has_a_case() {
+        let mut tested = HashSet::new();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/ops");
+        for entry in std::fs::read_dir(fixtures).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            for function in from_text(&text).unwrap().functions.values() {
+                let operator = function.attributes.get("operator").and_then(Value::as_str);
+                let def = lookup(operator.unwrap(), function.opset);
+                tested.extend(def.map(|def| (def.name, def.since)));
+            }
+        }
+        for def in FAMILIES.iter().flat_map(|family| family.iter()) {
+            assert!(tested.contains(&(def.name, def.since)), "`{}` ({})", def.name, def.since);
+        }
+    }
 
     #[test]
     fn no_operator_version_is_defined_twice() {

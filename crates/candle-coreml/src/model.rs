@@ -40,7 +40,14 @@ impl CoreMLModel {
     /// When files are missing or malformed, the program has an operation that the backend does not
     /// compute, or there is no function of the name asked for.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        let package = Package::open(path)?;
+        Self::from_package(Package::open(path)?, options)
+    }
+
+    /// A model that is open already, or a [program in memory](Package::from_program).
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn from_package(package: Package, options: &LoadOptions) -> Result<Self> {
         let executable = backend::backend(options.backend)?.load(package, options)?;
         Self::from_executable(executable, options.function.as_deref())
     }

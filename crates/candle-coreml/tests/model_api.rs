@@ -11,14 +11,14 @@ use candle_coreml::{BackendKind, CoreMLModel, LoadOptions};
 const CPU: &Device = &Device::Cpu;
 
 fn load(name: &str, options: &LoadOptions) -> CoreMLModel {
-    let path = common::fixtures().join("ops").join(name);
+    let path = common::fixtures().join("packages").join(name);
     CoreMLModel::load(&path, options).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A cache of shape [4, 3]: `prefill` writes the rows 0 and 1, `infer` the row `p`; both give out
 /// the whole cache, doubled.
 fn cache(function: &str) -> CoreMLModel {
-    load("write_state_functions_ios18/model.mlpackage", &LoadOptions::new().function(function))
+    load("write_state_functions_ios18.mlpackage", &LoadOptions::new().function(function))
 }
 
 fn fp16(rows: &[[f32; 3]]) -> Tensor {
@@ -70,7 +70,7 @@ fn an_integer_that_does_not_fit_is_an_error() {
 
 #[test]
 fn a_function_that_is_not_there_is_told_which_are() {
-    let path = common::fixtures().join("ops/write_state_functions_ios18/model.mlpackage");
+    let path = common::fixtures().join("packages/write_state_functions_ios18.mlpackage");
     let error = CoreMLModel::load(path, &LoadOptions::new().function("train")).unwrap_err();
     let message = error.to_string();
     assert!(message.contains("`train`") && message.contains("`prefill`"), "{message}");
@@ -86,7 +86,7 @@ fn states_without_a_state_are_an_error() {
 
 #[test]
 fn the_apple_backend_says_that_it_is_not_there() {
-    let path = common::fixtures().join("ops/write_state_functions_ios18/model.mlpackage");
+    let path = common::fixtures().join("packages/write_state_functions_ios18.mlpackage");
     let options = LoadOptions::new().backend(BackendKind::Apple);
     let message = CoreMLModel::load(path, &options).unwrap_err().to_string();
     assert!(message.contains("apple") && message.contains("portable"), "{message}");
@@ -163,20 +163,17 @@ fn a_state_of_another_model_is_refused() {
 
 #[test]
 fn predictions_run_on_several_threads() {
-    let model = load("linear_functions_ios18/model.mlpackage", &LoadOptions::new());
-    let arrays = common::arrays(
-        &common::fixtures()
-            .join("ops")
-            .join(format!("linear_functions_{}_ios18.npz", model.function_description().name)),
-    );
-    let expected = common::with_prefix(&arrays, "out_");
+    let model = load("linear_functions_ios18.mlpackage", &LoadOptions::new());
+    let name = format!("linear_functions_{}_ios18", model.function_description().name);
+    let (inputs, expected) = common::cases::named(&name).steps.remove(0);
+    let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, x)| (&**name, x)).collect();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..50 {
-                    let outputs = model.predict(&common::with_prefix(&arrays, "in_")).unwrap();
+                    let outputs = model.predict(&inputs).unwrap();
                     for (name, tensor) in &expected {
-                        let difference = common::difference(tensor, &outputs[*name], 1e-5, 1e-5);
+                        let difference = common::difference(tensor, &outputs[name], 1e-5, 1e-5);
                         assert_eq!(difference, None);
                     }
                 }

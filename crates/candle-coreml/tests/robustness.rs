@@ -5,11 +5,13 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use candle_coreml::description::FeatureType;
 use candle_coreml::{CoreMLModel, LoadOptions};
+use common::cases;
+use coreml_format::Package;
+use coreml_format::mil::{from_text, to_text};
 
 /// A small generator of numbers (an LCG with the constants of PCG's state), the same in each run.
 struct Numbers(u64);
@@ -21,9 +23,9 @@ impl Numbers {
     }
 }
 
-/// Loads and runs a model with zeros; any error will do.
-fn load_and_run(path: &Path) -> candle_coreml::Result<()> {
-    let model = CoreMLModel::load(path, &LoadOptions::new())?;
+/// Runs a model with zeros; any error will do.
+fn run(model: candle_coreml::Result<CoreMLModel>) -> candle_coreml::Result<()> {
+    let model = model?;
     let mut inputs = Vec::new();
     for input in &model.function_description().inputs {
         let FeatureType::MultiArray(array) = &input.ty else { continue };
@@ -52,36 +54,77 @@ fn change(bytes: &mut [u8], numbers: &mut Numbers) {
     }
 }
 
-#[test]
-fn changed_bytes_never_panic() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut numbers = Numbers(7);
-    let (mut models, mut ran) = (0, 0);
-    let mut paths: Vec<_> = std::fs::read_dir(common::fixtures().join("ops"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "mlmodel"))
-        .collect();
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        // A changed bound makes a loop that runs for hours.
-        if name.contains("while_loop") {
-            continue;
-        }
-        let original = std::fs::read(&path).unwrap();
-        for variant in 0..12 {
-            let mut bytes = original.clone();
-            change(&mut bytes, &mut numbers);
-            let changed = directory.path().join("changed.mlmodel");
-            std::fs::write(&changed, &bytes).unwrap();
-            let result = catch_unwind(AssertUnwindSafe(|| load_and_run(&changed)));
-            assert!(result.is_ok(), "{name}, variant {variant}, panics");
-            ran += usize::from(matches!(result, Ok(Ok(()))));
-            models += 1;
+/// Changes one digit or two: most other changes to text are errors of its grammar.
+fn change_digits(text: &mut Vec<u8>, numbers: &mut Numbers) {
+    for _ in 0..=numbers.next(2) {
+        let digits: Vec<usize> = (0..text.len()).filter(|&at| text[at].is_ascii_digit()).collect();
+        let at = digits[numbers.next(digits.len())];
+        match numbers.next(4) {
+            0 => text.insert(at, b'-'),
+            _ => text[at] = b'0' + numbers.next(10) as u8,
         }
     }
-    assert!(models > 5000 && ran > models / 40, "{ran} of {models} ran");
+}
+
+/// Counts of changed models, and of those that ran all the same.
+#[derive(Debug, Default)]
+struct Counts {
+    models: usize,
+    ran: usize,
+}
+
+impl Counts {
+    /// Loads and runs a changed model, which must not panic.
+    fn check(&mut self, name: &str, load: impl FnOnce() -> candle_coreml::Result<CoreMLModel>) {
+        let result = catch_unwind(AssertUnwindSafe(|| run(load())));
+        assert!(result.is_ok(), "{name}, change {}, panics", self.models);
+        self.models += 1;
+        self.ran += usize::from(matches!(result, Ok(Ok(()))));
+    }
+}
+
+#[test]
+fn changed_numbers_in_text_never_panic() {
+    let mut numbers = Numbers(7);
+    let mut counts = Counts::default();
+    // A changed bound makes a loop that runs for hours.
+    for case in cases::all().iter().filter(|case| case.operator != "while_loop") {
+        let original = to_text(&case.program());
+        for _ in 0..12 {
+            let mut bytes = original.clone().into_bytes();
+            change_digits(&mut bytes, &mut numbers);
+            let Ok(program) = from_text(&String::from_utf8_lossy(&bytes)) else { continue };
+            counts.check(&case.name, || {
+                CoreMLModel::from_package(Package::from_program(program)?, &LoadOptions::new())
+            });
+        }
+    }
+    assert!(counts.models > 3000 && counts.ran > counts.models / 10, "{counts:?}");
+}
+
+#[test]
+fn changed_files_never_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    common::copy(&common::fixtures().join("packages"), directory.path());
+    let mut numbers = Numbers(7);
+    let mut counts = Counts::default();
+    for model in common::files(directory.path(), "mlmodel") {
+        // The model file of a package lies three directories deep.
+        let package = model.ancestors().nth(3).unwrap();
+        let is_package = package.extension().is_some_and(|end| end == "mlpackage");
+        let path = if is_package { package } else { &model };
+        let original = std::fs::read(&model).unwrap();
+        for _ in 0..100 {
+            let mut bytes = original.clone();
+            change(&mut bytes, &mut numbers);
+            std::fs::write(&model, &bytes).unwrap();
+            counts.check(&path.display().to_string(), || {
+                CoreMLModel::load(path, &LoadOptions::new())
+            });
+        }
+        std::fs::write(&model, &original).unwrap();
+    }
+    assert!(counts.models > 2000 && counts.ran > counts.models / 40, "{counts:?}");
 }
 
 /// What a directory holds is found out from its files, so each of them may be wrong.

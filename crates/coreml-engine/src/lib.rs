@@ -9,6 +9,8 @@
 
 pub mod definitions;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod function;
 mod graph;
 mod ids;

@@ -1,6 +1,8 @@
 //! What the integration tests share: where fixtures are, how arrays are read and compared.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod cases;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,11 @@ pub fn fixtures() -> PathBuf {
 /// Larger models that may lie beside the repository; tests that need them pass without.
 pub fn shared_models() -> Option<PathBuf> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
-    models.is_dir().then_some(models)
+    if !models.is_dir() {
+        eprintln!("skipped: there are no models in `{}`", models.display());
+        return None;
+    }
+    Some(models)
 }
 
 /// Copies a directory.

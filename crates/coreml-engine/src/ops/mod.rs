@@ -128,9 +128,64 @@ pub(crate) fn is_computed(definition: &Definition) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{BTreeSet, HashSet};
+
+    use coreml_format::Package;
+    use coreml_kernels::{Context, Workers};
 
     use super::*;
+    use crate::op::read_arguments;
+    use crate::plan::bind::bind;
+    use crate::weights::Weights;
+    use crate::{fixtures, value::Shape};
+
+    #[test]
+    fn every_version_of_an_operator_has_a_case() {
+        let mut tested = HashSet::new();
+        for program in fixtures::operations() {
+            for function in program.functions.values() {
+                if let Support::Computed(_, def) =
+                    support(fixtures::operator(function), function.opset)
+                {
+                    tested.insert((def.name, def.since));
+                }
+            }
+        }
+        let missing = all().filter(|def| !tested.contains(&(def.name, def.since)));
+        let missing: Vec<String> =
+            missing.map(|def| format!("`{}` ({})", def.name, def.since)).collect();
+        assert!(missing.is_empty(), "no case for {}", missing.join(", "));
+    }
+
+    /// Over all cases, binding asks for every argument of every version's definition.
+    #[test]
+    fn every_argument_of_a_definition_is_read() {
+        let context = Context::new(Workers::serial());
+        read_arguments::taken();
+        for program in fixtures::operations() {
+            let weights = Weights::new(Package::from_program(program).unwrap());
+            for (name, function) in &weights.package().program().functions {
+                let inputs = fixtures::defaults(weights.package(), name, function);
+                let shapes: Vec<Option<Shape>> =
+                    inputs.unwrap_or_default().into_iter().map(|(shape, _)| Some(shape)).collect();
+                bind(name, function, &shapes, &weights, &context)
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+        }
+        let read = read_arguments::taken();
+        let mut wrong = Vec::new();
+        for definition in definitions::definitions() {
+            let Some(def) = implementation(definition) else { continue };
+            let asked = read.get(&(def.name, def.since)).cloned().unwrap_or_default();
+            let defined: BTreeSet<&str> =
+                definition.arguments.iter().map(|argument| argument.name).collect();
+            let unread: Vec<&&str> = defined.difference(&asked).collect();
+            if !unread.is_empty() {
+                wrong.push(format!("`{}` ({}): {unread:?}", def.name, def.since));
+            }
+        }
+        assert!(wrong.is_empty(), "arguments that binding does not ask for:\n{}", wrong.join("\n"));
+    }
 
     #[test]
     fn every_row_is_a_version_of_the_table_and_stands_once() {

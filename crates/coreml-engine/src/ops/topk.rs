@@ -75,10 +75,12 @@ impl Visitor for Select<'_, '_, '_> {
         if taken.elements() == 0 {
             return Ok(());
         }
-        let mut places = self.context.scratch().take::<u32>(lines.size)?;
+        let scratch = self.context.scratch();
+        let (mut values, mut places) = (scratch.take::<T>(lines.size)?, scratch.take(lines.size)?);
         for line in 0..lines.count() {
-            let value = |place: u32| x[lines.start(line) + place as usize * lines.inner];
-            (0..).zip(places.iter_mut()).for_each(|(index, place)| *place = index);
+            values.iter_mut().zip(lines.line(x, line)).for_each(|(value, &x)| *value = x);
+            (0u32..).zip(places.iter_mut()).for_each(|(index, place)| *place = index);
+            let value = |place: u32| values[place as usize];
             let best = first(&mut places, taken.size, |&x, &y| {
                 nan_last(&value(x), &value(y), self.ascending).then(x.cmp(&y))
             });

@@ -1,15 +1,27 @@
-//! Optimised plans against plans in which nothing is shared: the same results, bit for bit.
+//! Plans of the same function made in different ways: the same results, bit for bit. Nothing shared
+//! against views, work in place and shared buffers; no rewrites against exact ones; fixed shapes
+//! against shapes that are found at run time.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use coreml_format::Package;
-use coreml_format::mil::{Function, ValueType};
+use coreml_format::mil::Function;
+use coreml_kernels::{Context, Workers};
 
-use super::{Plan, PlanState, Weights, build};
-use crate::exec::Session;
+use super::rewrite::Rewrites;
+use super::{Options, Plan, build};
+use crate::fixtures;
+use crate::graph::StateType;
+use crate::run::{self, Call, Workspace};
 use crate::value::{Buffer, Shape, Storage};
+use crate::weights::Weights;
 
-/// Inputs of a few steps that differ, the same for both plans.
+/// Plans as the tests compare them.
+pub(super) const PLAIN: Options = Options { share: false, rewrites: Rewrites::Off };
+pub(super) const SHARED: Options = Options { share: true, rewrites: Rewrites::Off };
+pub(super) const EXACT: Options = Options { share: true, rewrites: Rewrites::Exact };
+
+/// Inputs of a few steps that differ, the same for all plans.
 fn input(seed: usize, shape: &[usize], storage: Storage) -> Buffer {
     let count: usize = shape.iter().product();
     let value = |i: usize| ((i * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0;
@@ -31,93 +43,90 @@ fn input(seed: usize, shape: &[usize], storage: Storage) -> Buffer {
 
 /// Bytes of the outputs and states of each step. `Err` when the inputs are none that the program
 /// takes (a shape to reshape to, say).
-fn run(
+pub(super) fn run(
     plan: &Plan,
-    shapes: &[(Shape, Storage)],
-    states: &[PlanState],
+    context: &Context,
+    inputs: &[(Shape, Storage)],
 ) -> Result<Vec<Vec<u8>>, String> {
-    let mut session = Session::new(plan).unwrap();
+    let mut workspace = Workspace::new(plan).unwrap();
     let zeroed =
-        |state: &PlanState| Buffer::zeroed(state.storage.byte_len(&state.shape).unwrap()).unwrap();
-    let mut states: Vec<Buffer> = states.iter().map(zeroed).collect();
+        |state: &StateType| Buffer::zeroed(state.storage.byte_len(&state.shape).unwrap()).unwrap();
+    let mut states: Vec<Buffer> = plan.states.iter().map(zeroed).collect();
+    let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| shape.clone()).collect();
     let mut seen = Vec::new();
     for step in 0..3 {
-        let inputs: Vec<Buffer> = shapes
+        let inputs: Vec<Buffer> = inputs
             .iter()
             .enumerate()
             .map(|(i, (shape, storage))| input(step * 7 + i, shape, *storage))
             .collect();
         let inputs: Vec<&[u8]> = inputs.iter().map(Buffer::bytes).collect();
-        session.run(plan, &inputs, &mut states).map_err(|error| format!("{error:?}"))?;
-        for (_, operand) in &plan.outputs {
-            let bytes = session.result(plan, &inputs, &mut states, *operand, |t| t.bytes.to_vec());
-            seen.push(bytes.unwrap());
+        let (states, workspace) = (&mut states[..], &mut workspace);
+        let mut call = Call { inputs: &inputs, shapes: &shapes, states, workspace };
+        run::run(plan, context, std::slice::from_mut(&mut call))
+            .map_err(|error| format!("{error:?}"))?;
+        for (name, operand) in &plan.outputs {
+            let bytes = run::result(plan, context, &mut call, *operand, |tensor| {
+                tensor.dense_bytes().unwrap().to_vec()
+            });
+            seen.push(bytes.unwrap_or_else(|| panic!("no `{name}`")));
         }
         seen.extend(states.iter().map(|state| state.bytes().to_vec()));
     }
     Ok(seen)
 }
 
-/// The function's inputs with their default shapes, if it has some.
-fn defaults(package: &Package, name: &str, function: &Function) -> Option<Vec<(Shape, Storage)>> {
-    let description = package.description().function(name)?;
-    let tensors = function.inputs.iter().filter(|input| !matches!(input.ty, ValueType::State(_)));
-    tensors
-        .map(|input| {
-            let tensor = input.ty.as_tensor()?;
-            let feature = description.inputs.iter().find(|feature| feature.name == input.name)?;
-            let stated = feature.ty.as_multi_array()?.shape.clone();
-            let shape = tensor.fixed_shape().unwrap_or(stated);
-            Some((shape.into(), Storage::natural(tensor.element)?))
-        })
-        .collect()
-}
-
-/// Compares the two plans of each function of a package; gives how many ran.
-fn check(path: &Path) -> usize {
-    let weights = Weights::new(Package::open(path).unwrap());
-    let package = weights.package();
-    let mut checked = 0;
-    for (name, function) in &package.program().functions {
-        let Some(inputs) = defaults(package, name, function) else { continue };
-        let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| shape.clone()).collect();
-        let [fast, slow] = [true, false]
-            .map(|optimise| build(name, function, &shapes, &weights, optimise).unwrap());
-        assert!(fast.buffers.len() <= slow.buffers.len(), "{}, {name}", path.display());
-        let (got, expected) =
-            (run(&fast, &inputs, &fast.states), run(&slow, &inputs, &slow.states));
-        assert!(got == expected, "{}, function {name}", path.display());
-        checked += usize::from(got.is_ok());
-    }
-    checked
-}
-
-fn models(directory: &str) -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(directory);
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    entries.filter(|path| path.extension().is_some_and(|end| end.to_str() != Some("npz"))).collect()
-}
-
-#[test]
-fn language_models_give_the_same_optimised_or_not() {
-    let mut checked = 0;
-    for directory in ["two-chunks-fp16", "window-1", "lut8-embeddings"] {
-        let packages = models(&format!("llm/{directory}"));
-        let is_package = |path: &&PathBuf| path.extension().is_some_and(|end| end == "mlpackage");
-        checked += packages.iter().filter(is_package).map(|path| check(path)).sum::<usize>();
-    }
-    assert!(checked >= 12, "{checked} functions");
-}
-
-#[test]
-fn stateful_and_looping_programs_give_the_same_optimised_or_not() {
-    let mut checked = 0;
-    for path in models("ops") {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let wanted = ["state", "while_loop", "cond_", "slice_update", "split", "tile", "reshape"];
-        if name.ends_with(".mlmodel") && wanted.iter().any(|part| name.contains(part)) {
-            checked += check(&path);
+/// Compares the plans of a function; gives whether it ran.
+fn check(name: &str, function: &Function, weights: &Arc<Weights>, context: &Context) -> bool {
+    let Some(inputs) = fixtures::defaults(weights.package(), name, function) else { return false };
+    let fixed: Vec<Option<Shape>> = inputs.iter().map(|(shape, _)| Some(shape.clone())).collect();
+    let free = vec![None; inputs.len()];
+    let plan = |shapes: &[Option<Shape>], options| {
+        build(name, function, shapes, weights, context, options)
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    let plain = plan(&fixed, PLAIN);
+    let expected = run(&plain, context, &inputs);
+    for (which, shapes, options) in [
+        ("shared memory", &fixed, SHARED),
+        ("exact rewrites", &fixed, EXACT),
+        ("shapes found at run time", &free, PLAIN),
+        ("shapes found at run time, shared memory", &free, SHARED),
+        ("shapes found at run time, exact rewrites", &free, EXACT),
+    ] {
+        let plan = plan(shapes, options);
+        assert!(plan.buffers.len() <= plain.buffers.len().max(plan.opens.len()), "{name}, {which}");
+        let got = run(&plan, context, &inputs);
+        match (&got, &expected) {
+            (Ok(got), Ok(expected)) => assert!(got == expected, "{name}, {which}: other results"),
+            (Err(_), Err(_)) => {}
+            _ => panic!("{name}, {which}: {:?}, plain: {:?}", got.err(), expected.as_ref().err()),
         }
     }
-    assert!(checked >= 30, "{checked} functions");
+    expected.is_ok()
+}
+
+fn check_package(package: Package) -> usize {
+    let context = Context::new(Workers::shared());
+    let weights = Weights::new(package);
+    let functions = &weights.package().program().functions;
+    functions.iter().filter(|(name, function)| check(name, function, &weights, &context)).count()
+}
+
+#[test]
+fn language_models_give_the_same_however_they_are_planned() {
+    let mut checked = 0;
+    for name in ["two-chunks-fp16", "window-1", "lut8-embeddings", "apple-llama", "gemma3"] {
+        checked += fixtures::language_model(name).into_iter().map(check_package).sum::<usize>();
+    }
+    assert!(checked >= 15, "{checked} functions");
+}
+
+#[test]
+fn operations_give_the_same_however_they_are_planned() {
+    let mut checked = 0;
+    for program in fixtures::operations() {
+        checked += check_package(Package::from_program(program).unwrap());
+    }
+    assert!(checked >= 700, "{checked} functions");
 }

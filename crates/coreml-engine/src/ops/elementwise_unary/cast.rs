@@ -138,7 +138,6 @@ pub(super) fn cast(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 mod tests {
     use coreml_format::mil::Opset;
 
-    use super::*;
     use crate::op::testing::{Case, Value};
 
     fn cast_to(values: &[f32], to: &str) -> Value {

@@ -47,9 +47,19 @@ fn print_all(directory: &Path) -> usize {
 
 #[test]
 fn fixtures_are_read_back() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    assert!(print_all(&root.join("fixtures")) > 20);
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    assert!(print_all(&fixtures) > 20);
     assert!(print_all(&support::fixture("")) > 3);
+}
+
+#[test]
+fn texts_are_read_back() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/ops");
+    for entry in std::fs::read_dir(fixtures).unwrap() {
+        let path = entry.unwrap().path();
+        let program = from_text(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(from_text(&to_text(&program)).unwrap() == program, "{}", path.display());
+    }
 }
 
 #[test]

@@ -19,9 +19,9 @@ mod tensors;
 mod words;
 
 pub use backend::{Backend, BackendKind, Executable, LoadOptions, THREADS_VARIABLE};
-pub use coreml_engine::Workers;
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
+pub use coreml_engine::Workers;
 pub use coreml_format::description;
 pub use error::{Error, Result};
 #[cfg(feature = "hub")]

@@ -192,8 +192,11 @@ impl Function {
                 Ok(lock().add_fixed(shapes, built))
             }
             Choice::MakeFree => {
-                let free: Vec<Option<Shape>> =
-                    self.inputs.iter().map(|input| input.ty.fixed_shape().map(Shape::from)).collect();
+                let free: Vec<Option<Shape>> = self
+                    .inputs
+                    .iter()
+                    .map(|input| input.ty.fixed_shape().map(Shape::from))
+                    .collect();
                 match self.build(&free) {
                     Ok(built) => Ok(lock().set_free(built)),
                     Err(error) => {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backend::{BackendKind, LoadOptions};
 use crate::config::{
     Chunk, Component, Discovery, Layout, ModelConfig, PackageNaming, RecommendedSampling, describe,
 };
@@ -15,7 +16,6 @@ use crate::llm::generation::{Core, Generation, Session, TokenStream};
 use crate::llm::pipeline::{ChunkStages, Pipeline, Stage};
 use crate::llm::request::{ChatMessage, ChatOptions, GenerationOptions};
 use crate::llm::text::TextTokenizer;
-use crate::backend::{BackendKind, LoadOptions};
 use crate::model::CoreMLModel;
 
 /// How to load a language model. Nothing is needed: what a directory holds is found out.

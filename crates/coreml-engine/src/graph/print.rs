@@ -51,7 +51,9 @@ impl Printer<'_> {
             Work::Run(run) => {
                 let outputs: Vec<String> = run.outputs.iter().map(|&id| self.value(id)).collect();
                 let inputs = self.operands(&run.inputs);
-                let in_place = run.in_place.map_or(String::new(), |i| format!(" in place of {}", run.inputs[i]));
+                let in_place = run
+                    .in_place
+                    .map_or(String::new(), |i| format!(" in place of {}", run.inputs[i]));
                 let text = format!("{} = {:?}({inputs}){in_place}", outputs.join(", "), run.op);
                 self.line(depth, &text);
             }
@@ -66,7 +68,8 @@ impl Printer<'_> {
             Work::While(work) => {
                 for variable in &work.variables {
                     let initial = self.operand(variable.initial);
-                    let text = format!("variable {} starts as {initial}", self.value(variable.value));
+                    let text =
+                        format!("variable {} starts as {initial}", self.value(variable.value));
                     self.line(depth, &text);
                 }
                 self.line(depth, "while");

@@ -67,7 +67,9 @@ impl<'a> Binder<'a> {
         #[cfg(test)]
         read_arguments::record(self.definition, &asked);
         match self.arguments.iter().find(|(name, _)| !asked.contains(name)) {
-            Some((name, _)) => Err(OpError::unsupported(format!("argument `{name}` as it is used here"))),
+            Some((name, _)) => {
+                Err(OpError::unsupported(format!("argument `{name}` as it is used here")))
+            }
             None => Ok(operation),
         }
     }
@@ -105,7 +107,8 @@ impl<'a> Binder<'a> {
                 Operand::Constant(_) => argument.types.iter().any(|&ty| same_class(ty, element)),
             };
             if !fits && !argument.types.is_empty() {
-                let types: Vec<String> = argument.types.iter().map(|ty| format!("`{ty}`")).collect();
+                let types: Vec<String> =
+                    argument.types.iter().map(|ty| format!("`{ty}`")).collect();
                 let expected = format!("elements of type {}", types.join(", "));
                 return Err(OpError::argument(argument.name, expected, format!("`{element}`")));
             }
@@ -136,11 +139,13 @@ impl<'a> Binder<'a> {
     /// The element type that a type parameter stands for: that of the first run-time value.
     fn parameter_element(&self, parameter: &str) -> Option<(&'static str, ElementType)> {
         let arguments = self.definition.arguments.iter();
-        arguments.filter(|argument| argument.type_parameter == Some(parameter)).find_map(|argument| {
-            let mut operands = self.bound(argument.name)?.iter();
-            let value = operands.find(|operand| matches!(operand, Operand::Value(_)))?;
-            Some((argument.name, self.frame.kind(*value).0))
-        })
+        arguments.filter(|argument| argument.type_parameter == Some(parameter)).find_map(
+            |argument| {
+                let mut operands = self.bound(argument.name)?.iter();
+                let value = operands.find(|operand| matches!(operand, Operand::Value(_)))?;
+                Some((argument.name, self.frame.kind(*value).0))
+            },
+        )
     }
 
     fn bound(&self, name: &str) -> Option<&'a Bound> {
@@ -316,7 +321,8 @@ impl<'a> Binder<'a> {
         let text = self.string(name)?;
         let found = choices.iter().find(|choice| choice.0 == text).map(|choice| choice.1);
         found.ok_or_else(|| {
-            let names: Vec<String> = choices.iter().map(|choice| format!("`{}`", choice.0)).collect();
+            let names: Vec<String> =
+                choices.iter().map(|choice| format!("`{}`", choice.0)).collect();
             let expected = format!("one of {}", names.join(", "));
             OpError::argument(name, expected, format!("`{text}`"))
         })

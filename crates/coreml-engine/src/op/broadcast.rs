@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::Inputs;
 use crate::error::OpError;
-use crate::value::{Element, Layout, Shape, Strides, TensorRef, count, row_major, same_count};
+use crate::value::{Element, Layout, Shape, Strides, TensorRef, count, same_count};
 
 /// The shape that two shapes broadcast to.
 pub(crate) fn broadcast(x: &[usize], y: &[usize]) -> Result<Shape, OpError> {
@@ -21,22 +21,13 @@ pub(crate) fn broadcast(x: &[usize], y: &[usize]) -> Result<Shape, OpError> {
         .collect()
 }
 
-/// Distances between neighbours of a dense operand on each axis of the result: 0 where it repeats.
-pub(crate) fn broadcast_strides(operand: &[usize], result: &[usize]) -> Shape {
-    repeated(operand, &row_major(operand), result)
-}
-
 /// The strides of an operand on each axis of the result: 0 where it repeats.
-fn repeated<S: Copy + Default>(
-    shape: &[usize],
-    strides: &[S],
-    result: &[usize],
-) -> SmallVec<[S; 6]> {
+fn repeated(shape: &[usize], strides: &[isize], result: &[usize]) -> Strides {
     let missing = result.len().saturating_sub(shape.len());
     (0..result.len())
         .map(|axis| match axis.checked_sub(missing) {
             Some(axis) if shape[axis] != 1 => strides[axis],
-            _ => S::default(),
+            _ => 0,
         })
         .collect()
 }
@@ -228,7 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::value::Storage;
+    use crate::value::{Storage, row_major};
 
     #[test]
     fn shapes_broadcast_from_the_end() {

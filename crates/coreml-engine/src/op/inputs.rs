@@ -7,9 +7,7 @@ use smallvec::SmallVec;
 
 use crate::error::OpError;
 use crate::ids::Operand;
-use crate::value::{
-    Constant, ListValue, Shape, Storage, Strides, TensorMut, TensorRef, row_major,
-};
+use crate::value::{Constant, ListValue, Shape, Storage, Strides, TensorMut, TensorRef, row_major};
 
 /// How a value's elements lie in the memory that holds them.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,9 +7,9 @@ mod inputs;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub(crate) use binder::{Binder, Bound, BoundOperation};
 #[cfg(test)]
 pub(crate) use binder::read_arguments;
+pub(crate) use binder::{Binder, Bound, BoundOperation};
 pub(crate) use broadcast::{Walk, broadcast};
 pub(crate) use inputs::{Arrangement, Frame, Inputs, Output, Outputs, ResultType};
 
@@ -163,7 +163,10 @@ pub(crate) fn axis(axis: i64, rank: usize, argument: &str) -> Result<usize, OpEr
 
 /// Which axes of a tensor of `rank` are among `axes`, which may count from the end; all of them if
 /// there is no list. An axis that is named twice is an error.
-pub(crate) fn marked_axes(axes: Option<&[i64]>, rank: usize) -> Result<SmallVec<[bool; 8]>, OpError> {
+pub(crate) fn marked_axes(
+    axes: Option<&[i64]>,
+    rank: usize,
+) -> Result<SmallVec<[bool; 8]>, OpError> {
     let mut marked = SmallVec::from_elem(axes.is_none(), rank);
     for &place in axes.unwrap_or_default() {
         let place = axis(place, rank, "axes")?;

@@ -76,7 +76,8 @@ impl Op for Concat {
                 lines.inner
             };
             let rows = (lines.outer, lines.inner.saturating_mul(lines.size) as isize);
-            parts.push((value, Layout::new(start, [rows, (size, step as isize), (lines.inner, 1)])));
+            parts
+                .push((value, Layout::new(start, [rows, (size, step as isize), (lines.inner, 1)])));
             start += if self.interleave { lines.inner } else { size.saturating_mul(lines.inner) };
         }
         write_parts(parts)

@@ -11,9 +11,7 @@ use smallvec::SmallVec;
 use super::linear::{is_weight_matrix, weight_matrix};
 use crate::error::OpError;
 use crate::op::{Binder, Inputs, Kernel, Op, ResultTypes, bound, broadcast, kernel, one};
-use crate::value::{
-    Buffer, Bytes, Constant, Shape, Storage, TensorRef, count, same_count,
-};
+use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorRef, count, same_count};
 use crate::weights::{Weights, expand};
 
 /// Products of matrices, those of the last two axes; batch axes broadcast.
@@ -298,11 +296,11 @@ impl Products {
         x: Steps,
         y: Steps,
     ) -> Self {
-        let mut inner =
-            BatchStrides { count: 1, a: 0, b: 0, b_repeat: 1, c: m.saturating_mul(n) };
+        let mut inner = BatchStrides { count: 1, a: 0, b: 0, b_repeat: 1, c: m.saturating_mul(n) };
         if let Some(last) = axes.pop() {
             let repeat = if last.y == 0 { last.size } else { 1 };
-            inner = BatchStrides { count: last.size, a: last.x, b: last.y, b_repeat: repeat, ..inner };
+            inner =
+                BatchStrides { count: last.size, a: last.x, b: last.y, b_repeat: repeat, ..inner };
             let sharing = axes.last().filter(|outer| last.y == 0 && outer.x == last.x * last.size);
             if let Some(outer) = sharing.copied() {
                 axes.pop();

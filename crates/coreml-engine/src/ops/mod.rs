@@ -30,8 +30,8 @@ pub(crate) use elementwise_binary::{Binary, ElementwiseBinary};
 pub(crate) use elementwise_unary::{Elementwise, Unary};
 pub(crate) use matmul::Matmul;
 pub(crate) use normalization::{LayerNorm, RmsNorm};
-pub(crate) use tensor_operation::Tile;
 pub(crate) use slice::Slice;
+pub(crate) use tensor_operation::Tile;
 pub(crate) use tensor_transformation::{Order, Reorder, Reshape, Rule as ReshapeRule, Zeros};
 
 use coreml_format::mil::Opset;

@@ -148,7 +148,11 @@ pub(crate) enum Bounds {
 }
 
 impl Bounds {
-    pub(crate) fn parts(&self, inputs: &Inputs, shape: &[usize]) -> Result<SmallVec<[Part; 6]>, OpError> {
+    pub(crate) fn parts(
+        &self,
+        inputs: &Inputs,
+        shape: &[usize],
+    ) -> Result<SmallVec<[Part; 6]>, OpError> {
         match self {
             Bounds::Range(range) => range.parts(inputs, shape),
             Bounds::Sizes { begin, size } => {
@@ -339,7 +343,9 @@ fn slice_update(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 
 pub(super) const OPS: &[OpDef] = &[
     def("slice_by_index", Opset::Ios15, slice_by_index),
+    def("slice_by_index", Opset::Ios17, slice_by_index),
     def("slice_by_size", Opset::Ios15, slice_by_size),
+    def("slice_by_size", Opset::Ios17, slice_by_size),
     def("slice_update", Opset::Ios18, slice_update),
 ];
 
@@ -348,7 +354,8 @@ mod tests {
     use proptest::prelude::{prop, prop_assert_eq, prop_oneof, proptest};
 
     use super::*;
-    use crate::op::testing::{Case, arange, indices, position};
+    use crate::op::testing::{Case, Value, arange, indices, position};
+    use coreml_format::mil::ElementType;
 
     /// `x = arange(24).reshape(4, 6)` with bounds on both axes.
     fn slice(begin: [i32; 2], end: [i32; 2], stride: [i32; 2]) -> Case {
@@ -380,7 +387,8 @@ mod tests {
     fn updates_are_rounded_into_halves() {
         // x = zeros((2, 3), float16); x[:, 1:3] = [[0.1, 1], [65519, 65520]]
         let case = Case::new().halves("x", &[2, 3], &[0.0; 6]);
-        let case = case.floats("update", &[2, 2], &[0.1, 1.0, 65519.0, 65520.0]);
+        let update = [0.1f32, 1.0, 65519.0, 65520.0];
+        let case = case.value("update", Value::tensor(ElementType::Float16, &[2, 2], &update));
         let case = case.vector("begin", &[0, 1]).vector("end", &[2, 3]);
         let result = case.run("slice_update", Opset::Ios18).unwrap();
         let bits: Vec<u16> =

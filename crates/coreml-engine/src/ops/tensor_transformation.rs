@@ -336,8 +336,11 @@ fn pixels_to_channels(
     }
     let step = |stride: isize| stride.saturating_mul(block as isize);
     let places = [(block, of_h), (block, of_w)];
-    let [first, second, third] =
-        if channels_first { [(c, of_c), places[0], places[1]] } else { [places[0], places[1], (c, of_c)] };
+    let [first, second, third] = if channels_first {
+        [(c, of_c), places[0], places[1]]
+    } else {
+        [places[0], places[1], (c, of_c)]
+    };
     let channels = c.saturating_mul(block).saturating_mul(block);
     let shape = [n, channels, h / block, w / block];
     let axes = [(n, of_n), first, second, third, (h / block, step(of_h)), (w / block, step(of_w))];
@@ -388,16 +391,21 @@ fn pixel_unshuffle(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 pub(super) const OPS: &[OpDef] = &[
     def("depth_to_space", Opset::Ios15, depth_to_space),
     def("expand_dims", Opset::Ios15, expand_dims),
+    def("expand_dims", Opset::Ios17, expand_dims),
     def("flatten2d", Opset::Ios15, flatten2d),
     def("pixel_shuffle", Opset::Ios15, pixel_shuffle),
     def("pixel_unshuffle", Opset::Ios16, pixel_unshuffle),
     def("reshape", Opset::Ios15, reshape),
     def("reshape", Opset::Ios17, reshape_ios17),
     def("reverse", Opset::Ios15, reverse),
+    def("reverse", Opset::Ios17, reverse),
     def("sliding_windows", Opset::Ios15, sliding_windows),
+    def("sliding_windows", Opset::Ios17, sliding_windows),
     def("space_to_depth", Opset::Ios15, space_to_depth),
     def("squeeze", Opset::Ios15, squeeze),
+    def("squeeze", Opset::Ios17, squeeze),
     def("transpose", Opset::Ios15, transpose),
+    def("transpose", Opset::Ios17, transpose),
 ];
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use coreml_format::Package;
 use coreml_format::mil::Function;
 use coreml_kernels::{Context, Workers};
+use half::f16;
 
 use super::rewrite::Rewrites;
 use super::{Options, Plan, build};
@@ -41,13 +42,16 @@ fn input(seed: usize, shape: &[usize], storage: Storage) -> Buffer {
     buffer
 }
 
-/// Bytes of the outputs and states of each step. `Err` when the inputs are none that the program
+/// What a plan gave: how it is held, and its bytes.
+type Seen = (Storage, Vec<u8>);
+
+/// The outputs and states of each step. `Err` when the inputs are none that the program
 /// takes (a shape to reshape to, say).
 pub(super) fn run(
     plan: &Plan,
     context: &Context,
     inputs: &[(Shape, Storage)],
-) -> Result<Vec<Vec<u8>>, String> {
+) -> Result<Vec<Seen>, String> {
     let mut workspace = Workspace::new(plan).unwrap();
     let zeroed =
         |state: &StateType| Buffer::zeroed(state.storage.byte_len(&state.shape).unwrap()).unwrap();
@@ -66,14 +70,35 @@ pub(super) fn run(
         run::run(plan, context, std::slice::from_mut(&mut call))
             .map_err(|error| format!("{error:?}"))?;
         for (name, operand) in &plan.outputs {
-            let bytes = run::result(plan, context, &mut call, *operand, |tensor| {
-                tensor.dense_bytes().unwrap().to_vec()
+            let output = run::result(plan, context, &mut call, *operand, |tensor| {
+                (tensor.storage, tensor.dense_bytes().unwrap().to_vec())
             });
-            seen.push(bytes.unwrap_or_else(|| panic!("no `{name}`")));
+            seen.push(output.unwrap_or_else(|| panic!("no `{name}`")));
         }
-        seen.extend(states.iter().map(|state| state.bytes().to_vec()));
+        let states = plan.states.iter().zip(states.iter());
+        seen.extend(states.map(|(ty, state)| (ty.storage, state.bytes().to_vec())));
     }
     Ok(seen)
+}
+
+/// Whether floats differ by no more than other orders of summing up make them; everything else is the
+/// same.
+fn is_close(got: &[Seen], expected: &[Seen]) -> bool {
+    let floats = |(storage, bytes): &Seen| match storage {
+        Storage::F32 => bytemuck::pod_collect_to_vec::<u8, f32>(bytes),
+        _ => bytemuck::pod_collect_to_vec::<u8, f16>(bytes).iter().map(|x| x.to_f32()).collect(),
+    };
+    let near = |(a, b): (&f32, &f32)| {
+        a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= 2e-3 * (1.0 + b.abs())
+    };
+    got.len() == expected.len()
+        && got.iter().zip(expected).all(|(got, expected)| match expected.0 {
+            Storage::F32 | Storage::F16 => {
+                let (got, expected) = (floats(got), floats(expected));
+                got.len() == expected.len() && got.iter().zip(&expected).all(near)
+            }
+            _ => got == expected,
+        })
 }
 
 /// Compares the plans of a function; gives whether it ran.
@@ -101,6 +126,13 @@ fn check(name: &str, function: &Function, weights: &Arc<Weights>, context: &Cont
             (Ok(got), Ok(expected)) => assert!(got == expected, "{name}, {which}: other results"),
             (Err(_), Err(_)) => {}
             _ => panic!("{name}, {which}: {:?}, plain: {:?}", got.err(), expected.as_ref().err()),
+        }
+    }
+    for shapes in [&fixed, &free] {
+        if let (Ok(got), Ok(expected)) =
+            (run(&plan(shapes, Options::default()), context, &inputs), &expected)
+        {
+            assert!(is_close(&got, expected), "{name}, all rewrites: other results");
         }
     }
     expected.is_ok()

@@ -64,10 +64,17 @@ pub(crate) fn assign(graph: &mut Graph, optimise: bool) -> Memory {
         lives.values_mut().for_each(|life| *life = Life { start: 0, end: END });
     }
     let (buffer_of, buffers) = share_buffers(graph, &lives);
-    let mut memory =
-        Memory { places: Values::default(), buffers, opens: Opens::default(), lists: Lists::default() };
-    let owned: Values<Place> =
-        graph.values.ids().map(|value| memory.own_place(graph, value, &lives, &buffer_of)).collect();
+    let mut memory = Memory {
+        places: Values::default(),
+        buffers,
+        opens: Opens::default(),
+        lists: Lists::default(),
+    };
+    let owned: Values<Place> = graph
+        .values
+        .ids()
+        .map(|value| memory.own_place(graph, value, &lives, &buffer_of))
+        .collect();
     memory.places = graph.values.ids().map(|value| part(graph, value, &owned)).collect();
     memory
 }
@@ -191,7 +198,9 @@ fn take_over_buffers(graph: &mut Graph, lives: &mut Lives) {
     for_each_node(&mut body, &mut 0, &mut |position, node| {
         let Work::Run(run) = &mut node.work else { return };
         let Some(&output) = run.outputs.first() else { return };
-        let Some((input, value)) = ending_input(graph, run, output, position, lives) else { return };
+        let Some((input, value)) = ending_input(graph, run, output, position, lives) else {
+            return;
+        };
         run.in_place = Some(input);
         graph.values[output].origin = whole_of(graph, value);
         let taken = lives.remove(&output);
@@ -218,8 +227,7 @@ fn ending_input(
         let &Operand::Value(value) = run.inputs.get(input)? else { return None };
         let root = graph.root(value);
         let others = run.inputs.iter().enumerate().any(|(other, operand)| {
-            other != input
-                && matches!(operand, Operand::Value(value) if graph.root(*value) == root)
+            other != input && matches!(operand, Operand::Value(value) if graph.root(*value) == root)
         });
         let fits = graph.is_whole(value)
             && !others
@@ -234,9 +242,8 @@ fn ending_input(
 /// Buffers for the values that own bytes: a buffer serves one value after another. Gives the buffer
 /// of each value and the size of each buffer; values whose size is found at run time make it grow.
 fn share_buffers(graph: &Graph, lives: &Lives) -> (HashMap<ValueId, BufferId>, Buffers<usize>) {
-    let owns = |value: ValueId| {
-        matches!(graph.values[value].origin, Origin::Own | Origin::Open { .. })
-    };
+    let owns =
+        |value: ValueId| matches!(graph.values[value].origin, Origin::Own | Origin::Open { .. });
     let mut owners: Vec<(Life, ValueId, usize)> = lives
         .iter()
         .filter(|(value, _)| owns(**value))

@@ -113,7 +113,8 @@ impl Preparer<'_> {
 
     /// Whether all results are views of what is there, so that nothing has to run.
     fn is_view(&self, run: &graph::Run) -> bool {
-        let view = |&output: &ValueId| matches!(self.graph.values[output].origin, Origin::View { .. });
+        let view =
+            |&output: &ValueId| matches!(self.graph.values[output].origin, Origin::View { .. });
         run.in_place.is_none() && !run.outputs.is_empty() && run.outputs.iter().all(view)
     }
 

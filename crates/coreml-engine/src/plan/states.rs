@@ -110,14 +110,15 @@ impl Search<'_> {
             return None;
         }
         let (producer, run) = self.producer(index, output)?;
-        let input = run.op.in_place().iter().copied().find(|&input| match run.inputs.get(input) {
-            Some(&Operand::Value(value)) => {
-                self.of_state(value, state)
-                    && self.graph.is_whole(value)
-                    && self.graph.byte_len(value) == whole
-            }
-            _ => false,
-        })?;
+        let input =
+            run.op.in_place().iter().copied().find(|&input| match run.inputs.get(input) {
+                Some(&Operand::Value(value)) => {
+                    self.of_state(value, state)
+                        && self.graph.is_whole(value)
+                        && self.graph.byte_len(value) == whole
+                }
+                _ => false,
+            })?;
         let Operand::Value(base) = run.inputs[input] else { return None };
         let others_clash = run.inputs.iter().enumerate().any(|(other, operand)| {
             other != input

@@ -86,10 +86,22 @@ enum Sized<'p> {
 
 enum Memory {
     /// A part of an arena buffer or a state.
-    Part { home: Place, buffer: Buffer, offset: usize, len: usize },
+    Part {
+        home: Place,
+        buffer: Buffer,
+        offset: usize,
+        len: usize,
+    },
     /// The first bytes of a buffer that grows.
-    Open { open: OpenId, buffer: Buffer, len: usize },
-    List { list: ListId, value: ListValue },
+    Open {
+        open: OpenId,
+        buffer: Buffer,
+        len: usize,
+    },
+    List {
+        list: ListId,
+        value: ListValue,
+    },
     /// Nothing reads the result.
     Nothing(Buffer),
 }
@@ -153,7 +165,12 @@ impl<'a> Running<'a, '_> {
     }
 
     /// The bytes that an open value's elements lie in, and where they start, in elements.
-    fn open_bytes(&self, open: OpenId, value: &PlanValue, shape: &[usize]) -> Option<(&[u8], usize)> {
+    fn open_bytes(
+        &self,
+        open: OpenId,
+        value: &PlanValue,
+        shape: &[usize],
+    ) -> Option<(&[u8], usize)> {
         if let Some(part) = &self.found(open)?.part {
             return Some((self.bytes(part.place)?, part.start));
         }
@@ -162,7 +179,11 @@ impl<'a> Running<'a, '_> {
     }
 
     /// Takes a result's memory; that of a value of open shape grows to its size.
-    pub(super) fn take(&mut self, output: ValueId, shape: Option<Shape>) -> Result<Taken<'a>, OpError> {
+    pub(super) fn take(
+        &mut self,
+        output: ValueId,
+        shape: Option<Shape>,
+    ) -> Result<Taken<'a>, OpError> {
         let value = &self.plan.values[output];
         let shape = match (&value.shape, shape) {
             (Some(planned), _) => Sized::Planned(planned),

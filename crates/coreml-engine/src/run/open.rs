@@ -94,8 +94,8 @@ impl<'a> Running<'a, '_> {
             let Place::Open(open) = self.plan.values[output].place else { return Ok(false) };
             let Some(of) = self.plan.opens[open].of else { return Ok(false) };
             match run.op.view(&inputs, index)? {
-                Some(view) => views.push((open, of, view)),
-                None => return Ok(false),
+                Some(view) if !view.runs_backwards() => views.push((open, of, view)),
+                _ => return Ok(false),
             }
         }
         for ((open, of, view), shape) in views.into_iter().zip(shapes) {

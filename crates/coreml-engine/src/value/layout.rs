@@ -19,6 +19,11 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// Whether an axis runs backwards: kernels of matrices do not take that.
+    pub(crate) fn runs_backwards(&self) -> bool {
+        self.strides.iter().any(|&stride| stride < 0)
+    }
+
     /// Whether the elements of a tensor of `shape` lie in order without gaps.
     pub(crate) fn is_dense(&self, shape: &[usize]) -> bool {
         Layout::new(0, shape.iter().copied().zip(self.strides.iter().copied()))
@@ -208,7 +213,12 @@ impl Layout {
     }
 
     /// Copies the elements of `from`, in order, to where they lie in `to`.
-    pub(crate) fn write(&self, from: &[u8], to: &mut [u8], storage: Storage) -> Result<(), OpError> {
+    pub(crate) fn write(
+        &self,
+        from: &[u8],
+        to: &mut [u8],
+        storage: Storage,
+    ) -> Result<(), OpError> {
         storage.visit_bits(Write { layout: self, from, to })
     }
 }

@@ -17,11 +17,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// The lines along `axis`, which is one of the shape's.
     pub(crate) fn along(shape: &[usize], axis: usize) -> Self {
-        Lines {
-            outer: count(&shape[..axis]),
-            size: shape[axis],
-            inner: count(&shape[axis + 1..]),
-        }
+        Lines { outer: count(&shape[..axis]), size: shape[axis], inner: count(&shape[axis + 1..]) }
     }
 
     /// Number of lines.
@@ -40,12 +36,20 @@ impl Lines {
     }
 
     /// The elements of line `line`, in order. `values` holds as many as [`Lines::elements`] says.
-    pub(crate) fn line<'a, T>(&self, values: &'a [T], line: usize) -> impl Iterator<Item = &'a T> + Clone {
+    pub(crate) fn line<'a, T>(
+        &self,
+        values: &'a [T],
+        line: usize,
+    ) -> impl Iterator<Item = &'a T> + Clone {
         values[self.start(line)..].iter().step_by(self.inner.max(1)).take(self.size)
     }
 
     /// The elements of line `line`, to write.
-    pub(crate) fn line_mut<'a, T>(&self, values: &'a mut [T], line: usize) -> impl Iterator<Item = &'a mut T> {
+    pub(crate) fn line_mut<'a, T>(
+        &self,
+        values: &'a mut [T],
+        line: usize,
+    ) -> impl Iterator<Item = &'a mut T> {
         values[self.start(line)..].iter_mut().step_by(self.inner.max(1)).take(self.size)
     }
 }

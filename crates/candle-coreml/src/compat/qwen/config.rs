@@ -2,12 +2,12 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::backend::BackendKind;
 use crate::compat::ModelNamingConfig;
 use crate::compat::utils::mask;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::llm::LanguageModelOptions;
-use crate::backend::BackendKind;
 
 /// What to load, and the sizes of what was loaded. The default finds everything out.
 #[derive(Clone, Debug)]

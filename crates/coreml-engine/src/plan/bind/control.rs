@@ -34,7 +34,9 @@ impl<'a> FunctionBinder<'a> {
         let missing = || OpError::Missing("loop_vars".into());
         let initial = self.bound(operation.inputs.get("loop_vars").ok_or_else(missing)?)?;
         let [condition, body] = operation.blocks.as_slice() else {
-            return Err(OpError::invalid("a `while_loop` has two blocks, condition and body").into());
+            return Err(
+                OpError::invalid("a `while_loop` has two blocks, condition and body").into()
+            );
         };
         let count = initial.len();
         if condition.inputs.len() != count
@@ -111,11 +113,7 @@ impl<'a> FunctionBinder<'a> {
     }
 
     /// A nested block with its parameters bound.
-    fn nested(
-        &mut self,
-        block: &'a mil::Block,
-        parameters: &[Operand],
-    ) -> Result<Block, Failure> {
+    fn nested(&mut self, block: &'a mil::Block, parameters: &[Operand]) -> Result<Block, Failure> {
         self.scopes.push(HashMap::new());
         for (parameter, operand) in block.inputs.iter().zip(parameters) {
             self.define(&parameter.name, *operand);

@@ -264,8 +264,7 @@ impl<'a> FunctionBinder<'a> {
 
 /// A node for an operation.
 fn node(operation: &Operation, work: Work) -> Node {
-    let source =
-        Source { name: operation.name().to_owned(), operator: operation.operator.clone() };
+    let source = Source { name: operation.name().to_owned(), operator: operation.operator.clone() };
     Node { source, work }
 }
 

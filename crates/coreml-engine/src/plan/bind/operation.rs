@@ -6,7 +6,9 @@ use super::{Failure, FunctionBinder, check_declared, list_value, node, tensor_va
 use crate::error::{Error, OpError};
 use crate::graph::{Node, Origin, Run, Work};
 use crate::ids::{Operand, ValueId};
-use crate::op::{Bind, Binder, Bound, BoundOperation, Frame, Inputs, Op, OpDef, ResultType, ResultTypes};
+use crate::op::{
+    Bind, Binder, Bound, BoundOperation, Frame, Inputs, Op, OpDef, ResultType, ResultTypes,
+};
 use crate::ops::{self, Support};
 use crate::plan::fold;
 use crate::weights::{Expression, Folded};
@@ -64,9 +66,8 @@ impl<'a> FunctionBinder<'a> {
     }
 
     fn constants(&mut self, operation: &'a Operation, folded: Folded) -> Result<(), OpError> {
-        let types = folded
-            .iter()
-            .map(|constant| ResultType::new(constant.element, constant.shape.clone()));
+        let types =
+            folded.iter().map(|constant| ResultType::new(constant.element, constant.shape.clone()));
         check_types(operation, &types.collect())?;
         self.define_constants(operation, folded)
     }
@@ -88,8 +89,14 @@ impl<'a> FunctionBinder<'a> {
             check_types(operation, types)?;
             let tensors = operation.outputs.iter().all(|o| matches!(o.ty, ValueType::Tensor(_)));
             if tensors
-                && let Some(constants) =
-                    fold::fold(op.as_ref(), &inputs, types, &self.graph, self.weights, self.context)?
+                && let Some(constants) = fold::fold(
+                    op.as_ref(),
+                    &inputs,
+                    types,
+                    &self.graph,
+                    self.weights,
+                    self.context,
+                )?
             {
                 return self.define_constants(operation, constants);
             }

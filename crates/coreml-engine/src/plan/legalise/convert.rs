@@ -62,11 +62,12 @@ impl<'a> Converter<'a> {
         if !outermost {
             let source = Source { name: String::new(), operator: "block".to_owned() };
             for result in &mut block.results {
-                *result = self
-                    .natural(*result, false, &source, &mut block.nodes)
-                    .map_err(|error| crate::error::Error::Program {
-                        function: self.function.to_owned(),
-                        message: error.to_string(),
+                *result =
+                    self.natural(*result, false, &source, &mut block.nodes).map_err(|error| {
+                        crate::error::Error::Program {
+                            function: self.function.to_owned(),
+                            message: error.to_string(),
+                        }
                     })?;
             }
         }
@@ -92,7 +93,8 @@ impl<'a> Converter<'a> {
             }
             Work::While(work) => {
                 for variable in &mut work.variables {
-                    variable.initial = self.natural(variable.initial, outermost, &source, before)?;
+                    variable.initial =
+                        self.natural(variable.initial, outermost, &source, before)?;
                 }
                 Ok(())
             }
@@ -111,8 +113,11 @@ impl<'a> Converter<'a> {
             if let Operand::Constant(id) = *operand {
                 let constant = self.graph.constant_of(id).clone();
                 if matches!(constant.storage(), Some(_)) {
-                    let readable = readable_constant(run.op.as_ref(), input, &constant, self.weights)?;
-                    if readable.kind() != constant.kind() || constant.is_compressed() != readable.is_compressed() {
+                    let readable =
+                        readable_constant(run.op.as_ref(), input, &constant, self.weights)?;
+                    if readable.kind() != constant.kind()
+                        || constant.is_compressed() != readable.is_compressed()
+                    {
                         *operand = self.graph.add_constant(readable);
                     }
                 }

@@ -9,8 +9,8 @@ mod views;
 
 use coreml_format::mil::ElementType;
 
-pub(crate) use self::convert::readable_constant;
 use self::convert::Converter;
+pub(crate) use self::convert::readable_constant;
 use self::views::Views;
 use crate::error::{Error, OpError, Result};
 use crate::graph::{Graph, Node};
@@ -30,7 +30,9 @@ pub(crate) fn legalise(
     let mut converter = Converter::new(function, graph, weights);
     converter.block(&mut body, true)?;
     if optimise {
-        Views::new(graph, &body).block(&body).map_err(|(node, error)| named(function, node, error))?;
+        Views::new(graph, &body)
+            .block(&body)
+            .map_err(|(node, error)| named(function, node, error))?;
     }
     graph.body = body;
     Ok(())

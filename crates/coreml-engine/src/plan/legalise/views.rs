@@ -32,7 +32,8 @@ impl<'a> Views<'a> {
 
     /// All of an operation's results become views, or none: it has to run anyway for one.
     fn run(&mut self, run: &Run) -> Result<(), OpError> {
-        let Some(&Operand::Value(of)) = run.op.keeps_storage_of().and_then(|input| run.inputs.get(input))
+        let Some(&Operand::Value(of)) =
+            run.op.keeps_storage_of().and_then(|input| run.inputs.get(input))
         else {
             return Ok(());
         };
@@ -69,6 +70,7 @@ impl<'a> Views<'a> {
             return Ok(strided.then_some(Origin::Open { of }));
         };
         let dense = view.is_dense(shape);
-        Ok((dense || strided).then_some(Origin::View { of, view, dense }))
+        let readable = dense || strided && !view.runs_backwards();
+        Ok(readable.then_some(Origin::View { of, view, dense }))
     }
 }

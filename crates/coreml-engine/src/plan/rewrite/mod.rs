@@ -102,11 +102,7 @@ impl fmt::Display for Counts {
 }
 
 /// Applies the rules to a graph, and drops what nothing reads; gives how often each was used.
-pub(crate) fn rewrite(
-    function: &str,
-    graph: &mut Graph,
-    rewrites: Rewrites,
-) -> Result<Counts> {
+pub(crate) fn rewrite(function: &str, graph: &mut Graph, rewrites: Rewrites) -> Result<Counts> {
     let mut counts = Counts::default();
     if rewrites == Rewrites::Off {
         return Ok(counts);
@@ -119,7 +115,8 @@ pub(crate) fn rewrite(
     let mut body = std::mem::take(&mut graph.body);
     for _ in 0..MOST_SWEEPS {
         let before = counts.clone();
-        let mut sweep = Sweep { function, graph, rules: &rules, counts: &mut counts, renamed: HashMap::new() };
+        let mut sweep =
+            Sweep { function, graph, rules: &rules, counts: &mut counts, renamed: HashMap::new() };
         sweep.block(&mut body)?;
         if counts == before {
             break;

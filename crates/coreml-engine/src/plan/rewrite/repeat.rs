@@ -13,10 +13,11 @@ use crate::value::{Buffer, Bytes, Constant, Shape, Storage};
 
 type Dimensions = SmallVec<[Option<usize>; 6]>;
 
-/// `matmul(x, reshape(tile(y)))`, where whole matrices of `y` are repeated.
+/// `matmul(x, reshape(tile(y)))`, where whole matrices of `y` are repeated. Query heads that share a
+/// matrix become the rows of one product, which kernels may sum up in another order.
 pub(super) const REPEATED_OPERAND: Rule = Rule {
     name: "repeated operand of a product",
-    effect: Effect::Exact,
+    effect: Effect::Rounding,
     pattern: || {
         let tile = op("tile", |_: &Tile| true).reading(0, any("y"));
         let reshape = op("reshape", |_: &Reshape| true).reading(0, tile);
@@ -57,7 +58,8 @@ fn narrowed(graph: &Graph, found: &Match) -> Option<(Dimensions, usize)> {
     let repeated = batch.filter(|batch| times > 0 && batch % times == 0)?;
     *batch = Some(repeated / times);
     // As many matrices on both sides: then the rows are as many, too, where they are not known.
-    let number = |sizes: &[Option<usize>]| sizes.iter().try_fold(1usize, |n, size| n.checked_mul((*size)?));
+    let number =
+        |sizes: &[Option<usize>]| sizes.iter().try_fold(1usize, |n, size| n.checked_mul((*size)?));
     let kept = number(&narrow[..narrow.len() - 2])? == number(&source[..matrix])?;
     (others && whole && same && kept).then_some((narrow, times))
 }
@@ -67,10 +69,8 @@ fn reshape_to(site: &mut Site, found: &Match, dimensions: &[Option<usize>]) -> O
     let output = *found.run("reshape")?.outputs.first()?;
     let (name, element) =
         (site.graph.values[output].name.clone(), site.graph.values[output].element);
-    let shape = dimensions
-        .iter()
-        .map(|size| size.map_or(Dimension::Unknown, Dimension::Fixed))
-        .collect();
+    let shape =
+        dimensions.iter().map(|size| size.map_or(Dimension::Unknown, Dimension::Fixed)).collect();
     let declared = TensorType { element, shape };
     let known: Option<Shape> = dimensions.iter().copied().collect();
     let source = found.operand("y")?;
@@ -78,12 +78,15 @@ fn reshape_to(site: &mut Site, found: &Match, dimensions: &[Option<usize>]) -> O
         let reshape = Reshape { x: 0, rule: ReshapeRule::To(shape) };
         return site.add(reshape, vec![source], &name, declared);
     }
-    let sizes: Option<Vec<i32>> =
-        dimensions.iter().map(|size| size.map_or(Some(-1), |size| i32::try_from(size).ok())).collect();
+    let sizes: Option<Vec<i32>> = dimensions
+        .iter()
+        .map(|size| size.map_or(Some(-1), |size| i32::try_from(size).ok()))
+        .collect();
     let sizes = sizes?;
     let bytes = Bytes::from_buffer(Buffer::copy_of(bytemuck::cast_slice(&sizes)).ok()?);
     let shape = Shape::from_slice(&[sizes.len()]);
-    let sizes = site.graph.add_constant(Constant::dense(ElementType::Int32, Storage::I32, shape, bytes));
+    let sizes =
+        site.graph.add_constant(Constant::dense(ElementType::Int32, Storage::I32, shape, bytes));
     let rule = ReshapeRule::Given { shape: 1, zeros: Zeros::SameAxis };
     site.add(Reshape { x: 0, rule }, vec![source, sizes], &name, declared)
 }

@@ -10,7 +10,8 @@ pub(super) const PRODUCT_WITH_SIGMOID: Rule = Rule {
     pattern: || {
         let sigmoid =
             op("sigmoid", |op: &Elementwise| op.function == Unary::Sigmoid).reading(0, any("x"));
-        op("product", |op: &ElementwiseBinary| op.function == Binary::Mul).of_both(any("x"), sigmoid)
+        op("product", |op: &ElementwiseBinary| op.function == Binary::Mul)
+            .of_both(any("x"), sigmoid)
     },
     replace: |_site, found| {
         let silu = Elementwise { x: 0, function: Unary::Silu };

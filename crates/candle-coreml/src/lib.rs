@@ -21,7 +21,7 @@ mod words;
 pub use backend::{Backend, BackendKind, Executable, LoadOptions, THREADS_VARIABLE};
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
-pub use coreml_engine::Workers;
+pub use coreml_engine::{Rewrites, Workers};
 pub use coreml_format::description;
 pub use error::{Error, Result};
 #[cfg(feature = "hub")]

@@ -24,6 +24,7 @@ pub struct Function {
     name: String,
     weights: Arc<Weights>,
     context: Arc<Context>,
+    options: plan::Options,
     inputs: Vec<FunctionInput>,
     states: Vec<StateType>,
     plans: Mutex<Plans<Arc<Prepared>>>,
@@ -57,6 +58,7 @@ impl Function {
         function: &mil::Function,
         weights: Arc<Weights>,
         context: Arc<Context>,
+        options: plan::Options,
     ) -> Result<Self> {
         let description = weights.package().description().function(name);
         let mut inputs = Vec::new();
@@ -72,6 +74,7 @@ impl Function {
             name: name.to_owned(),
             weights,
             context,
+            options,
             inputs,
             states,
             plans: Mutex::new(Plans::new(flexible)),
@@ -147,7 +150,7 @@ impl Function {
     /// When no plan can be made for them.
     pub fn explain(&self, shapes: &[Shape]) -> Result<String> {
         let shapes: Vec<Option<Shape>> = shapes.iter().cloned().map(Some).collect();
-        let options = plan::Options::default();
+        let options = self.options;
         plan::explain(&self.name, self.program()?, &shapes, &self.weights, &self.context, options)
     }
 
@@ -160,7 +163,7 @@ impl Function {
     }
 
     fn build(&self, shapes: &[Option<Shape>]) -> Result<Arc<Prepared>> {
-        let options = plan::Options::default();
+        let options = self.options;
         let plan = plan::build(
             &self.name,
             self.program()?,

@@ -11,6 +11,7 @@ use crate::definitions::Definition;
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::ops;
+use crate::plan::{self, Rewrites};
 use crate::weights::Weights;
 
 /// How a model is loaded.
@@ -19,12 +20,19 @@ use crate::weights::Weights;
 pub struct Options {
     /// The threads that it computes on.
     pub workers: Workers,
+    /// Which patterns of operations are replaced by others that compute the same faster.
+    pub rewrites: Rewrites,
 }
 
 impl Options {
     /// A model that computes on these threads.
     pub fn new(workers: Workers) -> Self {
-        Options { workers }
+        Options { workers, rewrites: Rewrites::default() }
+    }
+
+    /// Chooses which rewrites are made.
+    pub fn rewrites(self, rewrites: Rewrites) -> Self {
+        Options { rewrites, ..self }
     }
 }
 
@@ -52,7 +60,9 @@ impl Model {
         let context = Arc::new(Context::new(options.workers.clone()));
         let mut functions = BTreeMap::new();
         for (name, function) in &weights.package().program().functions {
-            let function = Function::new(name, function, weights.clone(), context.clone())?;
+            let plans = plan::Options { rewrites: options.rewrites, ..plan::Options::default() };
+            let function =
+                Function::new(name, function, weights.clone(), context.clone(), plans)?;
             functions.insert(name.clone(), function);
         }
         Ok(Model { weights, functions })

@@ -1,6 +1,6 @@
 //! How a model is loaded.
 
-use coreml_engine::Workers;
+use coreml_engine::{Rewrites, Workers};
 
 use crate::error::{Error, Result};
 
@@ -31,6 +31,8 @@ pub struct LoadOptions {
     pub function: Option<String>,
     /// The threads that the portable backend computes on; see [`LoadOptions::threads`].
     pub workers: Option<Workers>,
+    /// Which rewrites the portable backend makes; all unless told otherwise.
+    pub rewrites: Rewrites,
 }
 
 impl LoadOptions {
@@ -66,6 +68,13 @@ impl LoadOptions {
     /// Lets the model compute on these threads, which others may use, too.
     pub fn workers(mut self, workers: Workers) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Chooses which rewrites the portable backend makes: all, those whose results are the same bit
+    /// for bit, or none.
+    pub fn rewrites(mut self, rewrites: Rewrites) -> Self {
+        self.rewrites = rewrites;
         self
     }
 

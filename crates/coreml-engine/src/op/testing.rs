@@ -8,12 +8,13 @@ use coreml_kernels::{Context, Workers};
 use half::f16;
 use smallvec::smallvec;
 
-use super::{Arrangement, Binder, Bound, BoundOperation, Frame, Inputs, Output, Outputs};
+use super::{Arrangement, Binder, Bound, BoundOperation, Frame, Inputs, Op, Output, Outputs};
 use crate::error::OpError;
 use crate::ids::{Constants, Operand, Values};
 use crate::ops::{Support, support};
 use crate::value::{
-    Buffer, Bytes, Constant, ConstantData, Element, ListValue, Shape, Storage, TensorMut, TensorRef,
+    Buffer, Bytes, Constant, ConstantData, Element, Layout, ListValue, Shape, Storage, Strides, TensorMut,
+    TensorRef,
 };
 use crate::weights::{Form, Weights, expand};
 
@@ -53,10 +54,9 @@ impl Value {
 
     fn output(&mut self) -> Output<'_> {
         match self {
-            Value::Tensor { element, storage, shape, buffer } => Output::Tensor(TensorMut {
+            Value::Tensor { element, storage, buffer, .. } => Output::Tensor(TensorMut {
                 element: *element,
                 storage: *storage,
-                shape,
                 bytes: buffer.bytes_mut(),
             }),
             Value::List(list) => Output::List(list),
@@ -84,6 +84,39 @@ impl Value {
 struct TestFrame {
     values: Values<Value>,
     constants: Constants<Constant>,
+    /// Values that are to be read strided.
+    spread: Vec<Spread>,
+}
+
+/// A value's elements in another order and with gaps between them.
+struct Spread {
+    operand: Operand,
+    strides: Strides,
+    start: usize,
+    buffer: Buffer,
+}
+
+impl TestFrame {
+    fn spread_of(&self, operand: Operand) -> Option<&Spread> {
+        self.spread.iter().find(|spread| spread.operand == operand)
+    }
+
+    /// Lays a value out with its axes in reverse, a gap behind each element and some before the first.
+    fn spread(&mut self, operand: Operand) {
+        let Some(tensor) = self.tensor(operand) else { return };
+        let mut strides = Strides::new();
+        let mut step = 2isize;
+        for &size in tensor.shape {
+            strides.push(step);
+            step *= size.max(1) as isize;
+        }
+        let start = 3;
+        let mut buffer = Buffer::zeroed((start + step as usize) * tensor.storage.size()).unwrap();
+        let axes = tensor.shape.iter().copied().zip(strides.iter().copied());
+        let layout = Layout::new(start, axes);
+        layout.write(tensor.bytes, buffer.bytes_mut(), tensor.storage).unwrap();
+        self.spread.push(Spread { operand, strides, start, buffer });
+    }
 }
 
 impl Frame for TestFrame {
@@ -104,11 +137,19 @@ impl Frame for TestFrame {
         }
     }
 
-    fn arrangement(&self, _operand: Operand) -> Arrangement<'_> {
-        Arrangement::Dense
+    fn arrangement(&self, operand: Operand) -> Arrangement<'_> {
+        match self.spread_of(operand) {
+            Some(spread) => Arrangement::Strided(&spread.strides),
+            None => Arrangement::Dense,
+        }
     }
 
     fn tensor(&self, operand: Operand) -> Option<TensorRef<'_>> {
+        if let (Some(spread), Operand::Value(id)) = (self.spread_of(operand), operand) {
+            let (strides, bytes) = (Some(&spread.strides), spread.buffer.bytes());
+            let dense = self.values[id].view()?;
+            return Some(TensorRef { strides, start: spread.start, bytes, ..dense });
+        }
         match operand {
             Operand::Constant(id) => self.constants[id].tensor(),
             Operand::Value(id) => self.values[id].view(),
@@ -237,62 +278,25 @@ impl Case {
         self.constant(name, Constant { element: ElementType::String, shape: Shape::new(), data })
     }
 
-    /// Runs the operation; also in place wherever it can, which has to give the same.
-    pub(crate) fn run(mut self, operator: &str, opset: Opset) -> Result<Vec<Value>, OpError> {
+    /// Runs the operation; also in place and on strided inputs wherever it can, which has to give the
+    /// same.
+    pub(crate) fn run(self, operator: &str, opset: Opset) -> Result<Vec<Value>, OpError> {
         let Support::Computed(definition, def) = support(operator, opset) else {
             panic!("`{operator}` of {opset} is not computed");
         };
         let bound = Binder::new(definition, &self.arguments, &self.frame, &[])?.bind(def)?;
-        let (op, mut operands) = match bound {
+        let (op, operands) = match bound {
             BoundOperation::Constants(constants) => {
                 return constants.iter().map(of_constant).collect();
             }
             BoundOperation::Op(op, operands) => (op, operands),
         };
-        let weights = no_weights();
-        // As legalising does: halves and compressed constants only for those who read them.
-        for (input, operand) in operands.iter_mut().enumerate() {
-            let Some(constant) = self.frame.constant(*operand).cloned() else { continue };
-            let half = constant.storage() == Some(Storage::F16) && !op.reads_half(input);
-            let packed = constant.is_compressed() && !op.reads_compressed(input, &constant);
-            if half || packed {
-                let wide = weights.form(&constant, Form::Wide)?;
-                *operand = Operand::Constant(self.frame.constants.add(wide));
-            }
-        }
-        let frame = &self.frame;
-        let inputs = Inputs::new(&operands, frame);
-        let is_list = matches!(operator, "make_list" | "list_write" | "list_scatter");
-        let mut results = Vec::new();
-        for ty in op.infer(&inputs)? {
-            let kept = op.keeps_storage_of().map(|input| frame.kind(operands[input]).1);
-            let storage = kept.or(Storage::natural(ty.element)).unwrap();
-            results.push(match is_list {
-                true => Value::List(ListValue::empty(ty.element, storage)),
-                false => Value::zeros(ty.element, storage, &ty.shape)?,
-            });
-        }
-        let context = Context::new(Workers::shared());
-        let run = |results: &mut [Value], inputs: &Inputs| {
-            let mut outputs: Vec<Output> = results.iter_mut().map(Value::output).collect();
-            let kernel = op.prepare(inputs, &weights)?;
-            kernel.run(inputs, &mut Outputs(&mut outputs), &context)
-        };
-        run(&mut results, &inputs)?;
-        for &input in op.in_place() {
-            let taken = inputs.tensor(input)?;
-            if Some(taken.storage) != results[0].view().map(|result| result.storage)
-                || taken.bytes.len() != results[0].bytes().len()
-            {
-                continue;
-            }
-            let mut again = results.clone();
-            if let Value::Tensor { buffer, .. } = &mut again[0] {
-                buffer.bytes_mut().copy_from_slice(taken.bytes);
-            }
-            run(&mut again, &inputs.with_in_place(Some(input)))?;
-            assert_eq!(again[0].bytes(), results[0].bytes(), "in place of input {input}");
-        }
+        let mut bench = Bench { op, operands, frame: self.frame, weights: no_weights() };
+        bench.make_readable()?;
+        let mut results = bench.results(operator)?;
+        bench.compute(&mut results, None)?;
+        bench.again_in_place(&results)?;
+        bench.again_strided(&results)?;
         Ok(results)
     }
 
@@ -306,6 +310,96 @@ impl Case {
     pub(crate) fn run_ints(self, operator: &str, opset: Opset) -> (Vec<usize>, Vec<i32>) {
         let results = self.run(operator, opset).unwrap();
         (results[0].shape(), results[0].values())
+    }
+}
+
+/// A bound operation on its values.
+struct Bench {
+    op: Box<dyn Op>,
+    operands: Vec<Operand>,
+    frame: TestFrame,
+    weights: Arc<Weights>,
+}
+
+impl Bench {
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs::new(&self.operands, &self.frame)
+    }
+
+    /// Gives halves and compressed constants only to those who read them, as legalising does.
+    fn make_readable(&mut self) -> Result<(), OpError> {
+        for (input, operand) in self.operands.iter_mut().enumerate() {
+            let Some(constant) = self.frame.constant(*operand).cloned() else { continue };
+            let half = constant.storage() == Some(Storage::F16) && !self.op.reads_half(input);
+            let packed =
+                constant.is_compressed() && !self.op.reads_compressed(input, &constant);
+            if half || packed {
+                let wide = self.weights.form(&constant, Form::Wide)?;
+                *operand = Operand::Constant(self.frame.constants.add(wide));
+            }
+        }
+        Ok(())
+    }
+
+    /// Room for the results.
+    fn results(&self, operator: &str) -> Result<Vec<Value>, OpError> {
+        let is_list = matches!(operator, "make_list" | "list_write" | "list_scatter");
+        let mut results = Vec::new();
+        for ty in self.op.infer(&self.inputs())? {
+            let kept = self.op.keeps_storage_of();
+            let kept = kept.map(|input| self.frame.kind(self.operands[input]).1);
+            let storage = kept.or(Storage::natural(ty.element)).unwrap();
+            results.push(match is_list {
+                true => Value::List(ListValue::empty(ty.element, storage)),
+                false => Value::zeros(ty.element, storage, &ty.shape)?,
+            });
+        }
+        Ok(results)
+    }
+
+    fn compute(&self, results: &mut [Value], in_place: Option<usize>) -> Result<(), OpError> {
+        let inputs = self.inputs().with_in_place(in_place);
+        let mut outputs: Vec<Output> = results.iter_mut().map(Value::output).collect();
+        let context = Context::new(Workers::shared());
+        let kernel = self.op.prepare(&inputs, &self.weights)?;
+        kernel.run(&inputs, &mut Outputs(&mut outputs), &context)
+    }
+
+    fn again_in_place(&self, results: &[Value]) -> Result<(), OpError> {
+        for &input in self.op.in_place() {
+            let taken = self.inputs().tensor(input)?;
+            if Some(taken.storage) != results[0].view().map(|result| result.storage)
+                || taken.bytes.len() != results[0].bytes().len()
+            {
+                continue;
+            }
+            let mut again = results.to_vec();
+            if let Value::Tensor { buffer, .. } = &mut again[0] {
+                buffer.bytes_mut().copy_from_slice(taken.bytes);
+            }
+            self.compute(&mut again, Some(input))?;
+            assert_eq!(again[0].bytes(), results[0].bytes(), "in place of input {input}");
+        }
+        Ok(())
+    }
+
+    fn again_strided(&mut self, results: &[Value]) -> Result<(), OpError> {
+        for (input, &operand) in self.operands.iter().enumerate() {
+            if self.op.reads_strided(input) && matches!(operand, Operand::Value(_)) {
+                self.frame.spread(operand);
+            }
+        }
+        let mut again = results.to_vec();
+        for value in &mut again {
+            if let Value::Tensor { buffer, .. } = value {
+                buffer.bytes_mut().fill(0x5a);
+            }
+        }
+        self.compute(&mut again, None)?;
+        for (again, result) in again.iter().zip(results) {
+            assert_eq!(again.bytes(), result.bytes(), "of strided inputs");
+        }
+        Ok(())
     }
 }
 

@@ -26,7 +26,7 @@ fn tensor(constant: &Constant) -> Result<TensorRef<'_>, OpError> {
 
 /// A constant as the only result.
 fn single(constant: Constant) -> Result<Folded, OpError> {
-    Ok(Folded::from_iter([constant]))
+    Ok(vec![constant])
 }
 
 /// A table and packed indices into it.
@@ -244,7 +244,7 @@ fn marked_data(
 /// A mask and the elements that it marks, as the two results have them.
 fn sparse(mask: Constant, values: &Constant) -> Result<Folded, OpError> {
     let kept = marked(&tensor(values)?, tensor(&mask)?.dense_bytes()?)?;
-    Ok(Folded::from_iter([Constant { element: ElementType::UInt1, ..mask }, kept]))
+    Ok(vec![Constant { element: ElementType::UInt1, ..mask }, kept])
 }
 
 fn lut_to_sparse(binder: &Binder) -> Result<Folded, OpError> {

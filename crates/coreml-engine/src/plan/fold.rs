@@ -99,7 +99,6 @@ fn output<'a>((storage, buffer): &'a mut (Storage, Buffer), ty: &'a ResultType) 
     Output::Tensor(TensorMut {
         element: ty.element,
         storage: *storage,
-        shape: &ty.shape,
         bytes: buffer.bytes_mut(),
     })
 }

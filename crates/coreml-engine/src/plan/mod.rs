@@ -31,6 +31,8 @@ use crate::op::{Kernel, Op};
 use crate::value::{Constant, Shape, Storage, Strides};
 use crate::weights::Weights;
 
+pub use self::rewrite::Rewrites;
+
 /// A function, ready to run. Immutable: runs share it.
 pub(crate) struct Plan {
     pub(crate) outputs: Vec<(String, Operand)>,
@@ -152,12 +154,12 @@ pub(crate) struct Options {
     /// every value has memory of its own, and the results are the same, bit for bit: tests compare.
     pub(crate) share: bool,
     /// Which rewrites are made.
-    pub(crate) rewrites: rewrite::Rewrites,
+    pub(crate) rewrites: Rewrites,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { share: true, rewrites: rewrite::Rewrites::All }
+        Options { share: true, rewrites: Rewrites::All }
     }
 }
 

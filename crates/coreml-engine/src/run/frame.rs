@@ -119,11 +119,7 @@ impl Taken<'_> {
             }
             Memory::Nothing(buffer) => buffer.bytes_mut(),
         };
-        let shape = match &self.shape {
-            Sized::Planned(shape) => shape.as_slice(),
-            Sized::Found(shape) => shape.as_slice(),
-        };
-        Output::Tensor(TensorMut { element: self.element, storage: self.storage, shape, bytes })
+        Output::Tensor(TensorMut { element: self.element, storage: self.storage, bytes })
     }
 }
 

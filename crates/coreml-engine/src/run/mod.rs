@@ -17,7 +17,7 @@ use crate::error::OpError;
 use crate::graph::Source;
 use crate::ids::{Operand, StateId};
 use crate::op::{Inputs, Kernel, Output, Outputs};
-use crate::plan::{Place, Plan, Prepared, Run, Step, Work};
+use crate::plan::{Plan, Prepared, Run, Step, Work};
 use crate::value::{Buffer, Layout, Shape, Storage, TensorRef};
 use coreml_kernels::Context;
 
@@ -144,11 +144,6 @@ impl<'a> Running<'a, '_> {
             .map_err(|error| OpError::invalid(error.to_string()))?;
         Ok(coreml_kernels::convert::f32_to_f16(self.context, floats, halves)?)
     }
-}
-
-/// Whether a value has memory that a run may write.
-fn is_writable(place: &Place) -> bool {
-    matches!(place, Place::Arena { .. } | Place::State { .. } | Place::Open(_) | Place::List(_))
 }
 
 /// Bytes that a tensor takes.

@@ -143,12 +143,6 @@ impl Layout {
         self
     }
 
-    /// The layout of a tensor of `shape` whose axes are taken in the order `axes`.
-    pub(crate) fn permuted(shape: &[usize], axes: &[usize]) -> Self {
-        let strides = row_major(shape);
-        Layout::new(0, axes.iter().map(|&axis| (shape[axis], strides[axis] as isize)))
-    }
-
     /// Number of elements.
     pub(crate) fn count(&self) -> usize {
         self.axes.iter().fold(1, |count: usize, axis| count.saturating_mul(axis.0))
@@ -346,7 +340,7 @@ mod tests {
     #[test]
     fn elements_move_between_orders() {
         let from = [0u8, 1, 2, 3, 4, 5];
-        let transposed = Layout::permuted(&[2, 3], &[1, 0]);
+        let transposed = Layout::new(0, [(3, 1), (2, 3)]);
         let mut to = [0u8; 6];
         transposed.read(&from, &mut to, Storage::U8).unwrap();
         assert_eq!(to, [0, 3, 1, 4, 2, 5]);

@@ -35,13 +35,13 @@ impl Lines {
         line / self.inner * self.size * self.inner + line % self.inner
     }
 
-    /// The elements of line `line`, in order. `values` holds as many as [`Lines::elements`] says.
+    /// The elements of line `line`, in order, of as many values as [`Lines::elements`] says.
     pub(crate) fn line<'a, T>(
         &self,
         values: &'a [T],
         line: usize,
     ) -> impl Iterator<Item = &'a T> + Clone {
-        values[self.start(line)..].iter().step_by(self.inner.max(1)).take(self.size)
+        values.get(self.start(line)..).unwrap_or_default().iter().step_by(self.inner.max(1)).take(self.size)
     }
 
     /// The elements of line `line`, to write.
@@ -50,7 +50,7 @@ impl Lines {
         values: &'a mut [T],
         line: usize,
     ) -> impl Iterator<Item = &'a mut T> {
-        values[self.start(line)..].iter_mut().step_by(self.inner.max(1)).take(self.size)
+        values.get_mut(self.start(line)..).unwrap_or_default().iter_mut().step_by(self.inner.max(1)).take(self.size)
     }
 }
 
@@ -69,11 +69,10 @@ mod tests {
             for i in 0..2 {
                 for j in 0..3 {
                     for k in 0..4 {
-                        let mut index = [i, j, k];
+                        let index = [i, j, k];
                         if index[axis] == 0 {
                             others.push(index);
                         }
-                        index[axis] = 0;
                     }
                 }
             }

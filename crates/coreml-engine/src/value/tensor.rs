@@ -145,7 +145,6 @@ pub struct TensorRef<'a> {
 pub(crate) struct TensorMut<'a> {
     pub(crate) element: ElementType,
     pub(crate) storage: Storage,
-    pub(crate) shape: &'a [usize],
     pub(crate) bytes: &'a mut [u8],
 }
 

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use coreml_format::mil::{ElementType, Opset, TensorData, TensorValue, Value};
 use coreml_format::{FormatError, Package};
 use half::{bf16, f16};
-use smallvec::SmallVec;
 
 pub(crate) use self::expand::{
     dense, elements, expand, floats, integer, look_up, marked, shift_scale, spread, unpack,
@@ -20,7 +19,7 @@ use crate::error::OpError;
 use crate::value::{Buffer, Bytes, Constant, ConstantData, ConstantKey, Shape, Storage};
 
 /// Results that are known when the plan is made.
-pub(crate) type Folded = SmallVec<[Constant; 1]>;
+pub(crate) type Folded = Vec<Constant>;
 
 /// Weights of a package: mapped from its blob files, and what was made of them, once for all plans,
 /// functions and sessions.

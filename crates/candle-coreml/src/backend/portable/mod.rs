@@ -27,7 +27,7 @@ impl Backend for Portable {
     }
 
     fn load(&self, package: Package, options: &LoadOptions) -> Result<Arc<dyn Executable>> {
-        let options = Options::new(options.chosen_workers()?);
+        let options = Options::new(options.chosen_workers()?).rewrites(options.rewrites);
         Ok(Arc::new(PortableModel { model: Model::load(package, &options)? }))
     }
 }

@@ -25,14 +25,15 @@ use crate::ids::{Operand, ValueId};
 use crate::op::{Inputs, Op, ResultTypes};
 use crate::value::Storage;
 
-/// Which rules are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rewrites {
+/// Which patterns of operations are replaced by others that compute the same faster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rewrites {
     /// None, and what nothing reads stays as well.
     Off,
     /// Those whose results are the same bit for bit.
     Exact,
-    /// All.
+    /// All, also those that round otherwise.
+    #[default]
     All,
 }
 

@@ -2,7 +2,7 @@
 
 mod plans;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coreml_format::description::{FeatureType, FunctionDescription, MultiArrayType};
 use coreml_format::mil::{self, Dimension, TensorType, ValueType};
@@ -28,6 +28,8 @@ pub struct Function {
     inputs: Vec<FunctionInput>,
     states: Vec<StateType>,
     plans: Mutex<Plans<Arc<Prepared>>>,
+    /// Held by the call that makes a plan.
+    planning: Mutex<()>,
 }
 
 /// A tensor input of a function.
@@ -78,6 +80,7 @@ impl Function {
             inputs,
             states,
             plans: Mutex::new(Plans::new(flexible)),
+            planning: Mutex::default(),
         };
         if let Some(shapes) = prepared.default_shapes() {
             prepared.prepared(&shapes)?;
@@ -107,7 +110,7 @@ impl Function {
 
     /// How many plans were made for it so far.
     pub fn plans_made(&self) -> usize {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner).made()
+        self.plans().made()
     }
 
     /// Runs the function on `inputs`, bytes of dense tensors held as [`inputs`](Self::inputs) say,
@@ -185,31 +188,40 @@ impl Function {
 
     /// A plan that serves these input shapes.
     fn prepared(&self, shapes: &[Shape]) -> Result<Arc<Prepared>> {
-        let lock = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let choice = lock().choose(shapes);
-        match choice {
-            Choice::Have(prepared) => Ok(prepared),
-            Choice::MakeFixed => {
-                let fixed: Vec<Option<Shape>> = shapes.iter().cloned().map(Some).collect();
-                let built = self.build(&fixed)?;
-                Ok(lock().add_fixed(shapes, built))
-            }
-            Choice::MakeFree => {
-                let free: Vec<Option<Shape>> = self
-                    .inputs
-                    .iter()
-                    .map(|input| input.ty.fixed_shape().map(Shape::from))
-                    .collect();
-                match self.build(&free) {
-                    Ok(built) => Ok(lock().set_free(built)),
-                    Err(error) => {
-                        tracing::debug!(function = self.name, %error, "no plan for any shape");
-                        lock().no_free();
-                        self.prepared(shapes)
-                    }
-                }
-            }
+        let choice = {
+            let mut plans = self.plans();
+            plans.note(shapes);
+            plans.choose(shapes)
+        };
+        if let Choice::Have(prepared) = choice {
+            return Ok(prepared);
         }
+        // One call plans while others wait: they may need the same plan.
+        let _planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
+        let choice = self.plans().choose(shapes);
+        match choice {
+            Choice::Have(prepared) => return Ok(prepared),
+            Choice::MakeFixed => {}
+            Choice::MakeFree => match self.build(&self.open_shapes()) {
+                Ok(built) => return Ok(self.plans().set_free(built)),
+                Err(error) => {
+                    tracing::debug!(function = self.name, %error, "no plan for any shape");
+                    self.plans().no_free();
+                }
+            },
+        }
+        let fixed: Vec<Option<Shape>> = shapes.iter().cloned().map(Some).collect();
+        let built = self.build(&fixed)?;
+        Ok(self.plans().add_fixed(shapes, built))
+    }
+
+    fn plans(&self) -> MutexGuard<'_, Plans<Arc<Prepared>>> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The shapes of the inputs, without those that are flexible.
+    fn open_shapes(&self) -> Vec<Option<Shape>> {
+        self.inputs.iter().map(|input| input.ty.fixed_shape().map(Shape::from)).collect()
     }
 
     fn program_error(&self, message: String) -> Error {

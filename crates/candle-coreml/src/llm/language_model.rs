@@ -173,6 +173,12 @@ impl LanguageModel {
         self.load_time
     }
 
+    /// How many plans the functions of its packages have made so far: one each where shapes are
+    /// fixed, and few where they grow with the conversation.
+    pub fn plans_made(&self) -> usize {
+        self.core.network.plans_made()
+    }
+
     /// A new conversation, which shares the weights.
     pub fn session(&self) -> Session {
         Session::new(self.core.clone())

@@ -37,6 +37,11 @@ pub(crate) trait Network: Send + Sync {
         start: usize,
         states: &mut [CoreMLState],
     ) -> Result<Vec<Prediction>>;
+
+    /// How many plans its packages have made so far; 0 for what makes none.
+    fn plans_made(&self) -> usize {
+        0
+    }
 }
 
 /// What a model tells of the next token.

@@ -2,19 +2,32 @@
 
 use super::{Argument, Default, Definition, Kind, Outputs, definitions};
 
-const HEAD: &str = "\
-An argument in italics has to be constant. `?` follows one that may be left out, `=` its default, and
-`…` one that takes any number of values. A version holds until the next one.
+const LEGEND: &str = "\
+A version holds until the opset of the next one. Of an operator's arguments, one in italics has to be
+constant; `?` follows one that may be left out, `=` its default, and `…` one that takes any number of
+values.
 
 | Operator | Since | Arguments | Results | Computed here |
 | --- | --- | --- | --- | --- |
 ";
 
-/// A Markdown table of all versions of all operators that marks those for which `is_implemented`
-/// holds.
+/// A Markdown document with all versions of all operators that marks those for which
+/// `is_implemented` holds.
 pub fn markdown(is_implemented: impl Fn(&Definition) -> bool) -> String {
-    let rows = definitions().iter().map(|definition| row(definition, is_implemented(definition)));
-    HEAD.to_string() + &rows.collect::<String>()
+    let all = definitions();
+    let computed = all.iter().filter(|definition| is_implemented(definition)).count();
+    let rows = all.iter().map(|definition| row(definition, is_implemented(definition)));
+    format!("{}{LEGEND}{}", head(computed, all.len()), rows.collect::<String>())
+}
+
+fn head(computed: usize, all: usize) -> String {
+    format!(
+        "# Operations\n\n\
+         What coremltools defines, and what the engine computes: {computed} of {all} versions of \
+         operators. A model with\nanother one is refused when it is loaded; `candle-coreml inspect` \
+         tells of each operator of a model whether\nit is computed. This file is made from \
+         `coreml_engine::definitions`: see `docs/adding-an-op.md`.\n\n"
+    )
 }
 
 fn row(definition: &Definition, implemented: bool) -> String {

@@ -15,17 +15,18 @@ const MOST_FIXED: usize = 32;
 const FIRST_FIXED: usize = 2;
 
 /// Calls that are looked back on.
-const LOOK_BACK: usize = 16;
+const LOOK_BACK: usize = 64;
 
-/// Calls among these after which shapes get a plan of their own.
-const OFTEN: usize = 4;
+/// Calls among these after which shapes get a plan of their own. Planning costs as much as some calls
+/// do, and several sessions that grow in step make each shape come several times, but no more.
+const OFTEN: usize = 16;
 
 /// The plans of a function.
 pub(super) struct Plans<P> {
     /// By their shapes, the most recently used last.
     fixed: Vec<(Vec<Shape>, P)>,
     free: Free<P>,
-    /// The shapes of the last calls that the free plan served.
+    /// The shapes of the last calls that had no plan of their own.
     last: VecDeque<Vec<Shape>>,
     made: usize,
 }
@@ -56,6 +57,19 @@ impl<P: Clone> Plans<P> {
         self.made
     }
 
+    /// Notes a call with these shapes, unless they have a plan of their own.
+    pub(super) fn note(&mut self, shapes: &[Shape]) {
+        if self.fixed.iter().any(|(of, _)| of == shapes) {
+            return;
+        }
+        // The memory of the oldest call takes the newest.
+        let oldest = if self.last.len() < LOOK_BACK { None } else { self.last.pop_front() };
+        let mut newest = oldest.unwrap_or_default();
+        newest.clear();
+        newest.extend_from_slice(shapes);
+        self.last.push_back(newest);
+    }
+
     /// The plan for a call with these shapes, or which one to make.
     pub(super) fn choose(&mut self, shapes: &[Shape]) -> Choice<P> {
         if let Some(found) = self.fixed.iter().position(|(of, _)| of == shapes) {
@@ -65,7 +79,7 @@ impl<P: Clone> Plans<P> {
             return Choice::Have(plan);
         }
         let early = self.fixed.len() < FIRST_FIXED;
-        if early || matches!(self.free, Free::None) || self.comes_often(shapes) {
+        if early || matches!(self.free, Free::None) || self.come_often(shapes) {
             return Choice::MakeFixed;
         }
         match &self.free {
@@ -74,21 +88,14 @@ impl<P: Clone> Plans<P> {
         }
     }
 
-    /// Notes a call; tells whether shapes like these were asked for often of late.
-    fn comes_often(&mut self, shapes: &[Shape]) -> bool {
-        if self.last.len() == LOOK_BACK {
-            self.last.pop_front();
-        }
-        self.last.push_back(shapes.to_vec());
+    /// Whether calls with these shapes were frequent of late.
+    fn come_often(&self, shapes: &[Shape]) -> bool {
         self.last.iter().filter(|last| last.as_slice() == shapes).count() >= OFTEN
     }
 
-    /// Keeps a fixed plan, unless there is one for these shapes by now; gives the one that is kept.
+    /// Keeps a fixed plan in the place of the least recently used one.
     pub(super) fn add_fixed(&mut self, shapes: &[Shape], plan: P) -> P {
         self.made += 1;
-        if let Some((_, kept)) = self.fixed.iter().find(|(of, _)| of == shapes) {
-            return kept.clone();
-        }
         if self.fixed.len() == MOST_FIXED {
             self.fixed.remove(0);
         }
@@ -119,6 +126,7 @@ mod tests {
 
     /// Calls with shapes of a size; gives the plan that served: 0 for the free one, else its size.
     fn call(plans: &mut Plans<usize>, size: usize) -> usize {
+        plans.note(&shapes(size));
         match plans.choose(&shapes(size)) {
             Choice::Have(plan) => plan,
             Choice::MakeFixed => plans.add_fixed(&shapes(size), size),
@@ -141,8 +149,19 @@ mod tests {
         (1..10).for_each(|size| {
             call(&mut plans, size);
         });
-        let served: Vec<usize> = (0..5).map(|_| call(&mut plans, 7)).collect();
-        assert_eq!(served[4], 7, "{served:?}");
+        let served: Vec<usize> = (0..OFTEN).map(|_| call(&mut plans, 7)).collect();
+        assert_eq!(served[OFTEN - 1], 7, "{served:?}");
+    }
+
+    #[test]
+    fn sessions_that_grow_in_step_need_one_free_plan() {
+        let mut plans = Plans::new(true);
+        (1..100).for_each(|size| {
+            (0..OFTEN / 2).for_each(|_| {
+                call(&mut plans, size);
+            });
+        });
+        assert_eq!(plans.made(), 3);
     }
 
     #[test]

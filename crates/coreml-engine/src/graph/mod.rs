@@ -218,6 +218,12 @@ impl Graph {
         dense && self.byte_len(root).is_some() && self.byte_len(root) == self.byte_len(value)
     }
 
+    /// Whether all results of an operation are views of what is there, so that nothing has to run.
+    pub(crate) fn is_view(&self, run: &Run) -> bool {
+        let view = |&output: &ValueId| matches!(self.values[output].origin, Origin::View { .. });
+        run.in_place.is_none() && !run.outputs.is_empty() && run.outputs.iter().all(view)
+    }
+
     /// Size of a value in bytes, if its shape is known.
     pub(crate) fn byte_len(&self, value: ValueId) -> Option<usize> {
         let value = &self.values[value];

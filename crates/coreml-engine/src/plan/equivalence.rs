@@ -23,7 +23,7 @@ pub(super) const SHARED: Options = Options { share: true, rewrites: Rewrites::Of
 pub(super) const EXACT: Options = Options { share: true, rewrites: Rewrites::Exact };
 
 /// Inputs of a few steps that differ, the same for all plans.
-fn input(seed: usize, shape: &[usize], storage: Storage) -> Buffer {
+pub(super) fn input(seed: usize, shape: &[usize], storage: Storage) -> Buffer {
     let count: usize = shape.iter().product();
     let value = |i: usize| ((i * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0;
     let mut buffer = Buffer::zeroed(count * storage.size()).unwrap();
@@ -42,49 +42,61 @@ fn input(seed: usize, shape: &[usize], storage: Storage) -> Buffer {
     buffer
 }
 
-/// What a plan gave: how it is held, and its bytes.
-type Seen = (Storage, Vec<u8>);
+/// What a plan gave: how it is held, its shape and its bytes.
+pub(super) type Seen = (Storage, Shape, Vec<u8>);
 
-/// The outputs and states of each step. `Err` when the inputs are none that the program
-/// takes (a shape to reshape to, say).
+/// The outputs and states of three steps. `Err` when the inputs are none that the program takes (a
+/// shape to reshape to, say).
 pub(super) fn run(
     plan: &Plan,
     context: &Context,
     inputs: &[(Shape, Storage)],
 ) -> Result<Vec<Seen>, String> {
-    let mut workspace = Workspace::new(plan).unwrap();
+    let step = |step: usize| {
+        let of = |(i, (shape, storage)): (usize, &(Shape, Storage))| {
+            (shape.clone(), input(step * 7 + i, shape, *storage))
+        };
+        (0, inputs.iter().enumerate().map(of).collect())
+    };
+    run_steps(std::slice::from_ref(plan), context, (0..3).map(step))
+}
+
+/// The outputs and states of steps, each with the number of its plan and its inputs.
+pub(super) fn run_steps(
+    plans: &[Plan],
+    context: &Context,
+    steps: impl Iterator<Item = (usize, Vec<(Shape, Buffer)>)>,
+) -> Result<Vec<Seen>, String> {
+    let mut workspaces: Vec<Workspace> =
+        plans.iter().map(|plan| Workspace::new(plan).unwrap()).collect();
     let zeroed =
         |state: &StateType| Buffer::zeroed(state.storage.byte_len(&state.shape).unwrap()).unwrap();
-    let mut states: Vec<Buffer> = plan.states.iter().map(zeroed).collect();
-    let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| shape.clone()).collect();
+    let mut states: Vec<Buffer> = plans[0].states.iter().map(zeroed).collect();
     let mut seen = Vec::new();
-    for step in 0..3 {
-        let inputs: Vec<Buffer> = inputs
-            .iter()
-            .enumerate()
-            .map(|(i, (shape, storage))| input(step * 7 + i, shape, *storage))
-            .collect();
+    for (number, inputs) in steps {
+        let plan = &plans[number];
+        let (shapes, inputs): (Vec<Shape>, Vec<Buffer>) = inputs.into_iter().unzip();
         let inputs: Vec<&[u8]> = inputs.iter().map(Buffer::bytes).collect();
-        let (states, workspace) = (&mut states[..], &mut workspace);
+        let (states, workspace) = (&mut states[..], &mut workspaces[number]);
         let mut call = Call { inputs: &inputs, shapes: &shapes, states, workspace };
         run::run(plan, context, std::slice::from_mut(&mut call))
             .map_err(|error| format!("{error:?}"))?;
         for (name, operand) in &plan.outputs {
             let output = run::result(plan, context, &mut call, *operand, |tensor| {
-                (tensor.storage, tensor.dense_bytes().unwrap().to_vec())
+                (tensor.storage, tensor.shape.into(), tensor.dense_bytes().unwrap().to_vec())
             });
             seen.push(output.unwrap_or_else(|| panic!("no `{name}`")));
         }
         let states = plan.states.iter().zip(states.iter());
-        seen.extend(states.map(|(ty, state)| (ty.storage, state.bytes().to_vec())));
+        seen.extend(states.map(|(ty, state)| (ty.storage, ty.shape.clone(), state.bytes().to_vec())));
     }
     Ok(seen)
 }
 
 /// Whether floats differ by no more than other orders of summing up make them; everything else is the
 /// same.
-fn is_close(got: &[Seen], expected: &[Seen]) -> bool {
-    let floats = |(storage, bytes): &Seen| match storage {
+pub(super) fn is_close(got: &[Seen], expected: &[Seen]) -> bool {
+    let floats = |(storage, _, bytes): &Seen| match storage {
         Storage::F32 => bytemuck::pod_collect_to_vec::<u8, f32>(bytes),
         _ => bytemuck::pod_collect_to_vec::<u8, f16>(bytes).iter().map(|x| x.to_f32()).collect(),
     };
@@ -94,8 +106,9 @@ fn is_close(got: &[Seen], expected: &[Seen]) -> bool {
     got.len() == expected.len()
         && got.iter().zip(expected).all(|(got, expected)| match expected.0 {
             Storage::F32 | Storage::F16 => {
+                let same_shape = got.1 == expected.1;
                 let (got, expected) = (floats(got), floats(expected));
-                got.len() == expected.len() && got.iter().zip(&expected).all(near)
+                same_shape && got.iter().zip(&expected).all(near)
             }
             _ => got == expected,
         })

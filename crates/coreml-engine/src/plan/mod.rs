@@ -12,6 +12,8 @@ mod fold;
 mod legalise;
 mod memory;
 mod prepare;
+#[cfg(test)]
+mod random;
 pub(crate) mod rewrite;
 mod states;
 
@@ -205,11 +207,8 @@ pub(crate) fn explain(
 ) -> Result<String> {
     let (mut graph, counts) = optimised(name, function, shapes, weights, context, options)?;
     let memory = memory::assign(&mut graph, options.share);
-    let mut text = graph::print(&graph, &|value| memory.describe(value));
-    text.push_str(&format!(
-        "arena: {} buffers, {} bytes\n{counts}",
-        memory.buffers.len(),
-        memory.arena_bytes()
-    ));
-    Ok(text)
+    let outputs = &function.block.outputs;
+    let steps = graph::print(&graph, outputs, &|value| memory.describe(value));
+    let (buffers, bytes) = (memory.buffers.len(), memory.arena_bytes());
+    Ok(format!("function {name}\n{steps}arena: {buffers} buffers, {bytes} bytes\n{counts}"))
 }

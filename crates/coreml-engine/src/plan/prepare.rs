@@ -83,7 +83,7 @@ impl Preparer<'_> {
     fn step(&mut self, node: Node) -> Result<Option<Step>> {
         let source = node.source;
         let work = match node.work {
-            graph::Work::Run(run) if self.is_view(&run) => return Ok(None),
+            graph::Work::Run(run) if self.graph.is_view(&run) => return Ok(None),
             graph::Work::Run(run) => {
                 let kernel = self.kernel(&run).map_err(|error| Error::Operation {
                     function: self.name.to_owned(),
@@ -109,13 +109,6 @@ impl Preparer<'_> {
             }
         };
         Ok(Some(Step { source, work }))
-    }
-
-    /// Whether all results are views of what is there, so that nothing has to run.
-    fn is_view(&self, run: &graph::Run) -> bool {
-        let view =
-            |&output: &ValueId| matches!(self.graph.values[output].origin, Origin::View { .. });
-        run.in_place.is_none() && !run.outputs.is_empty() && run.outputs.iter().all(view)
     }
 
     fn kernel(&mut self, run: &graph::Run) -> Result<Prepared, OpError> {

@@ -106,6 +106,13 @@ enum Memory {
     Nothing(Buffer),
 }
 
+/// A size for a buffer that has to grow to `len` bytes: in eighths of a power of two, so that values
+/// that grow a little at each run, as with the length of a context, seldom ask for memory.
+fn roomy(len: usize) -> usize {
+    let step = len.checked_next_power_of_two().map_or(1, |power| power.div_ceil(8));
+    len.checked_next_multiple_of(step).unwrap_or(len)
+}
+
 impl Taken<'_> {
     /// The result, to be written.
     pub(super) fn output(&mut self) -> Output<'_> {
@@ -206,7 +213,9 @@ impl<'a> Running<'a, '_> {
                     Some(buffer) => std::mem::take(&mut workspace.buffers[buffer]),
                     None => Buffer::default(),
                 };
-                taken.grow(len)?;
+                if len > taken.len() {
+                    taken.grow(roomy(len))?;
+                }
                 Memory::Open { open, buffer: taken, len }
             }
             Place::List(list) => {

@@ -1,19 +1,48 @@
 //! Operations whose shapes a plan leaves open. Results and kernel of the last run are kept, and used
-//! again while shapes stay as they are.
+//! again while shapes stay as they are. A step whose shapes change takes memory for its new kernel
+//! and for nothing else.
 
 use std::cell::Cell;
 
+use coreml_format::mil::ElementType;
 use smallvec::SmallVec;
 
 use super::Running;
 use super::workspace::{Found, OpenStep, Part};
 use crate::error::OpError;
 use crate::ids::{OpenId, Operand, ValueId};
-use crate::op::{Frame, Inputs};
+use crate::op::{Arrangement, Frame, Inputs, Kernel};
 use crate::plan::{Place, Run};
-use crate::value::{Shape, Strides, View};
+use crate::value::{Constant, ListValue, Shape, Storage, TensorRef, View};
 
-type InputShapes = SmallVec<[(Shape, Option<Strides>); 3]>;
+/// What is known of a run's values without their elements: as much as while planning, or more.
+struct Unread<'r, 'a, 'c>(&'r Running<'a, 'c>);
+
+impl Frame for Unread<'_, '_, '_> {
+    fn kind(&self, operand: Operand) -> (ElementType, Storage) {
+        self.0.kind(operand)
+    }
+
+    fn shape(&self, operand: Operand) -> Option<&[usize]> {
+        self.0.shape(operand)
+    }
+
+    fn arrangement(&self, operand: Operand) -> Arrangement<'_> {
+        self.0.arrangement(operand)
+    }
+
+    fn tensor(&self, operand: Operand) -> Option<TensorRef<'_>> {
+        self.constant(operand)?.tensor()
+    }
+
+    fn constant(&self, operand: Operand) -> Option<&Constant> {
+        self.0.constant(operand)
+    }
+
+    fn list(&self, _operand: Operand) -> Option<&ListValue> {
+        None
+    }
+}
 
 impl<'a> Running<'a, '_> {
     pub(super) fn open_operation(&mut self, run: &'a Run, slot: usize) -> Result<(), OpError> {
@@ -21,11 +50,11 @@ impl<'a> Running<'a, '_> {
             Some(step) if !step.by_value && self.fits(&step, run) => {
                 if step.kernel.is_none() {
                     // Views of values that may have moved to other places.
-                    self.views(run, &step.outputs)?;
+                    self.views(run, &step.outputs, &Cell::new(false))?;
                 }
                 step
             }
-            _ => self.specialise(run)?,
+            last => self.specialise(run, last.unwrap_or_default())?,
         };
         let result = match &step.kernel {
             Some(kernel) => self.compute(run, kernel, Some(&step.outputs)),
@@ -45,30 +74,38 @@ impl<'a> Running<'a, '_> {
         })
     }
 
-    fn input_shapes(&self, run: &Run) -> InputShapes {
-        let shape = |&operand: &Operand| {
-            let shape = self.shape(operand).map(Shape::from_slice).unwrap_or_default();
-            (shape, self.strides(operand).cloned())
-        };
-        run.inputs.iter().map(shape).collect()
-    }
-
-    /// What an operation does for the shapes that its inputs have now.
-    fn specialise(&mut self, run: &'a Run) -> Result<OpenStep, OpError> {
+    /// What an operation does for the shapes that its inputs have now, in the place of what it did
+    /// last.
+    fn specialise(&mut self, run: &'a Run, mut step: OpenStep) -> Result<OpenStep, OpError> {
         let noted = Cell::new(false);
         let inputs = Inputs::new(&run.inputs, self).noting(&noted);
-        let outputs: SmallVec<[Shape; 1]> =
-            run.op.infer(&inputs)?.into_iter().map(|ty| ty.shape).collect();
-        self.check_known(run, &outputs)?;
-        let input_shapes = self.input_shapes(run);
-        if self.views(run, &outputs)? {
-            // Whether a result is a view, and of what part, may hang on values.
-            let by_value = true;
-            return Ok(OpenStep { inputs: input_shapes, outputs, kernel: None, by_value });
+        step.outputs.clear();
+        step.outputs.extend(run.op.infer(&inputs)?.into_iter().map(|ty| ty.shape));
+        self.check_known(run, &step.outputs)?;
+        step.inputs.clear();
+        step.inputs.extend(run.inputs.iter().map(|&operand| {
+            let shape = self.shape(operand).map(Shape::from_slice).unwrap_or_default();
+            (shape, self.strides(operand).cloned())
+        }));
+        step.kernel = match self.views(run, &step.outputs, &noted)? {
+            true => None,
+            false => Some(self.kernel(run, &noted)?),
+        };
+        step.by_value = noted.get();
+        Ok(step)
+    }
+
+    /// The kernel for shapes alone, which serves until they change; if the operation has none, one
+    /// for the values as well.
+    fn kernel(&self, run: &Run, noted: &Cell<bool>) -> Result<Kernel, OpError> {
+        let unread = Unread(self);
+        let inputs = Inputs::new(&run.inputs, &unread).with_in_place(run.in_place);
+        match run.op.prepare(&inputs, &self.plan.weights) {
+            Err(OpError::NotYetKnown) => {}
+            prepared => return prepared,
         }
-        let inputs = Inputs::new(&run.inputs, self).noting(&noted).with_in_place(run.in_place);
-        let kernel = Some(run.op.prepare(&inputs, &self.plan.weights)?);
-        Ok(OpenStep { inputs: input_shapes, outputs, kernel, by_value: noted.get() })
+        let inputs = Inputs::new(&run.inputs, self).noting(noted).with_in_place(run.in_place);
+        run.op.prepare(&inputs, &self.plan.weights)
     }
 
     /// Shapes that the plan knows must be those that come out.
@@ -87,9 +124,15 @@ impl<'a> Running<'a, '_> {
     }
 
     /// Makes all results views of the input that they are parts of, if they are; gives whether.
-    fn views(&mut self, run: &'a Run, shapes: &[Shape]) -> Result<bool, OpError> {
+    /// `noted` is set if that hangs on values.
+    fn views(
+        &mut self,
+        run: &'a Run,
+        shapes: &[Shape],
+        noted: &Cell<bool>,
+    ) -> Result<bool, OpError> {
         let mut views: SmallVec<[(OpenId, ValueId, View); 1]> = SmallVec::new();
-        let inputs = Inputs::new(&run.inputs, self);
+        let inputs = Inputs::new(&run.inputs, self).noting(noted);
         for (index, &output) in run.outputs.iter().enumerate() {
             let Place::Open(open) = self.plan.values[output].place else { return Ok(false) };
             let Some(of) = self.plan.opens[open].of else { return Ok(false) };

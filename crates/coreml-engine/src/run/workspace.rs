@@ -33,6 +33,7 @@ pub(super) struct Part {
 }
 
 /// What a step that gets its kernel at run time did last.
+#[derive(Default)]
 pub(super) struct OpenStep {
     /// Shapes and strides of the inputs that it was made for.
     pub(super) inputs: SmallVec<[(Shape, Option<Strides>); 3]>,

@@ -280,7 +280,7 @@ impl Constant {
             ConstantData::Dense(storage, bytes) => {
                 let length = bytes.as_slice().len() / storage.size();
                 match self.tensor().filter(|_| length <= 6) {
-                    Some(tensor) => return format!("{element} {}", tensor.brief()),
+                    Some(tensor) => return tensor.brief(),
                     None => format!("{storage:?}"),
                 }
             }

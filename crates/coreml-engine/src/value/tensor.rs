@@ -278,11 +278,15 @@ impl<'a> TensorRef<'a> {
 
     /// The elements of a small tensor, for people.
     pub(crate) fn brief(&self) -> String {
-        match self.storage {
+        let values = match self.storage {
             Storage::F32 => format!("{:?}", self.f32s().unwrap_or_default()),
             Storage::F16 => format!("{:?}", self.slice::<f16>().unwrap_or_default()),
             Storage::F64 => format!("{:?}", self.slice::<f64>().unwrap_or_default()),
             _ => format!("{:?}", self.ints().unwrap_or_default().as_slice()),
+        };
+        match self.shape.is_empty() {
+            true => values.trim_matches(['[', ']']).to_owned(),
+            false => values,
         }
     }
 

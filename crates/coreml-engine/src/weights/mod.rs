@@ -5,6 +5,7 @@ mod matrix;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coreml_format::mil::{ElementType, Opset, TensorData, TensorValue, Value};
@@ -27,6 +28,7 @@ pub(crate) struct Weights {
     package: Package,
     forms: Mutex<HashMap<(ConstantKey, Form), Constant>>,
     expressions: Mutex<HashMap<Expression, Folded>>,
+    forms_made: AtomicUsize,
 }
 
 /// A form that a weight is brought into for those who read it. Each is made at most once.
@@ -72,7 +74,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Weights {
     pub(crate) fn new(package: Package) -> Arc<Self> {
-        Arc::new(Weights { package, forms: Mutex::default(), expressions: Mutex::default() })
+        Arc::new(Weights {
+            package,
+            forms: Mutex::default(),
+            expressions: Mutex::default(),
+            forms_made: AtomicUsize::new(0),
+        })
     }
 
     /// The package that the weights belong to.
@@ -94,23 +101,26 @@ impl Weights {
         }
     }
 
-    /// A constant in another form, made at most once for each weight.
+    /// A constant in another form, made at most once for each weight. (Large immediate values, which
+    /// no converter writes, have no identity: they are converted for each plan.)
     pub(crate) fn form(&self, constant: &Constant, form: Form) -> Result<Constant, OpError> {
-        let Some(key) = constant.key().map(|key| (key, form)) else {
-            return convert(constant, form);
+        let make = || {
+            self.forms_made.fetch_add(1, Ordering::Relaxed);
+            convert(constant, form)
         };
+        let Some(key) = constant.key().map(|key| (key, form)) else { return make() };
         let mut forms = locked(&self.forms);
         if let Some(found) = forms.get(&key) {
             return Ok(found.clone());
         }
-        let converted = convert(constant, form)?;
+        let converted = make()?;
         forms.insert(key, converted.clone());
         Ok(converted)
     }
 
-    /// How many forms of weights were made so far.
+    /// How many times a weight was brought into another form so far.
     pub(crate) fn forms_made(&self) -> usize {
-        locked(&self.forms).len()
+        self.forms_made.load(Ordering::Relaxed)
     }
 
     /// The value of a constant expression, computed at most once for the same arguments; `None` as

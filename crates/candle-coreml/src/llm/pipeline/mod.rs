@@ -142,6 +142,13 @@ impl Network for Pipeline {
             _ => (0..ids.len()).map(|row| self.predict(&outputs, row)).collect(),
         }
     }
+
+    fn plans_made(&self) -> usize {
+        let chunks = self.chunks.iter().flat_map(ChunkStages::all);
+        let stages = self.embeddings.iter().chain(chunks).chain(&self.lm_head);
+        // A backend that can't tell counts as none.
+        stages.map(|stage| stage.model.plans_made().unwrap_or(0)).sum()
+    }
 }
 
 impl Pipeline {

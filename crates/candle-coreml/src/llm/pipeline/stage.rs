@@ -26,6 +26,11 @@ pub(crate) struct ChunkStages {
 }
 
 impl ChunkStages {
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Stage> {
+        std::iter::once(&self.infer).chain(&self.prefill).chain(&self.infer_rotate)
+    }
+
     pub(super) fn stage(&self, function: Function) -> &Stage {
         match function {
             Function::Infer => None,

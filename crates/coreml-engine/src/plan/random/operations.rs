@@ -1,0 +1,340 @@
+//! Steps that add plain operations: any of the table's operators with arguments from the pool, and
+//! a few sequences that chance alone would hardly make.
+
+use coreml_format::mil::ElementType;
+
+use super::RUNS;
+use super::alphabet::{Example, Operator};
+use super::builder::{Arguments, Builder, Slot};
+use super::constants::{constant, float, int, ints, numbers};
+use super::recipe::Choices;
+use crate::definitions::{Argument, Kind};
+use crate::value::Shape;
+
+/// How often arguments are chosen anew until an operation is valid.
+const ATTEMPTS: u64 = 12;
+
+impl<'a> Builder<'a> {
+    /// Any operator, or one that only moves elements.
+    pub(super) fn operation(&mut self, seed: u64, moves: bool) {
+        let fits = |operator: &&&Operator| operator.moves || !moves;
+        let operators: Vec<&'a Operator> =
+            self.operators.iter().filter(fits).copied().collect();
+        for attempt in 0..ATTEMPTS {
+            // Another operator where one finds no arguments.
+            let Some(operator) = Choices::new(seed ^ (attempt / 6)).of(&operators).copied() else {
+                return;
+            };
+            let mut choices = Choices::new(seed.wrapping_add(attempt));
+            let outputs = 1 + choices.below(3);
+            let Some(arguments) = self.arguments(operator, outputs, &mut choices) else { continue };
+            if self.add(operator, arguments, outputs, seed).is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Arguments like those of one of the operator's examples.
+    fn arguments(
+        &mut self,
+        operator: &'a Operator,
+        outputs: usize,
+        choices: &mut Choices,
+    ) -> Option<Arguments> {
+        let example = choices.of(&operator.examples)?;
+        let mut chosen = Chosen { example, outputs, first: None, arguments: Vec::new() };
+        for argument in operator.definition.arguments {
+            if let Some(slots) = self.slots(argument, &mut chosen, choices)? {
+                chosen.arguments.push((argument.name, slots));
+            }
+        }
+        Some(chosen.arguments)
+    }
+
+    /// What an argument is bound to; nothing if it is left out, `None` if there is nothing for it.
+    #[allow(clippy::option_option)]
+    fn slots(
+        &mut self,
+        argument: &Argument,
+        chosen: &mut Chosen,
+        choices: &mut Choices,
+    ) -> Option<Option<Vec<Slot>>> {
+        let shown = chosen.example.get(argument.name);
+        if argument.kind == Kind::Tensors {
+            let count = shown.map_or(1, |_| 1 + choices.below(3));
+            let slots = (0..count).map(|_| self.value(argument, chosen, choices)).collect::<Option<_>>()?;
+            return Some(Some(slots));
+        }
+        let constant_shown = match shown {
+            Some(Some(values)) => values.first(),
+            Some(None) => return Some(Some(vec![self.value(argument, chosen, choices)?])),
+            None if choices.one_in(3) => None,
+            None => return Some(None),
+        };
+        if !argument.constant && choices.one_in(3) && constant_shown.is_some() {
+            return Some(Some(vec![self.value(argument, chosen, choices)?]));
+        }
+        let meant = match chosen.first {
+            Some(first) if !choices.one_in(4) => {
+                let subject = self.subject(first, chosen.outputs);
+                constant(argument, constant_shown, &subject, choices)
+            }
+            _ => None,
+        };
+        let value = meant.or_else(|| constant_shown.cloned());
+        Some(value.map(|value| vec![Slot::Constant(value)]))
+    }
+
+    /// A value of the pool for an argument, or now and then a constant of such a type.
+    fn value(
+        &mut self,
+        argument: &Argument,
+        chosen: &mut Chosen,
+        choices: &mut Choices,
+    ) -> Option<Slot> {
+        let element = chosen.element_for(argument, self);
+        let shape = chosen.first.map(|first| self.pool[first].ty.shape.clone());
+        let allowed = |ty: ElementType| {
+            (argument.types.is_empty() || argument.types.contains(&ty))
+                && element.is_none_or(|element| element == ty)
+        };
+        if argument.name == "indices" {
+            return self.indices(chosen.first?, choices);
+        }
+        if let Some(first) = chosen.first.filter(|_| choices.one_in(8)) {
+            let element = element.or(argument.types.first().copied())?;
+            let shape = if choices.one_in(2) { Shape::new() } else { self.shapes(first)[0].clone() };
+            let is_small = element.bits() >= 8;
+            return is_small.then(|| Slot::Constant(numbers(element, &shape, choices)));
+        }
+        let alike = choices.one_in(2);
+        let found = self
+            .pick(choices, |value| {
+                allowed(value.ty.element) && (!alike || shape.as_ref().is_none_or(|shape| *shape == value.ty.shape))
+            })
+            .or_else(|| self.pick(choices, |value| allowed(value.ty.element)))
+            .or_else(|| self.flags(argument, choices))?;
+        chosen.first = chosen.first.or(Some(found));
+        Some(Slot::Pooled(found))
+    }
+
+    /// Bools, where an argument wants some.
+    fn flags(&mut self, argument: &Argument, choices: &mut Choices) -> Option<usize> {
+        if !argument.types.contains(&ElementType::Bool) {
+            return None;
+        }
+        let number = |ty: ElementType| matches!(ty, ElementType::Float32 | ElementType::Int32);
+        let x = self.pick(choices, |value| number(value.ty.element))?;
+        let zero = match self.pool[x].ty.element {
+            ElementType::Int32 => int(0),
+            _ => float(0.0),
+        };
+        let arguments = vec![("x", vec![Slot::Pooled(x)]), ("y", vec![Slot::Constant(zero)])];
+        self.call("greater", arguments, choices.number())
+    }
+
+    /// Indices that the axes of a value have.
+    fn indices(&mut self, of: usize, choices: &mut Choices) -> Option<Slot> {
+        let shape = self.pool[of].ty.shape.clone();
+        let alike = choices.one_in(2);
+        let fits = |ty: &coreml_format::mil::TensorType| {
+            ty.element == ElementType::Int32 && (!alike || ty.shape == shape)
+        };
+        let index = self.pick(choices, |value| fits(&value.ty))?;
+        let subject = self.subject(of, 1);
+        let least = (0..subject.shape.len()).map(|axis| subject.least(axis)).min()?;
+        let size = Slot::Constant(int(least.max(1) as i32));
+        let arguments = vec![("x", vec![Slot::Pooled(index)]), ("y", vec![size])];
+        self.call("mod", arguments, choices.number()).map(Slot::Pooled)
+    }
+
+    /// A part of a value, taken or replaced, whose place the runs tell.
+    pub(super) fn part(&mut self, seed: u64) -> Option<()> {
+        let mut choices = Choices::new(seed);
+        let x = self.pick(&mut choices, |value| !value.ty.shape.is_empty())?;
+        self.part_of(x, &mut choices).map(drop)
+    }
+
+    /// A part of `x`: itself, or `x` with it replaced.
+    pub(super) fn part_of(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
+        let subject = self.subject(x, 1);
+        let rank = subject.shape.len();
+        let least: Vec<i32> = (0..rank).map(|axis| subject.least(axis) as i32).collect();
+        let sizes: Vec<i32> = least.iter().map(|&size| choices.between(size.min(1), size)).collect();
+        let places: Vec<i32> = least.iter().zip(&sizes).map(|(all, part)| all - part + 1).collect();
+        let begin = self.places(&places, choices)?;
+        let mark = choices.number();
+        let size = Slot::Constant(ints(&sizes));
+        if choices.one_in(3) {
+            let arguments = vec![
+                ("x", vec![Slot::Pooled(x)]),
+                ("begin", vec![begin]),
+                ("size", vec![size]),
+            ];
+            return self.call("slice_by_size", arguments, mark);
+        }
+        let arguments = vec![("x", vec![begin.clone()]), ("y", vec![size])];
+        let end = Slot::Pooled(self.call("add", arguments, choices.number())?);
+        let part = vec![("begin", vec![begin]), ("end", vec![end])];
+        let element = self.pool[x].ty.element;
+        let sizes: Vec<usize> = sizes.iter().map(|&size| size as usize).collect();
+        let update = match choices.one_in(3) {
+            true => Slot::Constant(numbers(element, &sizes, choices)),
+            false => Slot::Pooled(self.like(&sizes, element, x, &part, choices)?),
+        };
+        let mut arguments = vec![("x", vec![Slot::Pooled(x)]), ("update", vec![update])];
+        arguments.extend(part);
+        self.call("slice_update", arguments, mark)
+    }
+
+    /// A value of these sizes: one that there is, or a part of one like `x`.
+    fn like(
+        &mut self,
+        sizes: &[usize],
+        element: ElementType,
+        x: usize,
+        part: &Arguments,
+        choices: &mut Choices,
+    ) -> Option<usize> {
+        let fits = |ty: &coreml_format::mil::TensorType| {
+            ty.element == element && ty.fixed_shape().is_some_and(|shape| shape == sizes)
+        };
+        if let Some(found) = self.pick(choices, |value| fits(&value.ty)) {
+            return Some(found);
+        }
+        let whole = self.pool[x].ty.clone();
+        let other = self.pick(choices, |value| value.ty == whole)?;
+        let mut arguments = vec![("x", vec![Slot::Pooled(other)])];
+        arguments.extend(part.iter().cloned());
+        self.call("slice_by_index", arguments, choices.number())
+    }
+
+    /// Places below these sizes, one for each axis, that follow from an input.
+    fn places(&mut self, sizes: &[i32], choices: &mut Choices) -> Option<Slot> {
+        let scalar = |ty: &coreml_format::mil::TensorType| {
+            ty.element == ElementType::Int32 && ty.shape.is_empty()
+        };
+        let known = |builder: &Self, index: usize| builder.contents(index).is_some();
+        let scalars: Vec<usize> = (0..self.pool.len())
+            .filter(|&index| scalar(&self.pool[index].ty) && known(self, index))
+            .collect();
+        let number = choices.marked(&scalars, |index| self.pool[index].mark)?;
+        let shifts: Vec<i32> = sizes.iter().map(|_| choices.between(0, 3)).collect();
+        let arguments =
+            vec![("x", vec![Slot::Pooled(number)]), ("y", vec![Slot::Constant(ints(&shifts))])];
+        let shifted = self.call("add", arguments, choices.number())?;
+        let arguments =
+            vec![("x", vec![Slot::Pooled(shifted)]), ("y", vec![Slot::Constant(ints(sizes))])];
+        self.call("mod", arguments, choices.number()).map(Slot::Pooled)
+    }
+
+    /// What rewrites look for, which chance alone would hardly make.
+    pub(super) fn idiom(&mut self, seed: u64) -> Option<()> {
+        let mut choices = Choices::new(seed);
+        let is_float = |ty: ElementType| matches!(ty, ElementType::Float16 | ElementType::Float32);
+        let x = self.pick(&mut choices, |value| {
+            is_float(value.ty.element) && !value.ty.shape.is_empty()
+        })?;
+        match choices.below(3) {
+            0 => self.product_with_sigmoid(x, &mut choices),
+            1 => self.norm_of_both_signs(x, &mut choices),
+            _ => self.repeated_operand(x, &mut choices),
+        }
+        .map(drop)
+    }
+
+    fn product_with_sigmoid(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
+        let sigmoid = self.call("sigmoid", vec![("x", vec![Slot::Pooled(x)])], choices.number())?;
+        let (a, b) = if choices.one_in(2) { (x, sigmoid) } else { (sigmoid, x) };
+        let arguments = vec![("x", vec![Slot::Pooled(a)]), ("y", vec![Slot::Pooled(b)])];
+        self.call("mul", arguments, choices.number())
+    }
+
+    fn norm_of_both_signs(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
+        let shapes = self.shapes(x);
+        let (rank, last) = (shapes[0].len(), *shapes[0].last()?);
+        let minus = Slot::Constant(float(-1.0));
+        let negative = self.call(
+            "mul",
+            vec![("x", vec![Slot::Pooled(x)]), ("y", vec![minus])],
+            choices.number(),
+        )?;
+        let values = vec![Slot::Pooled(x), Slot::Pooled(negative)];
+        let arguments = vec![
+            ("values", values),
+            ("axis", vec![Slot::Constant(int(-1))]),
+            ("interleave", vec![Slot::Constant(super::constants::bool(false))]),
+        ];
+        let both = self.call("concat", arguments, choices.number())?;
+        let axes = ints(&[if choices.one_in(2) { -1 } else { rank as i32 - 1 }]);
+        let arguments = vec![
+            ("x", vec![Slot::Pooled(both)]),
+            ("axes", vec![Slot::Constant(axes)]),
+            ("epsilon", vec![Slot::Constant(float(0.01))]),
+        ];
+        let norm = self.call("layer_norm", arguments, choices.number())?;
+        let mut size = vec![-1; rank];
+        size[rank - 1] = last as i32;
+        let arguments = vec![
+            ("x", vec![Slot::Pooled(norm)]),
+            ("begin", vec![Slot::Constant(ints(&vec![0; rank]))]),
+            ("size", vec![Slot::Constant(ints(&size))]),
+        ];
+        self.call("slice_by_size", arguments, choices.number())
+    }
+
+    fn repeated_operand(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
+        let shapes: [Shape; RUNS] = self.shapes(x);
+        let [.., batch, _, _] = shapes[0].as_slice() else { return None };
+        let (rank, times) = (shapes[0].len(), choices.between(1, 3));
+        let axis = rank as i32 - 2;
+        let arguments =
+            vec![("x", vec![Slot::Pooled(x)]), ("axes", vec![Slot::Constant(ints(&[axis]))])];
+        let expanded = self.call("expand_dims", arguments, choices.number())?;
+        let mut reps = vec![1; rank + 1];
+        reps[rank - 2] = times;
+        let arguments =
+            vec![("x", vec![Slot::Pooled(expanded)]), ("reps", vec![Slot::Constant(ints(&reps))])];
+        let tiled = self.call("tile", arguments, choices.number())?;
+        let mut shape: Vec<i32> =
+            self.subject(x, 1).shape.iter().map(|sizes| sizes[0] as i32).collect();
+        shape[rank - 3] = *batch as i32 * times;
+        for (axis, size) in shape.iter_mut().enumerate() {
+            if shapes.iter().any(|shape| shape[axis] != shapes[0][axis]) {
+                *size = -1;
+            }
+        }
+        let arguments =
+            vec![("x", vec![Slot::Pooled(tiled)]), ("shape", vec![Slot::Constant(ints(&shape))])];
+        let repeated = self.call("reshape", arguments, choices.number())?;
+        let ty = self.pool[repeated].ty.clone();
+        let other = self.pick(choices, |value| value.ty == ty)?;
+        let arguments = vec![
+            ("x", vec![Slot::Pooled(other)]),
+            ("y", vec![Slot::Pooled(repeated)]),
+            ("transpose_x", vec![Slot::Constant(super::constants::bool(false))]),
+            ("transpose_y", vec![Slot::Constant(super::constants::bool(true))]),
+        ];
+        self.call("matmul", arguments, choices.number())
+    }
+}
+
+/// The arguments of an operation so far.
+struct Chosen<'e> {
+    example: &'e Example,
+    outputs: usize,
+    /// The first value of the pool.
+    first: Option<usize>,
+    arguments: Arguments,
+}
+
+impl Chosen<'_> {
+    /// The element type that an argument has to have: that of others of its type parameter, and of
+    /// the same list.
+    fn element_for(&self, argument: &Argument, builder: &Builder) -> Option<ElementType> {
+        let first = self.first.filter(|_| {
+            argument.type_parameter.is_some() || argument.kind == Kind::Tensors
+        })?;
+        Some(builder.pool[first].ty.element)
+    }
+}

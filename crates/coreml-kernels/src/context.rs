@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -133,16 +133,14 @@ impl Workers {
 
     /// Calls `task` with every number below `tasks`, in parallel.
     pub fn for_each(&self, tasks: usize, task: impl Fn(usize) + Sync) {
-        if tasks <= 1 || self.threads() == 1 {
+        let threads = self.threads();
+        if tasks <= 1 || threads <= 1 {
             return (0..tasks).for_each(task);
         }
-        // The counter, not the pool, says which task comes next: no pool, however wrong, can run
-        // one twice, on which `for_each_chunk_mut` relies. It also starts tasks in order.
-        let next = AtomicUsize::new(0);
-        self.pool.run(tasks, &|_| {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index < tasks {
-                task(index);
+        let rest = Rest::new(tasks, threads);
+        self.pool.run(threads.min(tasks), &|_| {
+            while let Some(run) = rest.take() {
+                run.for_each(&task);
             }
         });
     }
@@ -216,6 +214,33 @@ impl Workers {
             let first = index * rows;
             part.chunks_mut(row).enumerate().for_each(|(i, values)| task(first + i, values));
         });
+    }
+}
+
+/// The tasks that no thread has taken yet.
+///
+/// It is this counter, not the pool, that says which task is whose: no pool, however wrong, can run
+/// one twice, on which [`Workers::for_each_chunk_mut`] relies.
+struct Rest {
+    next: AtomicUsize,
+    tasks: usize,
+    threads: usize,
+}
+
+impl Rest {
+    fn new(tasks: usize, threads: usize) -> Self {
+        Self { next: AtomicUsize::new(0), tasks, threads }
+    }
+
+    /// Takes a thread's next tasks: many neighbours at first, as these often lie next to each other
+    /// in memory, fewer and fewer towards the end, so that threads end together.
+    fn take(&self) -> Option<Range<usize>> {
+        let share = |next: usize| {
+            let left = self.tasks.checked_sub(next).filter(|&left| left > 0)?;
+            Some(next + (left / self.threads / 4).max(1))
+        };
+        let first = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, share).ok()?;
+        Some(first..share(first)?)
     }
 }
 

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -133,16 +133,14 @@ impl Workers {
 
     /// Calls `task` with every number below `tasks`, in parallel.
     pub fn for_each(&self, tasks: usize, task: impl Fn(usize) + Sync) {
-        if tasks <= 1 || self.threads() == 1 {
+        let threads = self.threads();
+        if tasks <= 1 || threads <= 1 {
             return (0..tasks).for_each(task);
         }
-        // The counter, not the pool, says which task comes next: no pool, however wrong, can run
-        // one twice, on which `for_each_chunk_mut` relies. It also starts tasks in order.
-        let next = AtomicUsize::new(0);
-        self.pool.run(tasks, &|_| {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index < tasks {
-                task(index);
+        let rest = Rest::new(tasks, threads);
+        self.pool.run(threads.min(tasks), &|_| {
+            while let Some(run) = rest.take() {
+                run.for_each(&task);
             }
         });
     }
@@ -216,6 +214,33 @@ impl Workers {
             let first = index * rows;
             part.chunks_mut(row).enumerate().for_each(|(i, values)| task(first + i, values));
         });
+    }
+}
+
+/// The tasks that no thread has taken yet.
+///
+/// It is this counter, not the pool, that says which task is whose: no pool, however wrong, can run
+/// one twice, on which [`Workers::for_each_chunk_mut`] relies.
+struct Rest {
+    next: AtomicUsize,
+    tasks: usize,
+    threads: usize,
+}
+
+impl Rest {
+    fn new(tasks: usize, threads: usize) -> Self {
+        Self { next: AtomicUsize::new(0), tasks, threads }
+    }
+
+    /// Takes a thread's next tasks: many neighbours at first, as these often lie next to each other
+    /// in memory, fewer and fewer towards the end, so that threads end together.
+    fn take(&self) -> Option<Range<usize>> {
+        let share = |next: usize| {
+            let left = self.tasks.checked_sub(next).filter(|&left| left > 0)?;
+            Some(next + (left / self.threads / 4).max(1))
+        };
+        let first = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, share).ok()?;
+        Some(first..share(first)?)
     }
 }
 
@@ -317,17 +342,37 @@ struct Line([u8; ALIGNMENT]);
 /// Memory that kernels borrow and give back, so that repeated calls ask nothing of the allocator.
 ///
 /// Buffers that come back are kept for the next [`Scratch::take`] that they are large enough for.
-/// There are never more of them than were borrowed at a time.
+/// Of large ones there are never more than were borrowed at a time. Small ones are kept for each
+/// thread, as tasks of some microseconds take them and memory that wanders between cores would slow
+/// these down.
 #[derive(Default)]
 pub struct Scratch {
-    kept: Mutex<Vec<Vec<Line>>>,
+    large: Shelf,
+    small: [Shelf; SHELVES],
+}
+
+/// Shelves for small buffers; threads beyond so many share them.
+const SHELVES: usize = 16;
+
+/// The largest buffer that is small: 32 KB, in lines.
+const SMALL: usize = 512;
+
+/// A number for each thread, in the order in which they first ask.
+fn this_thread() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|&number| number)
 }
 
 impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let kept = self.kept();
-        let bytes: usize = kept.iter().map(|buffer| size_of_val(&buffer[..])).sum();
-        f.debug_struct("Scratch").field("buffers", &kept.len()).field("bytes", &bytes).finish()
+        let shelves = || self.small.iter().chain([&self.large]);
+        let buffers: usize = shelves().map(|shelf| shelf.kept().len()).sum();
+        let lines = |shelf: &Shelf| shelf.kept().iter().map(Vec::len).sum::<usize>();
+        let bytes = shelves().map(lines).sum::<usize>() * ALIGNMENT;
+        f.debug_struct("Scratch").field("buffers", &buffers).field("bytes", &bytes).finish()
     }
 }
 
@@ -341,10 +386,22 @@ impl Scratch {
         const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() > 0) }
         let bytes = len.checked_mul(size_of::<T>());
         let bytes = bytes.ok_or(KernelError::Memory { bytes: usize::MAX })?;
-        let lines = self.find(bytes.div_ceil(ALIGNMENT))?;
-        Ok(Lease { scratch: self, lines, len, values: PhantomData })
+        let count = bytes.div_ceil(ALIGNMENT);
+        let small = &self.small[this_thread() % SHELVES];
+        let shelf = if count > SMALL { &self.large } else { small };
+        let lines = shelf.find(count)?;
+        Ok(Lease { shelf, lines, len, values: PhantomData })
     }
+}
 
+/// Buffers that nobody borrows. (Two cache lines apart from the next shelf, as CPUs fetch pairs.)
+#[derive(Default)]
+#[repr(align(128))]
+struct Shelf {
+    kept: Mutex<Vec<Vec<Line>>>,
+}
+
+impl Shelf {
     /// A buffer of at least `count` lines: the smallest one kept that is large enough, else a new
     /// one in place of the largest.
     fn find(&self, count: usize) -> Result<Vec<Line>, KernelError> {
@@ -386,7 +443,7 @@ impl Scratch {
 
 /// Values borrowed from a [`Scratch`]; a slice in all but name.
 pub struct Lease<'a, T> {
-    scratch: &'a Scratch,
+    shelf: &'a Shelf,
     lines: Vec<Line>,
     len: usize,
     values: PhantomData<T>,
@@ -417,7 +474,7 @@ impl<T: Pod + std::fmt::Debug> std::fmt::Debug for Lease<'_, T> {
 
 impl<T> Drop for Lease<'_, T> {
     fn drop(&mut self) {
-        self.scratch.give_back(std::mem::take(&mut self.lines));
+        self.shelf.give_back(std::mem::take(&mut self.lines));
     }
 }
 

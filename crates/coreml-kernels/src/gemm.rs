@@ -25,11 +25,11 @@ pub fn gemm(
     multiply(ctx, Threads::All, a, b, c, Sum::New(alpha))
 }
 
-/// [`gemm`] for many products of one size. The matrices describe the first one, their slices hold
+/// [`gemm()`] for many products of one size. The matrices describe the first one, their slices hold
 /// all.
 ///
 /// # Errors
-/// As [`gemm`]; also if `b_repeat` is zero or the matrices `c` overlap.
+/// As [`gemm()`]; also if `b_repeat` is zero or the matrices `c` overlap.
 pub fn gemm_batch(
     ctx: &Context,
     batch: BatchStrides,

@@ -196,6 +196,27 @@ mod tests {
         }
     }
 
+    /// Enough rows to be divided among threads.
+    #[test]
+    fn many_rows() {
+        let (rows, size) = (301, 250);
+        let (x, gamma, beta) = (sample(rows * size, 1), sample(size, 2), sample(size, 3));
+        let ctx = Context::new(Workers::new(3).unwrap());
+        let (mut y, mut z) = (x.clone(), x.clone());
+        layer_norm(&ctx, &mut y, size, Some(&gamma), Some(&beta), 1e-5).unwrap();
+        rms_norm(&ctx, &mut z, size, None, 1e-5).unwrap();
+        for (i, x) in x.chunks(size).enumerate() {
+            for (y, e) in y[i * size..].iter().zip(oracle(x, &gamma, &beta, 1e-5)) {
+                assert!((f64::from(*y) - e).abs() < 1e-5, "{y}, expected {e}");
+            }
+            let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / size as f64;
+            for (z, &x) in z[i * size..].iter().zip(x) {
+                let e = f64::from(x) / (mean + 1e-5).sqrt();
+                assert!((f64::from(*z) - e).abs() < 2e-6, "{z}, expected {e}");
+            }
+        }
+    }
+
     #[test]
     fn refuses_bad_sizes() {
         let ctx = Context::new(Workers::shared());

@@ -154,6 +154,21 @@ mod tests {
         }
     }
 
+    /// Enough slices to be divided among threads.
+    #[test]
+    fn many_slices() {
+        for (outer, axis, inner) in [(700, 61, 1), (40, 30, 70)] {
+            let x: Vec<f32> =
+                (0..outer * axis * inner).map(|i| (i * 7 % 1000) as f32 * 0.01).collect();
+            let mut y = x.clone();
+            let ctx = Context::new(Workers::new(3).unwrap());
+            softmax(&ctx, &mut y, outer, axis, inner).unwrap();
+            for (y, e) in y.iter().zip(oracle(&x, outer, axis, inner)) {
+                assert!((f64::from(*y) - e).abs() <= 5e-6 * e, "{y}, expected {e}");
+            }
+        }
+    }
+
     #[test]
     fn masked_and_hopeless_rows() {
         let ctx = Context::new(Workers::shared());

@@ -140,3 +140,45 @@ fn sparse_shift_scale() {
     }
     assert_eq!(got.len(), expected.len());
 }
+
+/// Enough elements to be divided among threads; every one by its definition.
+#[test]
+fn large() {
+    let ctx = Context::new(Workers::new(3).unwrap());
+    let shape = [6, 50, 500];
+    let count: usize = shape.iter().product();
+    let at = |i: usize| [i / 25_000, i / 500 % 50, i % 500];
+    let indices: Vec<u8> = (0..count).map(|i| (i * 7 % 13 % 4) as u8).collect();
+    // Groups of 2 x 25 x 250 elements; tables of four vectors of two values.
+    let lut: Vec<f32> = (0..3 * 2 * 2 * 4 * 2).map(|i| i as f32).collect();
+    for axis in 0..3 {
+        let got = lut_to_dense(&ctx, &indices, &shape, &lut, &[3, 2, 2, 4, 2], Some(axis)).unwrap();
+        let mut wide = shape;
+        wide[axis as usize] *= 2;
+        for (i, &index) in indices.iter().enumerate() {
+            let [a, b, c] = at(i);
+            let group = (a / 2 * 2 + b / 25) * 2 + c / 250;
+            for v in 0..2 {
+                let mut to = [a, b, c];
+                to[axis as usize] = to[axis as usize] * 2 + v;
+                let to = (to[0] * wide[1] + to[1]) * wide[2] + to[2];
+                assert_eq!(got[to], lut[(group * 4 + usize::from(index)) * 2 + v], "{axis} {i}");
+            }
+        }
+    }
+    let scale: Vec<f32> = (1..13).map(|i| i as f32).collect();
+    let got = blockwise_shift_scale(&ctx, &indices, &shape, &scale, &[3, 2, 2], None).unwrap();
+    for (i, &index) in indices.iter().enumerate() {
+        let [a, b, c] = at(i);
+        let scale = scale[(a / 2 * 2 + b / 25) * 2 + c / 250];
+        assert_eq!(got[i], scale * f32::from(index), "{i}");
+    }
+    let scale: Vec<f32> = (1..51).map(|i| i as f32).collect();
+    let got = affine_dequantize(&ctx, &indices, &shape, &scale, &[1.0], 1).unwrap();
+    let packed: Vec<u8> = (0..count / 4).map(|i| (i * 31 % 251) as u8).collect();
+    let plain = lut_to_dense_packed(&ctx, &packed, &[9u16, 8, 7, 6], count).unwrap();
+    for (i, &index) in indices.iter().enumerate() {
+        assert_eq!(got[i], scale[at(i)[1]] * (f32::from(index) - 1.0), "{i}");
+        assert_eq!(plain[i], 9 - u16::from(packed[i / 4] >> (i % 4 * 2) & 3), "{i}");
+    }
+}

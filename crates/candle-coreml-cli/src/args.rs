@@ -20,7 +20,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Shows a model's functions, metadata, operations and weights
+    /// Shows a model's functions, metadata, operations and weights, or how a function is run
     Inspect(InspectArgs),
     /// Runs a model on given inputs
     Predict(PredictArgs),
@@ -42,9 +42,24 @@ pub enum Command {
 pub struct InspectArgs {
     /// A .mlpackage, .mlmodel or .mlmodelc
     pub model: PathBuf,
+    /// Shows the plan of a function for its default shapes instead: the steps in their order, where
+    /// values live, what needs no step because it is a view, and which rewrites were made
+    #[arg(long)]
+    pub plan: bool,
+    /// The function whose plan to show; the model's default one unless given
+    #[arg(long, value_name = "F", requires = "plan")]
+    pub function: Option<String>,
     /// Prints one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Threads to compute on.
+#[derive(Debug, clap::Args)]
+pub struct ThreadArgs {
+    /// Threads to compute on [default: CANDLE_COREML_THREADS, else as many as there are processors]
+    #[arg(long, value_name = "N", value_parser = positive_integer, allow_negative_numbers = true)]
+    pub threads: Option<usize>,
 }
 
 /// Arguments of `predict`.
@@ -62,6 +77,8 @@ pub struct PredictArgs {
     /// Writes each output to DIR/NAME.npy instead of showing a summary
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
 }
 
 /// Arguments of `generate`.
@@ -75,6 +92,8 @@ pub struct GenerateArgs {
     pub model: PathBuf,
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
     /// Goes on after an end token
     #[arg(long)]
     pub ignore_eos: bool,
@@ -102,6 +121,8 @@ pub struct ChatArgs {
     pub no_thinking: bool,
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
 }
 
 const CHAT_HELP: &str = "Samples as the model recommends (meta.yaml, generation_config.json) unless told \
@@ -118,7 +139,7 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "T", value_parser = not_negative, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
     /// Samples among the K most likely tokens
-    #[arg(long, value_name = "K", value_parser = top_k)]
+    #[arg(long, value_name = "K", value_parser = positive_integer)]
     pub top_k: Option<usize>,
     /// Samples among the most likely tokens whose probabilities add up to P
     #[arg(long, value_name = "P", value_parser = top_p)]
@@ -331,7 +352,7 @@ fn not_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("expected some text".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-fn top_k(text: &str) -> Result<usize, String> {
+fn positive_integer(text: &str) -> Result<usize, String> {
     let value = text.parse().ok().filter(|&value| value > 0);
     value.ok_or_else(|| "expected a whole number above 0".to_owned())
 }
@@ -401,6 +422,10 @@ mod tests {
             ["generate", "x", "--speculation=never"],
             ["predict", "m", "--input=x"],
             ["predict", "m", "--input==1"],
+            ["predict", "m", "--threads=0"],
+            ["generate", "x", "--threads=some"],
+            ["chat", "--threads", "-1"],
+            ["inspect", "m", "--function=f"],
             ["cache", "prune", "--all"],
         ];
         for arguments in wrong {

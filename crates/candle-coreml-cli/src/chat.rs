@@ -25,7 +25,7 @@ A line that ends in \\ goes on in the next one. Ctrl-C stops an answer, Ctrl-D e
 
 /// Talks until the input ends.
 pub fn run(args: &ChatArgs) -> Result<()> {
-    let (model, demo) = load(&args.model)?;
+    let (model, demo) = load(&args.model, &args.threads)?;
     if demo.is_some() {
         eprintln!("The demo model was made to tell stories, not to talk; --model takes another.");
     }

@@ -5,15 +5,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use candle_coreml::{Generation, GenerationOptions, LanguageModel, TokenStream};
+use candle_coreml::{
+    Generation, GenerationOptions, LanguageModel, LanguageModelOptions, TokenStream,
+};
 
-use crate::args::GenerateArgs;
+use crate::args::{GenerateArgs, ThreadArgs};
 use crate::demo::{self, Demo};
 use crate::download;
 
 /// Generates and prints the text as it comes, or the result as JSON.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let (mut model, _demo) = load(&args.model)?;
+    let (mut model, _demo) = load(&args.model, &args.threads)?;
     let load_time = model.load_time();
     let mut options = args.sampling.apply(GenerationOptions::new()).ignore_eos(args.ignore_eos);
     options.logprobs = args.logprobs;
@@ -30,12 +32,16 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
 
 /// The model of a directory, of the hub, or the one in this program, whose files have to stay as
 /// long as it.
-pub fn load(model: &Path) -> Result<(LanguageModel, Option<Demo>)> {
+pub fn load(model: &Path, threads: &ThreadArgs) -> Result<(LanguageModel, Option<Demo>)> {
+    let mut options = LanguageModelOptions::new();
+    if let Some(threads) = threads.threads {
+        options = options.threads(threads)?;
+    }
     if model == Path::new("demo") {
         let demo = demo::extract()?;
-        return Ok((LanguageModel::load(demo.path())?, Some(demo)));
+        return Ok((LanguageModel::load_with(demo.path(), &options)?, Some(demo)));
     }
-    let model = LanguageModel::load(download::model_directory(model)?)?;
+    let model = LanguageModel::load_with(download::model_directory(model)?, &options)?;
     for finding in model.findings() {
         eprintln!("note: {finding}");
     }

@@ -1,11 +1,11 @@
-//! `inspect`: what a model is made of.
+//! `inspect`: what a model is made of, and how a function of it is run.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use anyhow::Result;
 use candle_coreml::description::{FeatureDescription, FunctionDescription, Metadata};
-use candle_coreml::supports_operation;
+use candle_coreml::{CoreMLModel, LoadOptions, operation_hint, supports_operation};
 use coreml_format::mil::{Block, Opset, Program};
 use coreml_format::{ModelSummary, Package};
 use serde::Serialize;
@@ -36,10 +36,42 @@ struct OperationCount {
     count: usize,
     /// Whether the portable engine computes it.
     supported: bool,
+    /// What to know besides where it does not.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    hint: String,
 }
 
-/// Prints the model's parts as text or JSON.
+/// How a function is run.
+#[derive(Debug, Serialize)]
+struct Plan<'a> {
+    path: String,
+    function: &'a str,
+    plan: Vec<&'a str>,
+}
+
+/// Prints the model's parts, or the plan of a function, as text or JSON.
 pub fn run(args: &InspectArgs) -> Result<()> {
+    if args.plan { show_plan(args) } else { show_parts(args) }
+}
+
+fn show_plan(args: &InspectArgs) -> Result<()> {
+    let mut options = LoadOptions::new();
+    options.function.clone_from(&args.function);
+    let model = CoreMLModel::load(&args.model, &options)?;
+    let text = model.plan()?;
+    let mut stdout = io::stdout().lock();
+    if args.json {
+        let path = args.model.display().to_string();
+        let function = &model.function_description().name;
+        let plan = Plan { path, function, plan: text.lines().collect() };
+        writeln!(stdout, "{}", serde_json::to_string_pretty(&plan)?)?;
+    } else {
+        write!(stdout, "{text}")?;
+    }
+    Ok(())
+}
+
+fn show_parts(args: &InspectArgs) -> Result<()> {
     let summary = Package::describe(&args.model)?;
     let package = match summary.model_kind.as_str() {
         "mlProgram" => Some(Package::open(&args.model)?),
@@ -95,14 +127,18 @@ fn operations(program: &Program) -> Vec<OperationCount> {
 
 fn count(block: &Block, opset: Opset, counts: &mut BTreeMap<String, OperationCount>) {
     for operation in &block.operations {
-        let supported = supports_operation(&operation.operator, opset);
-        let entry = counts.entry(operation.operator.clone()).or_insert_with(|| OperationCount {
-            operator: operation.operator.clone(),
+        let operator = &operation.operator;
+        let entry = counts.entry(operator.clone()).or_insert_with(|| OperationCount {
+            operator: operator.clone(),
             count: 0,
             supported: true,
+            hint: String::new(),
         });
         entry.count += 1;
-        entry.supported &= supported;
+        if !supports_operation(operator, opset) {
+            entry.supported = false;
+            entry.hint = operation_hint(operator, opset);
+        }
         operation.blocks.iter().for_each(|inner| count(inner, opset, counts));
     }
 }
@@ -121,9 +157,10 @@ fn print(out: &mut impl Write, inspection: &Inspection) -> io::Result<()> {
     if !inspection.operations.is_empty() {
         writeln!(out, "\nOperations")?;
     }
-    for OperationCount { operator, count, supported } in &inspection.operations {
+    for OperationCount { operator, count, supported, hint } in &inspection.operations {
         let note = if *supported { "" } else { "  not supported" };
-        writeln!(out, "{count:>8}  {operator}{note}")?;
+        let separator = if hint.is_empty() { "" } else { "; " };
+        writeln!(out, "{count:>8}  {operator}{note}{separator}{hint}")?;
     }
     if !inspection.weights.is_empty() {
         writeln!(out, "\nWeights")?;

@@ -20,6 +20,9 @@ const SHOWN: usize = 8;
 pub fn run(args: &PredictArgs) -> Result<()> {
     let mut options = LoadOptions::new();
     options.function.clone_from(&args.function);
+    if let Some(threads) = args.threads.threads {
+        options = options.threads(threads)?;
+    }
     let model = CoreMLModel::load(&args.model, &options)?;
     let function = model.function_description();
     let inputs = args

@@ -45,13 +45,14 @@ fn failure(output: &Output) -> String {
 
 #[test]
 fn wrong_usage_has_exit_code_2() {
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 7] = [
         &[],
         &["dance"],
         &["generate"],
         &["generate", "x", "--max-tokens", "many"],
         &["generate", "x", "--top-p", "2"],
         &["predict", "m.mlpackage", "--input", "x"],
+        &["inspect", "m.mlpackage", "--function", "f"],
     ];
     for arguments in wrong {
         let output = run(arguments);
@@ -382,4 +383,138 @@ fn inspect_shows_functions_operations_and_weights() {
         operations.iter().any(|entry| entry["operator"] == "conv" && entry["supported"] == true)
     );
     assert!(json["weights"][0]["bytes"].as_u64().unwrap() > 0);
+}
+
+fn chunk() -> String {
+    path("fixtures/llm/two-chunks-fp16/qwen_FFN_PF_chunk_01of02.mlpackage")
+}
+
+#[test]
+fn inspect_shows_the_plan_of_a_function() {
+    let text = stdout(&run(&["inspect", &chunk(), "--plan"]));
+    for expected in
+        ["function infer", "view of", "matmul(", "arena: ", "rewrite norm of both signs"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    // The engine's own tests hold plans against texts that were looked at.
+    let kept = root().join("crates/coreml-engine/tests/plans/qwen-infer.txt");
+    assert_eq!(text, std::fs::read_to_string(kept).unwrap());
+
+    let arguments = ["inspect", &chunk(), "--plan", "--function", "prefill"];
+    let other = stdout(&run(&arguments));
+    assert!(other.starts_with("function prefill\n"), "{other}");
+    let json: Json =
+        serde_json::from_str(&stdout(&run(&[&arguments[..], &["--json"]].concat()))).unwrap();
+    assert_eq!(json["function"], "prefill");
+    assert_eq!(json["plan"], Json::from_iter(other.lines()));
+    let message = failure(&run(&["inspect", &chunk(), "--plan", "--function", "main"]));
+    assert!(message.contains("`main`") && message.contains("`infer` and `prefill`"), "{message}");
+}
+
+/// A compiled model of an iOS 17 function.
+fn compiled_model(function: &str) -> tempfile::TempDir {
+    let directory = tempfile::Builder::new().suffix(".mlmodelc").tempdir().unwrap();
+    let program = format!("program(1.0) {{ func main<ios17>{function} }}");
+    std::fs::write(directory.path().join("model.mil"), program).unwrap();
+    let interface = r#"[{"specificationVersion": 8, "inputSchema": [], "outputSchema": []}]"#;
+    std::fs::write(directory.path().join("metadata.json"), interface).unwrap();
+    directory
+}
+
+#[test]
+fn a_model_without_default_shapes_has_no_plan_to_show() {
+    let model =
+        compiled_model("(tensor<fp32, [?, 3]> x) { tensor<fp32, [?, 3]> y = exp(x = x); } -> (y);");
+    let message = failure(&run(&["inspect", model.path().to_str().unwrap(), "--plan"]));
+    assert!(message.contains("`main`") && message.contains("no shapes to plan for"), "{message}");
+}
+
+#[test]
+fn inspect_tells_what_is_not_computed_and_what_else_is() {
+    let model = compiled_model(
+        "(tensor<fp32, [2, 3]> x) {
+            tensor<int32, [2, 3]> i = argsort(axis = int32(-1), ascending = bool(false), x = x);
+            tensor<fp32, [2, 3]> y = slice_update(begin = tensor<int32, [2]>([0, 0]),
+                end = tensor<int32, [2]>([2, 3]), update = x, x = x);
+        } -> (y);",
+    );
+    let model = model.path().to_str().unwrap();
+    let text = stdout(&run(&["inspect", model]));
+    let line = |operator: &str| text.lines().find(|line| line.contains(operator)).unwrap();
+    assert!(line("argsort").ends_with("argsort  not supported"), "{text}");
+    assert!(line("slice_update").contains("not supported; coremltools knows no such"), "{text}");
+    let json: Json = serde_json::from_str(&stdout(&run(&["inspect", model, "--json"]))).unwrap();
+    let entry = |operator: &str| {
+        let entries = json["operations"].as_array().unwrap();
+        entries.iter().find(|entry| entry["operator"] == operator).unwrap().clone()
+    };
+    assert!(entry("argsort")["hint"].is_null(), "{json}");
+    assert!(entry("slice_update")["hint"].as_str().unwrap().contains("no such operator"), "{json}");
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing_but_speed() {
+    let predict = |threads: &[&str], variables: &[(&str, &str)]| {
+        let arguments = ["predict", &embeddings(), "--input", "input_ids=[[5]]"];
+        stdout(&run_with(&[&arguments[..], threads].concat(), variables))
+    };
+    let expected = predict(&["--threads", "1"], &[]);
+    assert_eq!(predict(&["--threads", "3"], &[]), expected);
+    assert_eq!(predict(&[], &[("CANDLE_COREML_THREADS", "2")]), expected);
+    // What is given goes before what the environment says, whatever that is.
+    assert_eq!(predict(&["--threads", "2"], &[("CANDLE_COREML_THREADS", "many")]), expected);
+
+    let one = generate_json(&["--threads", "1"]);
+    assert_eq!(generate_json(&["--threads", "3"])["token_ids"], one["token_ids"]);
+}
+
+#[test]
+fn a_wrong_number_of_threads_is_explained() {
+    let model = path("fixtures/llm/window-1");
+    let commands: [&[&str]; 3] = [
+        &["predict", &embeddings(), "--input", "input_ids=0"],
+        &["generate", "--model", &model, "Once"],
+        &["chat", "--model", &model],
+    ];
+    for command in commands {
+        for threads in ["0", "some", "-1", "1.5"] {
+            let output = run(&[command, &["--threads", threads]].concat());
+            assert_eq!(output.status.code(), Some(2), "{threads}");
+            let message = stderr(&output);
+            assert!(message.contains("--threads"), "{message}");
+            assert!(message.contains("expected a whole number above 0"), "{message}");
+            // From the environment.
+            let variables = [("CANDLE_COREML_THREADS", threads)];
+            let message = failure(&run_with(command, &variables));
+            assert!(message.contains("CANDLE_COREML_THREADS"), "{message}");
+            assert!(message.contains(threads), "{message}");
+        }
+    }
+}
+
+/// The threads of a running program that belong to pools of models.
+#[cfg(target_os = "linux")]
+fn pool_threads(process: u32) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let names =
+        tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+    names.filter(|name| name.starts_with("coreml-kernels")).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn all_packages_of_a_language_model_share_their_threads() {
+    use std::io::Read;
+
+    let model = chat_model();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_candle-coreml"));
+    command.args(["chat", "--model", model.path().to_str().unwrap(), "--threads", "3"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.as_ref().unwrap().write_all(b"Hello\n").unwrap();
+    // Once it answers, it has loaded everything; it ends when its input does.
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    assert_eq!(pool_threads(child.id()), 3);
+    assert!(child.wait_with_output().unwrap().status.success());
 }

@@ -137,6 +137,7 @@ impl From<coreml_engine::Error> for Error {
         match error {
             Engine::Format(error) => Error::Format(error),
             Engine::UnsupportedOperation { function, operation, operator, opset, hint } => {
+                let opset = opset.to_string();
                 Error::UnsupportedOperation { function, operation, operator, opset, hint }
             }
             Engine::Operation { function, operation, operator, source } => {

@@ -57,6 +57,12 @@ pub fn supports_operation(operator: &str, opset: coreml_format::mil::Opset) -> b
     coreml_engine::supports(operator, opset)
 }
 
+/// What to know besides of an operator that [`supports_operation`] denies: that another version of it
+/// is computed, or that the opset has none. Empty where there is nothing to say.
+pub fn operation_hint(operator: &str, opset: coreml_format::mil::Opset) -> String {
+    coreml_engine::support_hint(operator, opset).trim_start_matches("; ").to_owned()
+}
+
 /// Compiles the README's examples.
 #[cfg(all(doctest, feature = "llm"))]
 #[doc = include_str!("../../../README.md")]

@@ -1,48 +1,34 @@
-//! A decoding step takes no memory for its operations: what a prediction allocates is for the
-//! conversion of inputs and outputs.
+//! A step of decoding takes no memory for its operations, whatever its weights are compressed with
+//! and on however many threads: the engine asks for none, and what a prediction asks for is for the
+//! conversion of its inputs and outputs.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{DType, Device, Tensor};
-use candle_coreml::{CoreMLModel, CoreMLState, LoadOptions};
+use candle_coreml::description::{ArrayElementType, FeatureType};
+use candle_coreml::{CoreMLModel, LoadOptions};
+use common::cases::{self, Case};
+use coreml_engine::{Buffer, Function, Model, Options, Shape, Storage, Workers};
+use coreml_format::Package;
+use coreml_format::mil::Block;
 
-/// Allocations of a prediction: about eight for each input and output.
-const MOST: usize = 40;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, which counts what a thread asks for.
+/// The system's allocator, which counts how often any thread asks it for memory.
 struct Counting;
 
-fn count() {
-    // A thread that is about to end has no counter any more.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-}
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is handed on as it is to the system's allocator, which keeps the contract.
+// SAFETY: every call is handed on as it is to the system's allocator, which keeps the contract. What
+// is not here goes through `alloc` by default and is thus counted, too.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promises are those that the system's allocator asks for.
         unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above; the pointer came from this allocator, which is the system's.
-        unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -54,45 +40,255 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Inputs of a chunk's `infer` at a position: half-precision floats and `int32`, as declared.
-fn inputs(model: &CoreMLModel, position: i32) -> Vec<(String, Tensor)> {
-    let description = model.function_description();
-    let input = |feature: &candle_coreml::description::FeatureDescription| {
-        let candle_coreml::description::FeatureType::MultiArray(array) = &feature.ty else {
-            panic!("`{}` is no array", feature.name);
-        };
-        let shape = array.shape.as_slice();
-        let tensor = match feature.name.as_str() {
-            "position_ids" | "current_pos" => Tensor::full(position, shape, &Device::Cpu),
-            _ => Tensor::zeros(shape, DType::F16, &Device::Cpu),
-        };
-        (feature.name.clone(), tensor.expect("an input"))
+/// Calls before counting, and calls that are counted.
+const CALLS: usize = 40;
+
+/// What all counted calls together may ask for on several threads: rayon's queues take a block of
+/// memory now and then, and threads may meet in a kernel for the first time only now. (One block a
+/// call would show as [`CALLS`].)
+const NOW_AND_THEN: usize = 12;
+
+/// How often calls are counted until threads have met.
+const TRIES: usize = 4;
+
+/// What a prediction may ask for: for itself, for each input (a converted copy) and for each output
+/// (a name, elements, and what a tensor of Candle's consists of).
+const FOR_A_CALL: usize = 6;
+const FOR_AN_INPUT: usize = 1;
+const FOR_AN_OUTPUT: usize = 7;
+
+/// Products of many columns are those of the `gemm` crate, which takes two blocks of memory for each;
+/// an operation over batches or heads is several products.
+const FOR_A_PRODUCT: usize = 2;
+
+/// The most products that an operation of a window of tokens is, and one of the operations' cases.
+const PRODUCTS_OF_A_WINDOW: usize = 2;
+const PRODUCTS_OF_A_CASE: usize = 10;
+
+/// Kernels that a step makes anew in Apple's layout, for shapes that grow with each token: those of
+/// two layers' attention and of the mask's shape.
+const FOR_GROWN_SHAPES: usize = 12;
+
+/// Fails if calls ask for more than `most` each, beyond what threads do now and then. `call` is told
+/// its number, from 0 to twice [`CALLS`].
+fn check(place: &str, threads: usize, most: usize, mut call: impl FnMut(usize)) {
+    let now_and_then = if threads == 1 { 0 } else { NOW_AND_THEN };
+    let most = most * CALLS + now_and_then;
+    let mut count = || {
+        (0..CALLS).for_each(&mut call);
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        (CALLS..2 * CALLS).for_each(&mut call);
+        ALLOCATIONS.load(Ordering::Relaxed) - before
     };
-    description.inputs.iter().map(input).collect()
+    let mut counts = Vec::new();
+    while counts.last().is_none_or(|&last| last > most) {
+        assert!(
+            counts.len() < TRIES,
+            "{place}, {threads} threads: {counts:?} in {CALLS} calls, at most {most} expected"
+        );
+        counts.push(count());
+    }
 }
 
-/// Allocations of one prediction.
-fn allocations(model: &CoreMLModel, state: &mut CoreMLState, position: i32) -> usize {
-    let inputs = inputs(model, position);
-    let inputs: Vec<(&str, &Tensor)> =
-        inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let before = ALLOCATIONS.with(Cell::get);
-    model.predict_with_state(&inputs, state).expect("a prediction");
-    ALLOCATIONS.with(Cell::get) - before
+/// All models of the fixtures with fixed shapes.
+fn models() -> Vec<PathBuf> {
+    let directories = std::fs::read_dir(common::fixtures().join("llm")).expect("fixtures");
+    let mut directories: Vec<PathBuf> =
+        directories.map(|entry| entry.expect("an entry").path()).collect();
+    directories.push(common::fixtures().join("packages"));
+    let models = directories.iter().flat_map(|directory| {
+        let entries = std::fs::read_dir(directory).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").path())
+    });
+    let ends = ["mlmodel", "mlmodelc", "mlpackage"].map(std::ffi::OsStr::new);
+    let is_model = |path: &PathBuf| path.extension().is_some_and(|end| ends.contains(&end));
+    let grows = |path: &PathBuf| path.to_string_lossy().contains("apple-");
+    models.filter(|path| is_model(path) && !grows(path)).collect()
 }
 
+fn load(path: &Path, threads: usize) -> Model {
+    let package = Package::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    load_package(package, threads).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn load_package(package: Package, threads: usize) -> coreml_engine::Result<Model> {
+    Model::load(package, &Options::new(Workers::new(threads).expect("threads")))
+}
+
+/// A function with what to call it with.
+struct Ready<'a> {
+    function: &'a Function,
+    shapes: Vec<Shape>,
+    inputs: Vec<Buffer>,
+}
+
+impl<'a> Ready<'a> {
+    /// Zeros of these shapes.
+    fn zeros(function: &'a Function, shapes: Vec<Shape>) -> Self {
+        let inputs = function.inputs().iter().zip(&shapes);
+        let inputs = inputs.map(|(input, shape)| zeros(input.storage, shape)).collect();
+        Ready { function, shapes, inputs }
+    }
+
+    fn bytes(&self) -> Vec<&[u8]> {
+        self.inputs.iter().map(Buffer::bytes).collect()
+    }
+
+    fn call(&self, bytes: &[&[u8]], states: &mut [Buffer]) {
+        let result = self.function.predict(&self.shapes, bytes, states, |_, _| ());
+        result.unwrap_or_else(|error| panic!("{}: {error}", self.function.name()));
+    }
+
+    /// Fails if calls ask for more than `most`.
+    fn check(&self, place: &str, threads: usize, most: usize) {
+        let (bytes, mut states) = (self.bytes(), zeroed_states(self.function));
+        check(place, threads, most, |_| self.call(&bytes, &mut states));
+    }
+}
+
+fn zeroed_states(function: &Function) -> Vec<Buffer> {
+    function.states().iter().map(|state| zeros(state.storage, &state.shape)).collect()
+}
+
+fn zeros(storage: Storage, shape: &[usize]) -> Buffer {
+    Buffer::zeroed(storage.byte_len(shape).expect("a size")).expect("memory")
+}
+
+/// Operations that multiply matrices, nested ones too.
+fn products(block: &Block) -> usize {
+    let own = |operator: &str| usize::from(["conv", "linear", "matmul"].contains(&operator));
+    let operations = block.operations.iter();
+    operations.map(|o| own(&o.operator) + o.blocks.iter().map(products).sum::<usize>()).sum()
+}
+
+/// Whether a function of the fixtures computes with many columns at once.
+fn has_many_columns(path: &Path, function: &str) -> bool {
+    let path = path.to_string_lossy();
+    path.contains("prefill_") || function.contains("prefill") || path.contains("packages/conv_")
+}
+
+/// The engine, on every function of the fixtures.
+fn functions(threads: usize) {
+    let mut decoders = 0;
+    for path in models() {
+        let model = load(&path, threads);
+        for function in model.functions() {
+            let many = has_many_columns(&path, function.name());
+            let block = &model.package().program().functions[function.name()].block;
+            let products = if many { PRODUCTS_OF_A_WINDOW * products(block) } else { 0 };
+            let shapes = function.default_shapes().expect("shapes");
+            let place = format!("{}, {}", path.display(), function.name());
+            Ready::zeros(function, shapes).check(&place, threads, FOR_A_PRODUCT * products);
+            decoders += usize::from(!many);
+        }
+    }
+    assert!(decoders > 100, "only {decoders} functions that decode");
+}
+
+/// Elements of a case's tensor as the engine holds them.
+fn held(tensor: &Tensor, storage: Storage) -> Buffer {
+    let values = common::floats(tensor);
+    let bytes: Vec<u8> = match storage {
+        Storage::F32 => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
+        Storage::I32 => values.iter().flat_map(|&v| (v as i32).to_le_bytes()).collect(),
+        Storage::I16 | Storage::U16 => {
+            values.iter().flat_map(|&v| (v as i64 as u16).to_le_bytes()).collect()
+        }
+        Storage::Bool | Storage::I8 | Storage::U8 => {
+            values.iter().map(|&v| v as i64 as u8).collect()
+        }
+        other => panic!("no case has an input of {other:?}"),
+    };
+    Buffer::copy_of(&bytes).expect("memory")
+}
+
+/// The engine, on the cases of operations. Items of lists are blocks of memory of their own; `pad` by
+/// widths that only a run knows makes its kernel then.
+fn operations(threads: usize) {
+    let has_lists = |case: &Case| case.name.contains("list");
+    for case in cases::all().iter().filter(|case| !has_lists(case)) {
+        let package = Package::from_program(case.program()).expect("a program");
+        let model = load_package(package, threads).expect("a model");
+        let function = model.functions().next().expect("a function");
+        let (given, _) = &case.steps[0];
+        let named = |name: &str| given.iter().find(|(given, _)| given == name);
+        let tensor = |name: &str| &named(name).expect("an input").1;
+        let inputs = function.inputs().iter();
+        let inputs = inputs.map(|input| held(tensor(&input.name), input.storage)).collect();
+        let shape = |name: &str| Shape::from_slice(tensor(name).dims());
+        let shapes = function.inputs().iter().map(|input| shape(&input.name)).collect();
+        let products = PRODUCTS_OF_A_CASE * products(&case.function.block);
+        let most = FOR_A_PRODUCT * products + usize::from(case.name.starts_with("pad_dynamic"));
+        Ready { function, shapes, inputs }.check(&case.name, threads, most);
+    }
+}
+
+/// The engine, on a mask that grows with each token.
+fn growing_masks(threads: usize) {
+    for name in ["apple-llama/llama.mlpackage", "apple-mistral/mistral.mlpackage"] {
+        let model = load(&common::fixtures().join("llm").join(name), threads);
+        let function = model.functions().next().expect("a function");
+        let step = |length: usize| {
+            let shapes = [vec![1, 1], vec![1, 1, 1, length]].map(Shape::from_vec);
+            Ready::zeros(function, shapes.to_vec())
+        };
+        // Two conversations; in the second the buffers have the sizes that they need.
+        let steps: Vec<Ready> = (1..=CALLS).chain(1..=CALLS).map(step).collect();
+        let bytes: Vec<Vec<&[u8]>> = steps.iter().map(Ready::bytes).collect();
+        let mut states = zeroed_states(function);
+        check(name, threads, FOR_GROWN_SHAPES, |number| {
+            steps[number].call(&bytes[number], &mut states);
+        });
+    }
+}
+
+/// Zeros for a model's inputs, of the dtypes that it declares.
+fn tensors(model: &CoreMLModel) -> Vec<(String, Tensor)> {
+    let inputs = model.function_description().inputs.iter().map(|input| {
+        let FeatureType::MultiArray(array) = &input.ty else { panic!("{}: no array", input.name) };
+        let dtype = match array.element {
+            ArrayElementType::Int32 => DType::I32,
+            ArrayElementType::Float16 => DType::F16,
+            _ => DType::F32,
+        };
+        let zeros = Tensor::zeros(array.shape.as_slice(), dtype, &Device::Cpu);
+        (input.name.clone(), zeros.expect("zeros"))
+    });
+    inputs.collect()
+}
+
+/// The API, on every function that decodes.
+fn predictions(threads: usize) {
+    let options = LoadOptions::new().threads(threads).expect("threads");
+    for path in models() {
+        let model = CoreMLModel::load(&path, &options).expect("a model");
+        let functions = &model.description().functions;
+        let names: Vec<String> = match functions.is_empty() {
+            true => vec![model.description().default_function.clone()],
+            false => functions.iter().map(|function| function.name.clone()).collect(),
+        };
+        for name in names.iter().filter(|name| !has_many_columns(&path, name)) {
+            let model = model.function(name).expect("a function");
+            let mut state = model.make_state().expect("a state");
+            let inputs = tensors(&model);
+            let inputs: Vec<(&str, &Tensor)> =
+                inputs.iter().map(|(name, tensor)| (&**name, tensor)).collect();
+            let outputs = model.function_description().outputs.len();
+            let most = FOR_A_CALL + FOR_AN_INPUT * inputs.len() + FOR_AN_OUTPUT * outputs;
+            check(&format!("{}, {name}", path.display()), threads, most, |_| {
+                model.predict_with_state(&inputs, &mut state).expect("a prediction");
+            });
+        }
+    }
+}
+
+/// One test, as other tests' allocations would count.
 #[test]
-fn decoding_allocates_for_inputs_and_outputs_only() {
-    let path = common::fixtures().join("llm/two-chunks-fp16");
-    let path = path.join("qwen_FFN_PF_chunk_01of02.mlpackage");
-    let options = LoadOptions::new().function("infer");
-    let model = CoreMLModel::load(path, &options).expect("a chunk of the model");
-    let mut state = model.make_state().expect("its state");
-    // The first prediction makes the session, and its buffers grow.
-    allocations(&model, &mut state, 0);
-    let counts: Vec<usize> =
-        (1..9).map(|position| allocations(&model, &mut state, position)).collect();
-    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
-    // Four inputs, two of them converted, and one output; the function has over 80 operations.
-    assert!(counts[0] <= MOST, "{counts:?}");
+fn calls_take_memory_for_inputs_and_outputs_only() {
+    for threads in [1, 2] {
+        functions(threads);
+        operations(threads);
+        growing_masks(threads);
+        predictions(threads);
+    }
 }

@@ -33,6 +33,26 @@ const LLM: &[&[&str]] = &[
     &["language_model"],
 ];
 
+/// Rooms of the engine from below; its root lies above all.
+const ENGINE: &[&[&str]] = &[
+    &["error"],
+    &["ids"],
+    &["value"],
+    &["weights"],
+    &["definitions"],
+    &["op"],
+    &["ops"],
+    &["graph"],
+    &["plan"],
+    &["run"],
+    &["function"],
+    &["model"],
+];
+
+/// The planner's passes from below: a pass may use those before it.
+const PASSES: &[&[&str]] =
+    &[&["legalise"], &["fold"], &["bind"], &["rewrite"], &["states"], &["memory"], &["prepare"]];
+
 /// Crates with those that they may depend on.
 const CRATES: &[(&str, &[&str])] = &[
     ("coreml-format", &[]),
@@ -44,7 +64,15 @@ const CRATES: &[(&str, &[&str])] = &[
 
 #[test]
 fn rooms_know_only_those_below_them() {
-    let wrong = [upward(&[], ROOMS), upward(&["llm"], LLM)].concat();
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (api, engine) = (crates.join("candle-coreml"), crates.join("coreml-engine"));
+    let wrong = [
+        upward(&api, &[], ROOMS),
+        upward(&api, &["llm"], LLM),
+        upward(&engine, &[], ENGINE),
+        upward(&engine, &["plan"], PASSES),
+    ]
+    .concat();
     assert!(wrong.is_empty(), "paths that go up:\n{}", wrong.join("\n"));
 }
 
@@ -65,10 +93,10 @@ fn crates_depend_only_on_those_below_them() {
     }
 }
 
-/// The places where a room in the module `inside` names one that is not below it.
-fn upward(inside: &[&str], order: &[&[&str]]) -> Vec<String> {
+/// The places where a room in the module `inside` of a crate names one that is not below it.
+fn upward(directory: &Path, inside: &[&str], order: &[&[&str]]) -> Vec<String> {
     let level = |room: &str| order.iter().position(|rooms| rooms.contains(&room));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = directory.join("src");
     let mut wrong = Vec::new();
     for file in files(&inside.iter().fold(source.clone(), |path, part| path.join(part))) {
         let name = file.strip_prefix(&source).unwrap();
@@ -82,10 +110,10 @@ fn upward(inside: &[&str], order: &[&[&str]]) -> Vec<String> {
                 continue;
             }
             let named = paths(line, &own).into_iter().filter(|path| path.starts_with(inside));
-            for named in named.filter_map(|path| path.get(inside.len()).copied()) {
+            let rooms = named.filter_map(|path| path.get(inside.len()).copied());
+            for named in rooms.filter(|room| !room.is_empty()) {
                 if level(named).is_none_or(|above| Some(above) > level(room)) {
-                    wrong
-                        .push(format!("src/{}:{number}: `{room}` names `{named}`", name.display()));
+                    wrong.push(format!("{}:{number}: `{room}` names `{named}`", file.display()));
                 }
             }
         }
@@ -93,14 +121,16 @@ fn upward(inside: &[&str], order: &[&[&str]]) -> Vec<String> {
     wrong
 }
 
+/// Files that are compiled for tests only.
+const TESTS: &[&str] = &["tests", "testing", "fake", "fixtures", "equivalence", "random"];
+
 /// The source files below a directory, without those of tests.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let is_test =
-        |path: &Path| ["tests.rs", "testing.rs", "fake.rs"].iter().any(|name| path.ends_with(name));
+    let is_test = |path: &Path| TESTS.iter().any(|name| path.file_stem().unwrap() == *name);
     entries
-        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
         .filter(|path| !is_test(path))
+        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
         .collect()
 }
 

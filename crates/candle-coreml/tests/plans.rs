@@ -104,8 +104,7 @@ fn flexible_inputs_need_few_plans_and_give_what_a_plan_for_the_shape_gives() {
 
 #[cfg(feature = "llm")]
 mod language_models {
-    use candle_coreml::llm::ContextOverflow;
-    use candle_coreml::{GenerationOptions, LanguageModel, Speculation};
+    use candle_coreml::{ContextOverflow, GenerationOptions, LanguageModel, Session, Speculation};
 
     use super::*;
 
@@ -118,13 +117,13 @@ mod language_models {
     }
 
     /// A conversation of so many tokens.
-    fn converse(model: &LanguageModel, prompt: &str, tokens: usize, speculation: Speculation) {
+    fn converse(mut session: Session, prompt: &str, tokens: usize, speculation: Speculation) {
         let options = GenerationOptions::new()
             .max_tokens(tokens)
             .ignore_eos(true)
             .overflow(ContextOverflow::Shift { keep: 1 })
             .speculation(speculation);
-        let generation = model.session().generate(prompt, &options);
+        let generation = session.generate(prompt, &options);
         let generation = generation.unwrap_or_else(|error| panic!("`{prompt}`: {error}"));
         assert_eq!(generation.token_ids.len(), tokens);
     }
@@ -134,14 +133,14 @@ mod language_models {
     fn masks_that_grow_need_few_plans() {
         for name in ["apple-llama", "apple-mistral"] {
             let model = load(name);
-            converse(&model, "a", TOKENS, Speculation::Off);
+            converse(model.session(), "a", TOKENS, Speculation::Off);
             assert!(model.plans_made() <= FEW, "{name}: {} plans", model.plans_made());
             for (prompt, speculation) in [
                 ("a", Speculation::Off),
                 ("another conversation", Speculation::Off),
                 ("again and again and again and", Speculation::On),
             ] {
-                converse(&model, prompt, TOKENS, speculation);
+                converse(model.session(), prompt, TOKENS, speculation);
                 let plans = model.plans_made();
                 assert!(plans <= FEW, "{name}, `{prompt}`: {plans} plans");
             }
@@ -154,7 +153,8 @@ mod language_models {
         let model = load("apple-llama");
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| converse(&model, "a", TOKENS, Speculation::Off));
+                let session = model.session();
+                scope.spawn(|| converse(session, "a", TOKENS, Speculation::Off));
             }
         });
         assert!(model.plans_made() <= FEW, "{} plans", model.plans_made());
@@ -171,12 +171,12 @@ mod language_models {
                 continue;
             }
             let model = load(&name);
-            // Prompts of one token and of several windows.
-            converse(&model, "a", 2, Speculation::Off);
-            converse(&model, &"word ".repeat(8), 2, Speculation::Off);
+            // Single tokens, windows of prefill, and windows that check drafts.
+            converse(model.session(), "a", 2, Speculation::Off);
+            converse(model.session(), &"word ".repeat(8), 20, Speculation::On);
             let plans = model.plans_made();
-            converse(&model, "a", TOKENS, Speculation::Off);
-            converse(&model, "another conversation", TOKENS, Speculation::On);
+            converse(model.session(), "a", TOKENS, Speculation::Off);
+            converse(model.session(), "another conversation", TOKENS, Speculation::On);
             assert_eq!(model.plans_made(), plans, "{name}");
             checked += 1;
         }

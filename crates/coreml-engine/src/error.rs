@@ -2,6 +2,7 @@
 //! ([`Error`]).
 
 use coreml_format::FormatError;
+use coreml_format::mil::Opset;
 use coreml_kernels::KernelError;
 
 /// Result of the engine's functions.
@@ -28,7 +29,7 @@ pub enum Error {
         /// Its operator, e.g. `conv`.
         operator: String,
         /// The function's opset.
-        opset: String,
+        opset: Opset,
         /// What else is known, or nothing: begins with a semicolon.
         hint: String,
     },
@@ -43,7 +44,7 @@ pub enum Error {
         /// Its operator.
         operator: String,
         /// What is wrong with it.
-        source: OpError,
+        source: Box<OpError>,
     },
 
     /// The program is wrong in another way than in one of its operations.

@@ -19,6 +19,10 @@ use crate::weights::Weights;
 /// Workspaces of one plan that are kept for the next calls.
 const MOST_IDLE: usize = 8;
 
+/// Weights of plans that run on the calling thread, from where only large kernels go to others: to
+/// wake a thread of the pool takes longer than such a plan gains there.
+const FEW_WEIGHT_BYTES: usize = 1 << 20;
+
 /// A function with what was prepared of it. Several threads may run it at once.
 pub struct Function {
     name: String,
@@ -130,10 +134,11 @@ impl Function {
         let plan = &prepared.plan;
         let mut workspace = prepared.workspace().map_err(|e| self.program_error(e.to_string()))?;
         let mut call = Call { inputs, shapes, states, workspace: &mut workspace };
-        let ran = self
-            .context
-            .workers()
-            .enter(|| run::run(plan, &self.context, std::slice::from_mut(&mut call)));
+        let mut ran = || run::run(plan, &self.context, std::slice::from_mut(&mut call));
+        let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
+            true => ran(),
+            false => self.context.workers().enter(ran),
+        };
         let mut result = ran.map_err(|error| self.step_error(error));
         for (name, operand) in plan.outputs.iter().filter(|_| result.is_ok()) {
             let found =

@@ -26,6 +26,6 @@ pub use coreml_kernels::Workers;
 pub use error::{Error, OpError, OutOfMemory, Result};
 pub use function::{Function, FunctionInput};
 pub use graph::StateType;
-pub use model::{Model, Options, computes, supports};
+pub use model::{Model, Options, computes, support_hint, supports};
 pub use plan::Rewrites;
 pub use value::{Buffer, Element, Shape, Storage, TensorRef, element_count};

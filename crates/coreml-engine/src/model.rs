@@ -61,8 +61,7 @@ impl Model {
         let mut functions = BTreeMap::new();
         for (name, function) in &weights.package().program().functions {
             let plans = plan::Options { rewrites: options.rewrites, ..plan::Options::default() };
-            let function =
-                Function::new(name, function, weights.clone(), context.clone(), plans)?;
+            let function = Function::new(name, function, weights.clone(), context.clone(), plans)?;
             functions.insert(name.clone(), function);
         }
         Ok(Model { weights, functions })
@@ -102,6 +101,12 @@ pub fn supports(operator: &str, opset: Opset) -> bool {
     ops::support(operator, opset).is_supported()
 }
 
+/// What to say besides of an operator that [`supports`] denies, as it goes on after the message; empty
+/// where there is nothing to say.
+pub fn support_hint(operator: &str, opset: Opset) -> String {
+    ops::support(operator, opset).hint()
+}
+
 /// Whether the engine computes a version of an operator.
 pub fn computes(definition: &Definition) -> bool {
     ops::is_computed(definition)
@@ -116,9 +121,9 @@ fn check_operators(program: &Program) -> Result<()> {
         return Err(Error::UnsupportedOperation {
             function: name.clone(),
             operation,
-            hint: ops::support(&operator, function.opset).hint(),
+            hint: support_hint(&operator, function.opset),
             operator,
-            opset: function.opset.to_string(),
+            opset: function.opset,
         });
     }
     Ok(())

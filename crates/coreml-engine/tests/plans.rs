@@ -107,17 +107,19 @@ fn rewrites_of_fixtures_are_what_they_were() {
 /// A line for a function, if something in it is rewritten.
 fn add_rewrites(text: &mut String, place: &str, function: &Function) {
     let Some(plan) = plan(function) else { return };
-    let rewrites: Vec<&str> =
-        plan.lines().filter_map(|line| line.strip_prefix("rewrite ")).collect();
+    let rewrites = plan.lines().filter_map(|line| line.strip_prefix("rewrite "));
+    let rewrites: Vec<String> = rewrites.map(|line| line.replace(" times", "")).collect();
     if !rewrites.is_empty() {
-        writeln!(text, "{place}\n  {}", rewrites.join("\n  ")).unwrap();
+        writeln!(text, "{place}; {}", rewrites.join("; ")).unwrap();
     }
 }
 
 /// What is in a directory, in order, whose extension is wanted.
 fn entries(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let extension = |path: &PathBuf| path.extension().map_or(String::new(), |e| e.to_string_lossy().into_owned());
+    let extension = |path: &PathBuf| {
+        path.extension().map_or(String::new(), |e| e.to_string_lossy().into_owned())
+    };
     let mut entries: Vec<PathBuf> = entries.filter(|path| wanted(&extension(path))).collect();
     entries.sort();
     entries

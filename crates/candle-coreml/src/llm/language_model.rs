@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use coreml_engine::Workers;
+
 use crate::backend::{BackendKind, LoadOptions};
 use crate::config::{
     Chunk, Component, Discovery, Layout, ModelConfig, PackageNaming, RecommendedSampling, describe,
@@ -26,12 +28,14 @@ pub struct LanguageModelOptions {
     pub naming: PackageNaming,
     /// What runs the packages.
     pub backend: BackendKind,
+    /// The threads that all packages compute on; see [`LanguageModelOptions::threads`].
+    pub workers: Option<Workers>,
     /// Which packages and functions are the components, where that is not to be discovered.
     pub config: Option<ModelConfig>,
 }
 
 impl LanguageModelOptions {
-    /// Any names, the best backend, everything discovered.
+    /// Any names, the best backend, the threads of the process, everything discovered.
     pub fn new() -> Self {
         Self::default()
     }
@@ -45,6 +49,22 @@ impl LanguageModelOptions {
     /// Sets what runs the packages.
     pub fn backend(mut self, backend: BackendKind) -> Self {
         self.backend = backend;
+        self
+    }
+
+    /// Gives the model so many threads of its own, which its packages share. Models that are loaded
+    /// without compute on those of the process: see [`LoadOptions::threads`].
+    ///
+    /// # Errors
+    /// When `threads` is 0 or they can't be started.
+    pub fn threads(self, threads: usize) -> Result<Self> {
+        let workers = LoadOptions::new().threads(threads)?.workers;
+        Ok(LanguageModelOptions { workers, ..self })
+    }
+
+    /// Lets the model compute on these threads, which others may use, too.
+    pub fn workers(mut self, workers: Workers) -> Self {
+        self.workers = Some(workers);
         self
     }
 
@@ -330,7 +350,8 @@ impl Packages<'_> {
             Some(model) => model.clone(),
             None => {
                 tracing::debug!(path = %component.path.display(), "load");
-                let options = LoadOptions::new().backend(self.options.backend);
+                let mut options = LoadOptions::new().backend(self.options.backend);
+                options.workers.clone_from(&self.options.workers);
                 let model = CoreMLModel::load(&component.path, &options)?;
                 self.loaded.insert(component.path.clone(), model.clone());
                 model

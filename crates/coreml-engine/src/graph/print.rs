@@ -226,3 +226,31 @@ fn kind(element: ElementType, storage: Storage, shape: Option<&[usize]>) -> Stri
         false => format!("{element} {shape}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::graph::Value;
+
+    #[test]
+    fn a_name_stays_on_its_line_whatever_it_is() {
+        let mut graph = Graph::default();
+        let value = graph.values.add(Value {
+            name: "x\n\u{1b}[31m".to_owned(),
+            element: ElementType::Float16,
+            storage: Storage::F32,
+            shape: Some(smallvec![2, 3]),
+            declared: None,
+            origin: Origin::Input(0),
+        });
+        graph.body.results.push(Operand::Value(value));
+        let text = print(&graph, &["y\r".to_owned()], &|_| None);
+        let lines: Vec<&str> = text.lines().collect();
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words(lines[0]), r"v0 fp16 as F32 [2, 3] input 0 x\n\u{1b}[31m");
+        assert_eq!(words(lines[1]), r"v0 output 0 y\r");
+        assert_eq!(lines[2..], ["0 steps, 0 views"]);
+    }
+}

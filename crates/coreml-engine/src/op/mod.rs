@@ -51,6 +51,11 @@ pub(crate) trait Op: Any + Debug + Send + Sync {
         false
     }
 
+    /// True when the operation needs this input's shape only, never its elements.
+    fn reads_shape_only(&self, _input: usize) -> bool {
+        false
+    }
+
     /// True when the kernel reads this constant compressed; otherwise it gets it expanded.
     fn reads_compressed(&self, _input: usize, _constant: &Constant) -> bool {
         false

@@ -13,8 +13,8 @@ use crate::error::OpError;
 use crate::ids::{Constants, Operand, Values};
 use crate::ops::{Support, support};
 use crate::value::{
-    Buffer, Bytes, Constant, ConstantData, Element, Layout, ListValue, Shape, Storage, Strides, TensorMut,
-    TensorRef,
+    Buffer, Bytes, Constant, ConstantData, Element, Layout, ListValue, Shape, Storage, Strides,
+    TensorMut, TensorRef,
 };
 use crate::weights::{Form, Weights, expand};
 
@@ -239,19 +239,6 @@ impl Case {
         self.constant(name, dense(element, shape, values))
     }
 
-    /// A constant of packed elements.
-    pub(crate) fn packed(
-        self,
-        name: &'static str,
-        element: ElementType,
-        shape: &[usize],
-        bytes: &[u8],
-    ) -> Self {
-        let bytes = Bytes::from_buffer(Buffer::copy_of(bytes).unwrap());
-        let (shape, data) = (Shape::from_slice(shape), ConstantData::Packed(bytes));
-        self.constant(name, Constant { element, shape, data })
-    }
-
     /// A constant vector of integers.
     pub(crate) fn vector(self, name: &'static str, values: &[i32]) -> Self {
         self.dense(name, ElementType::Int32, &[values.len()], values)
@@ -331,8 +318,7 @@ impl Bench {
         for (input, operand) in self.operands.iter_mut().enumerate() {
             let Some(constant) = self.frame.constant(*operand).cloned() else { continue };
             let half = constant.storage() == Some(Storage::F16) && !self.op.reads_half(input);
-            let packed =
-                constant.is_compressed() && !self.op.reads_compressed(input, &constant);
+            let packed = constant.is_compressed() && !self.op.reads_compressed(input, &constant);
             if half || packed {
                 let wide = self.weights.form(&constant, Form::Wide)?;
                 *operand = Operand::Constant(self.frame.constants.add(wide));

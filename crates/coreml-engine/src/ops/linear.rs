@@ -4,7 +4,6 @@ use coreml_format::mil::Opset;
 use coreml_kernels::{ColumnLayout, Encoding, OutputLayout, Weights as MatrixWeights, project};
 use half::f16;
 
-use super::matmul::matmul;
 use crate::error::OpError;
 use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
 use crate::value::{Constant, Shape, Storage, count};
@@ -107,9 +106,5 @@ fn linear(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     bound(Linear { x, weight, bias: binder.optional_input("bias")? })
 }
 
-pub(super) const OPS: &[OpDef] = &[
-    def("linear", Opset::Ios15, linear),
-    def("linear", Opset::Ios17, linear),
-    def("matmul", Opset::Ios15, matmul),
-    def("matmul", Opset::Ios17, matmul),
-];
+pub(super) const OPS: &[OpDef] =
+    &[def("linear", Opset::Ios15, linear), def("linear", Opset::Ios17, linear)];

@@ -1,6 +1,6 @@
 //! `matmul`, of the `linear` family.
 
-use coreml_format::mil::ElementType;
+use coreml_format::mil::{ElementType, Opset};
 use coreml_kernels::{
     BatchStrides, ColumnLayout, Context, Matrix, MatrixMut, OutputLayout, attention_matmul,
     gemm_batch, project,
@@ -10,7 +10,9 @@ use smallvec::SmallVec;
 
 use super::linear::{is_weight_matrix, weight_matrix};
 use crate::error::OpError;
-use crate::op::{Binder, Inputs, Kernel, Op, ResultTypes, bound, broadcast, kernel, one};
+use crate::op::{
+    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one,
+};
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorRef, count, same_count};
 use crate::weights::{Weights, expand};
 
@@ -435,10 +437,12 @@ impl Op for Matmul {
     }
 }
 
-/// Binds `matmul`.
-pub(super) fn matmul(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+fn matmul(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     bound(Matmul::bind(binder)?)
 }
+
+pub(super) const OPS: &[OpDef] =
+    &[def("matmul", Opset::Ios15, matmul), def("matmul", Opset::Ios17, matmul)];
 
 #[cfg(test)]
 mod tests {

@@ -48,6 +48,7 @@ const FAMILIES: &[&[OpDef]] = &[
     elementwise_unary::OPS,
     linear::OPS,
     list::OPS,
+    matmul::OPS,
     normalization::OPS,
     recurrent::OPS,
     reduction::OPS,

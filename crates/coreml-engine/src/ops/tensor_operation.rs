@@ -99,6 +99,10 @@ impl Op for ShapeOf {
         true
     }
 
+    fn reads_shape_only(&self, _input: usize) -> bool {
+        true
+    }
+
     fn reads_compressed(&self, _input: usize, _constant: &Constant) -> bool {
         true
     }

@@ -1,11 +1,12 @@
-//! Folding: an operation whose inputs are all constants is computed when the plan is made.
+//! Folding: an operation whose inputs are all constants is computed when the plan is made; of an input
+//! whose shape alone matters, the shape has to be known.
 
 use coreml_kernels::Context;
 use smallvec::SmallVec;
 
 use super::legalise::{readable_constant, result_storage};
 use crate::error::OpError;
-use crate::graph::Graph;
+use crate::graph::{Graph, Origin, Value};
 use crate::ids::Operand;
 use crate::op::{Frame, Inputs, Op, Output, Outputs, ResultType, ResultTypes};
 use crate::value::{Buffer, Bytes, Constant, ConstantData, Storage, TensorMut};
@@ -52,7 +53,7 @@ pub(crate) fn fold(
 }
 
 /// A graph of the inputs alone, in forms that the operation reads, with the operands in it; `None`
-/// when not all are constant tensors.
+/// when not all are known as far as they matter.
 fn readable_inputs(
     op: &dyn Op,
     inputs: &[Operand],
@@ -62,6 +63,14 @@ fn readable_inputs(
     let mut readable = Graph::default();
     let mut operands = Vec::with_capacity(inputs.len());
     for (input, operand) in inputs.iter().enumerate() {
+        if op.reads_shape_only(input)
+            && let Operand::Value(value) = *operand
+            && graph.values[value].shape.is_some()
+        {
+            let known = Value { origin: Origin::Own, ..graph.values[value].clone() };
+            operands.push(Operand::Value(readable.values.add(known)));
+            continue;
+        }
         let Some(constant) = graph.constant(*operand) else { return Ok(None) };
         let constant = readable_constant(op, input, constant, weights)?;
         if constant.tensor().is_none() {
@@ -96,9 +105,5 @@ fn parts(
 }
 
 fn output<'a>((storage, buffer): &'a mut (Storage, Buffer), ty: &'a ResultType) -> Output<'a> {
-    Output::Tensor(TensorMut {
-        element: ty.element,
-        storage: *storage,
-        bytes: buffer.bytes_mut(),
-    })
+    Output::Tensor(TensorMut { element: ty.element, storage: *storage, bytes: buffer.bytes_mut() })
 }

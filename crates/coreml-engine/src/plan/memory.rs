@@ -119,8 +119,10 @@ fn part(graph: &Graph, value: ValueId, owned: &Values<Place>) -> Place {
         root = of;
     }
     let (Some((_, start)), true) = (graph.place(value), dense) else { return owned[root] };
-    let start = usize::try_from(start).unwrap_or(0) * graph.values[value].storage.size();
     let length = graph.byte_len(value).unwrap_or(0);
+    // No elements may start anywhere, also beyond the end of their whole.
+    let start = usize::try_from(start).ok().filter(|_| length > 0).unwrap_or(0);
+    let start = start * graph.values[value].storage.size();
     match owned[root] {
         Place::Arena { buffer, offset, .. } => {
             Place::Arena { buffer, offset: offset + start, len: length }
@@ -262,8 +264,7 @@ fn share_buffers(graph: &Graph, lives: &Lives) -> (HashMap<ValueId, BufferId>, B
         let free = sizes.ids().filter(|&buffer| free_after[buffer] < life.start);
         #[cfg(test)]
         let free = free.filter(|_| chance::allows());
-        let chosen =
-            free.min_by_key(|&buffer| (sizes[buffer] < len, sizes[buffer].abs_diff(len)));
+        let chosen = free.min_by_key(|&buffer| (sizes[buffer] < len, sizes[buffer].abs_diff(len)));
         let buffer = chosen.unwrap_or_else(|| {
             free_after.add(0);
             sizes.add(0)
@@ -286,10 +287,15 @@ pub(super) mod chance {
 
     /// Leaves out half of the choices, by a seed other than 0, while `run` runs.
     pub(in crate::plan) fn with<R>(seed: u64, run: impl FnOnce() -> R) -> R {
+        struct Reset;
+        impl Drop for Reset {
+            fn drop(&mut self) {
+                SEED.set(0);
+            }
+        }
+        let _reset = Reset;
         SEED.set(seed);
-        let result = run();
-        SEED.set(0);
-        result
+        run()
     }
 
     pub(super) fn allows() -> bool {

@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) lists: Lists<(ElementType, Storage)>,
     /// How many steps get their kernels at run time.
     pub(crate) open_steps: usize,
+    /// Bytes of all constants.
+    pub(crate) weight_bytes: usize,
     pub(crate) weights: Arc<Weights>,
 }
 

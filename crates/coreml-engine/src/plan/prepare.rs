@@ -11,6 +11,7 @@ use crate::error::{Error, OpError, Result};
 use crate::graph::{self, Graph, Node, Origin};
 use crate::ids::{Operand, ValueId};
 use crate::op::{Arrangement, Frame, Inputs};
+use crate::value::Constant;
 use crate::weights::Weights;
 
 /// The plan of a graph whose values have places.
@@ -29,6 +30,7 @@ pub(crate) fn prepare(
     let values = graph.values.ids().map(|id| plan_value(&graph, id, &memory)).collect();
     Ok(Plan {
         outputs: outputs.collect(),
+        weight_bytes: graph.constants.iter().map(Constant::byte_len).sum(),
         states: graph.states,
         values,
         constants: graph.constants,
@@ -89,7 +91,7 @@ impl Preparer<'_> {
                     function: self.name.to_owned(),
                     operation: source.name.clone(),
                     operator: source.operator.clone(),
-                    source: error,
+                    source: Box::new(error),
                 })?;
                 let graph::Run { op, inputs, outputs, in_place } = run;
                 Work::Run(Run { op, inputs, outputs, in_place, kernel })

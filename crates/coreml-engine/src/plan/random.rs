@@ -70,7 +70,13 @@ fn generate(setting: &Setting, recipe: &Recipe) -> Generated {
     let mut builder = Builder::new(operators, setting.weights.clone(), &setting.context);
     let mut inputs: [Vec<(Shape, Buffer)>; RUNS] = Default::default();
     // A number of which shapes and branches can be made.
-    add_input(&mut builder, &mut inputs, ElementType::Int32, &std::array::from_fn(|_| Shape::new()), 0);
+    add_input(
+        &mut builder,
+        &mut inputs,
+        ElementType::Int32,
+        &std::array::from_fn(|_| Shape::new()),
+        0,
+    );
     for &seed in &recipe.inputs {
         let mut choices = Choices::new(seed);
         let elements = [ElementType::Float32, ElementType::Float16, ElementType::Int32];
@@ -205,8 +211,7 @@ fn random_programs_give_the_same_however_they_are_planned() {
     let counts = RefCell::new(Counts::default());
     let result = runner.run(&recipes(), |recipe| {
         let generated = generate(&setting, &recipe);
-        let checked = Case::new(&generated, &setting.context).and_then(|case| case.check());
-        match checked {
+        match Case::new(&generated, &setting.context).and_then(|case| case.check()) {
             Ok(outcome) => counts.borrow_mut().note(&generated.program, outcome),
             Err(message) => {
                 let text = to_text(&generated.program);
@@ -215,9 +220,7 @@ fn random_programs_give_the_same_however_they_are_planned() {
         }
         Ok(())
     });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+    result.unwrap_or_else(|error| panic!("{error}"));
     let counts = counts.into_inner();
     let of_all = counts.ran + counts.failed_alike;
     let summary = format!(

@@ -1,22 +1,23 @@
 //! Loops and branches.
 
+use coreml_kernels::Lease;
 use smallvec::SmallVec;
 
+use super::frame::grow;
 use super::workspace::Found;
 use super::{Running, StepError};
 use crate::error::OpError;
-use crate::graph::LoopVariable;
 use crate::ids::{Operand, ValueId};
 use crate::op::Frame;
 use crate::plan::{Block, Cond, Place, While};
-use crate::value::{Buffer, Layout, ListItem, ListValue};
+use crate::value::{Layout, ListValue, Shape};
 
 /// A loop that has not ended after so many turns is taken for endless.
 const MOST_TURNS: u64 = 1 << 32;
 
 /// A value on its way from one block to another.
-enum Copied {
-    Tensor(ListItem),
+enum Copied<'a> {
+    Tensor { shape: Shape, bytes: Lease<'a, u8> },
     List(ListValue),
 }
 
@@ -33,7 +34,8 @@ impl<'a> Running<'a, '_> {
     ) -> Result<(), StepError> {
         let initial: SmallVec<[Operand; 8]> =
             work.variables.iter().map(|variable| variable.initial).collect();
-        self.assign(&initial, &work.variables).map_err(named)?;
+        let variables = || work.variables.iter().map(|variable| variable.value);
+        self.assign(&initial, variables()).map_err(named)?;
         for _ in 0..MOST_TURNS {
             self.steps(&work.condition.steps)?;
             let [condition] = work.condition.results.as_slice() else {
@@ -43,54 +45,58 @@ impl<'a> Running<'a, '_> {
                 return Ok(());
             }
             self.steps(&work.body.steps)?;
-            self.assign(&work.body.results, &work.variables).map_err(named)?;
+            self.assign(&work.body.results, variables()).map_err(named)?;
         }
         Err(named(OpError::invalid(format!("the loop has not ended after {MOST_TURNS} turns"))))
     }
 
-    /// Gives loop variables their next values, all at once: a value may be another variable.
-    fn assign(&mut self, values: &[Operand], variables: &[LoopVariable]) -> Result<(), OpError> {
+    /// Gives values to those outside a block, all at once: one may be another variable of a loop, or
+    /// lie where another goes.
+    fn assign(
+        &mut self,
+        values: &[Operand],
+        targets: impl Iterator<Item = ValueId>,
+    ) -> Result<(), OpError> {
         let mut next: SmallVec<[Copied; 8]> = SmallVec::new();
         for &value in values {
             next.push(self.copied(value)?);
         }
-        for (value, variable) in next.into_iter().zip(variables) {
-            self.store(variable.value, value)?;
+        for (value, target) in next.into_iter().zip(targets) {
+            self.store(target, value)?;
         }
         Ok(())
     }
 
-    fn copied(&self, operand: Operand) -> Result<Copied, OpError> {
+    fn copied(&self, operand: Operand) -> Result<Copied<'a>, OpError> {
         if let Some(list) = self.list(operand) {
             return Ok(Copied::List(list.clone()));
         }
         let tensor = self.tensor(operand).ok_or(OpError::NotYetKnown)?;
         let layout = Layout::of(&tensor);
-        let mut buffer = Buffer::zeroed(layout.count().saturating_mul(tensor.storage.size()))?;
-        layout.read(tensor.bytes, buffer.bytes_mut(), tensor.storage)?;
-        Ok(Copied::Tensor(ListItem { shape: tensor.shape.into(), buffer }))
+        let len = layout.count().saturating_mul(tensor.storage.size());
+        let mut bytes = self.context.scratch().take(len)?;
+        layout.read(tensor.bytes, &mut bytes, tensor.storage)?;
+        Ok(Copied::Tensor { shape: tensor.shape.into(), bytes })
     }
 
     fn store(&mut self, to: ValueId, value: Copied) -> Result<(), OpError> {
         let workspace = &mut *self.call.workspace;
         match (self.plan.values[to].place, value) {
             (Place::List(id), Copied::List(list)) => workspace.lists[id] = list,
-            (Place::Arena { buffer, offset, len }, Copied::Tensor(item)) => {
+            (Place::Arena { buffer, offset, len }, Copied::Tensor { bytes, .. }) => {
                 let target = workspace.buffers[buffer].bytes_mut().get_mut(offset..offset + len);
                 match target {
-                    Some(target) if target.len() == item.buffer.len() => {
-                        target.copy_from_slice(item.buffer.bytes());
-                    }
+                    Some(target) if target.len() == bytes.len() => target.copy_from_slice(&bytes),
                     _ => return Err(OpError::invalid("a value changed its size")),
                 }
             }
-            (Place::Open(open), Copied::Tensor(item)) => {
+            (Place::Open(open), Copied::Tensor { shape, bytes }) => {
                 if let Some(buffer) = self.plan.opens[open].buffer {
                     let home = &mut workspace.buffers[buffer];
-                    home.grow(item.buffer.len())?;
-                    home.bytes_mut()[..item.buffer.len()].copy_from_slice(item.buffer.bytes());
+                    grow(home, bytes.len())?;
+                    home.bytes_mut()[..bytes.len()].copy_from_slice(&bytes);
                 }
-                workspace.opens[open] = Some(Found { shape: item.shape, part: None });
+                workspace.opens[open] = Some(Found { shape, part: None });
             }
             // Nothing reads the variable.
             (Place::Nowhere, _) => {}
@@ -107,10 +113,6 @@ impl<'a> Running<'a, '_> {
         let taken = usize::from(!self.flag(work.predicate).map_err(named)?);
         let branch: &'a Block = &work.branches[taken];
         self.steps(&branch.steps)?;
-        for (&result, &output) in branch.results.iter().zip(&work.outputs) {
-            let value = self.copied(result).map_err(named)?;
-            self.store(output, value).map_err(named)?;
-        }
-        Ok(())
+        self.assign(&branch.results, work.outputs.iter().copied()).map_err(named)
     }
 }

@@ -106,11 +106,14 @@ enum Memory {
     Nothing(Buffer),
 }
 
-/// A size for a buffer that has to grow to `len` bytes: in eighths of a power of two, so that values
-/// that grow a little at each run, as with the length of a context, seldom ask for memory.
-fn roomy(len: usize) -> usize {
-    let step = len.checked_next_power_of_two().map_or(1, |power| power.div_ceil(8));
-    len.checked_next_multiple_of(step).unwrap_or(len)
+/// Makes a buffer hold at least `len` bytes. Sizes are in eighths of a power of two, so that values that
+/// grow a little at each run, as with the length of a context, seldom ask for memory.
+pub(super) fn grow(buffer: &mut Buffer, len: usize) -> Result<(), OpError> {
+    if len > buffer.len() {
+        let step = len.checked_next_power_of_two().map_or(1, |power| power.div_ceil(8));
+        buffer.grow(len.checked_next_multiple_of(step).unwrap_or(len))?;
+    }
+    Ok(())
 }
 
 impl Taken<'_> {
@@ -175,7 +178,10 @@ impl<'a> Running<'a, '_> {
         shape: &[usize],
     ) -> Option<(&[u8], usize)> {
         if let Some(part) = &self.found(open)?.part {
-            return Some((self.bytes(part.place)?, part.start));
+            let bytes = self.bytes(part.place)?;
+            // A buffer that also serves values of other types may end within an element.
+            let whole = bytes.len() - bytes.len() % value.storage.size();
+            return Some((&bytes[..whole], part.start));
         }
         let bytes = self.bytes(Place::Open(open))?;
         Some((bytes.get(..value.storage.byte_len(shape)?)?, 0))
@@ -213,9 +219,7 @@ impl<'a> Running<'a, '_> {
                     Some(buffer) => std::mem::take(&mut workspace.buffers[buffer]),
                     None => Buffer::default(),
                 };
-                if len > taken.len() {
-                    taken.grow(roomy(len))?;
-                }
+                grow(&mut taken, len)?;
                 Memory::Open { open, buffer: taken, len }
             }
             Place::List(list) => {

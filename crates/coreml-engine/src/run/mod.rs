@@ -21,11 +21,14 @@ use crate::plan::{Plan, Prepared, Run, Step, Work};
 use crate::value::{Buffer, Layout, Shape, Storage, TensorRef};
 use coreml_kernels::Context;
 
+/// Results of an operation that take no memory to be handed to its kernel; few have more.
+const MOST_INLINE: usize = 4;
+
 /// An error of a step, with the operation that it comes from.
 #[derive(Debug)]
 pub(crate) struct StepError {
     pub(crate) source: Source,
-    pub(crate) error: OpError,
+    pub(crate) error: Box<OpError>,
 }
 
 /// One call of a function: its inputs, its states, and the memory that it computes in.
@@ -79,7 +82,7 @@ impl<'a> Running<'a, '_> {
     }
 
     fn step(&mut self, step: &'a Step) -> Result<(), StepError> {
-        let named = |error| StepError { source: step.source.clone(), error };
+        let named = |error| StepError { source: step.source.clone(), error: Box::new(error) };
         match &step.work {
             Work::Run(run) => self.operation(run).map_err(named),
             Work::WriteState { state, data } => self.write_state(*state, *data).map_err(named),
@@ -102,13 +105,14 @@ impl<'a> Running<'a, '_> {
         kernel: &Kernel,
         shapes: Option<&[Shape]>,
     ) -> Result<(), OpError> {
-        let mut taken: SmallVec<[Taken<'a>; 2]> = SmallVec::new();
+        let mut taken: SmallVec<[Taken<'a>; MOST_INLINE]> = SmallVec::new();
         for (index, &output) in run.outputs.iter().enumerate() {
             let shape = shapes.and_then(|shapes| shapes.get(index)).cloned();
             taken.push(self.take(output, shape)?);
         }
         let result = {
-            let mut outputs: SmallVec<[Output; 2]> = taken.iter_mut().map(Taken::output).collect();
+            let mut outputs: SmallVec<[Output; MOST_INLINE]> =
+                taken.iter_mut().map(Taken::output).collect();
             let inputs = Inputs::new(&run.inputs, self).with_in_place(run.in_place);
             kernel.run(&inputs, &mut Outputs(&mut outputs), self.context)
         };

@@ -46,57 +46,61 @@ impl Frame for Unread<'_, '_, '_> {
 
 impl<'a> Running<'a, '_> {
     pub(super) fn open_operation(&mut self, run: &'a Run, slot: usize) -> Result<(), OpError> {
-        let mut step = match self.call.workspace.steps[slot].take() {
-            Some(step) if !step.by_value && self.fits(&step, run) => {
-                if step.kernel.is_none() {
-                    // Views of values that may have moved to other places.
-                    self.views(run, &step.outputs, &Cell::new(false))?;
-                }
-                step
-            }
-            last => self.specialise(run, last.unwrap_or_default())?,
-        };
+        let mut step = std::mem::take(&mut self.call.workspace.steps[slot]);
+        let fits = self.fits(&step, run);
+        if !fits || step.by_value {
+            self.specialise(run, &mut step, fits)?;
+        } else if step.kernel.is_none() {
+            // Views of values that may have moved to other places.
+            self.views(run, &step.outputs, &Cell::new(false))?;
+        }
         let result = match &step.kernel {
             Some(kernel) => self.compute(run, kernel, Some(&step.outputs)),
             None => Ok(()),
         };
-        if result.is_err() {
-            step.by_value = true;
+        if result.is_ok() {
+            self.call.workspace.steps[slot] = step;
         }
-        self.call.workspace.steps[slot] = Some(step);
         result
     }
 
+    /// Whether the inputs have the shapes and strides that a step was made for.
     fn fits(&self, step: &OpenStep, run: &Run) -> bool {
-        step.inputs.iter().zip(&run.inputs).all(|((shape, strides), &operand)| {
+        let made = step.inputs.len() == run.inputs.len() && !step.outputs.is_empty();
+        made && step.inputs.iter().zip(&run.inputs).all(|((shape, strides), &operand)| {
             self.shape(operand) == Some(shape.as_slice())
                 && self.strides(operand) == strides.as_ref()
         })
     }
 
-    /// What an operation does for the shapes that its inputs have now, in the place of what it did
-    /// last.
-    fn specialise(&mut self, run: &'a Run, mut step: OpenStep) -> Result<OpenStep, OpError> {
+    /// Makes a step for the shapes that the inputs have now; `fits` says whether they are those that
+    /// it was made for, and only values may differ.
+    fn specialise(&mut self, run: &'a Run, step: &mut OpenStep, fits: bool) -> Result<(), OpError> {
         let noted = Cell::new(false);
         let inputs = Inputs::new(&run.inputs, self).noting(&noted);
         step.outputs.clear();
         step.outputs.extend(run.op.infer(&inputs)?.into_iter().map(|ty| ty.shape));
         self.check_known(run, &step.outputs)?;
-        step.inputs.clear();
-        step.inputs.extend(run.inputs.iter().map(|&operand| {
-            let shape = self.shape(operand).map(Shape::from_slice).unwrap_or_default();
-            (shape, self.strides(operand).cloned())
-        }));
+        if !fits {
+            step.inputs.clear();
+            step.inputs.extend(run.inputs.iter().map(|&operand| {
+                let shape = self.shape(operand).map(Shape::from_slice).unwrap_or_default();
+                (shape, self.strides(operand).cloned())
+            }));
+        }
+        let kernel = step.kernel.take().filter(|_| fits && !step.kernel_by_value);
+        let read = Cell::new(false);
         step.kernel = match self.views(run, &step.outputs, &noted)? {
             true => None,
-            false => Some(self.kernel(run, &noted)?),
+            false => Some(kernel.map_or_else(|| self.kernel(run, &read), Ok)?),
         };
-        step.by_value = noted.get();
-        Ok(step)
+        step.kernel_by_value = read.get();
+        step.by_value = noted.get() || read.get();
+        Ok(())
     }
 
-    /// The kernel for shapes alone, which serves until they change; if the operation has none, one
-    /// for the values as well.
+    /// The kernel for shapes alone; if the operation has none, one for the values as well, which is
+    /// noted.
     fn kernel(&self, run: &Run, noted: &Cell<bool>) -> Result<Kernel, OpError> {
         let unread = Unread(self);
         let inputs = Inputs::new(&run.inputs, &unread).with_in_place(run.in_place);

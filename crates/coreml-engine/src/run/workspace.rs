@@ -14,7 +14,7 @@ pub(crate) struct Workspace {
     pub(super) buffers: Buffers<Buffer>,
     pub(super) opens: Opens<Option<Found>>,
     pub(super) lists: Lists<ListValue>,
-    pub(super) steps: Vec<Option<OpenStep>>,
+    pub(super) steps: Vec<OpenStep>,
 }
 
 /// A value whose shape was found at run time.
@@ -41,8 +41,10 @@ pub(super) struct OpenStep {
     pub(super) outputs: SmallVec<[Shape; 1]>,
     /// None when all results are views.
     pub(super) kernel: Option<Kernel>,
-    /// Whether other values of the same shapes can ask for other results.
+    /// Whether other values of the same shapes can ask for other results, or another kernel.
     pub(super) by_value: bool,
+    /// Whether they can ask for another kernel.
+    pub(super) kernel_by_value: bool,
 }
 
 impl Workspace {
@@ -56,7 +58,7 @@ impl Workspace {
             buffers: buffers.collect::<Result<_, _>>()?,
             opens: plan.opens.iter().map(|_| None).collect(),
             lists: plan.lists.iter().map(|&(e, s)| ListValue::empty(e, s)).collect(),
-            steps: (0..plan.open_steps).map(|_| None).collect(),
+            steps: (0..plan.open_steps).map(|_| OpenStep::default()).collect(),
         })
     }
 }

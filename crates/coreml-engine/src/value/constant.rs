@@ -272,6 +272,11 @@ impl Constant {
         }
     }
 
+    /// Bytes that the elements take as they are held.
+    pub(crate) fn byte_len(&self) -> usize {
+        self.clone().parts().into_iter().map(|bytes| bytes.as_slice().len()).sum()
+    }
+
     /// A few words for plans: the value of a small constant, else how it is encoded.
     pub(crate) fn brief(&self) -> String {
         let (element, shape) = (self.element, self.shape.as_slice());

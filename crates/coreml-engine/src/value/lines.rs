@@ -41,7 +41,12 @@ impl Lines {
         values: &'a [T],
         line: usize,
     ) -> impl Iterator<Item = &'a T> + Clone {
-        values.get(self.start(line)..).unwrap_or_default().iter().step_by(self.inner.max(1)).take(self.size)
+        values
+            .get(self.start(line)..)
+            .unwrap_or_default()
+            .iter()
+            .step_by(self.inner.max(1))
+            .take(self.size)
     }
 
     /// The elements of line `line`, to write.
@@ -50,7 +55,12 @@ impl Lines {
         values: &'a mut [T],
         line: usize,
     ) -> impl Iterator<Item = &'a mut T> {
-        values.get_mut(self.start(line)..).unwrap_or_default().iter_mut().step_by(self.inner.max(1)).take(self.size)
+        values
+            .get_mut(self.start(line)..)
+            .unwrap_or_default()
+            .iter_mut()
+            .step_by(self.inner.max(1))
+            .take(self.size)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
-use super::value_to_text::ValueText;
+use super::value_to_text::{ValueText, joined};
 use super::{Argument, Binding, Block, Function, NamedValueType, Operation, Opset, Program, Value};
 
 /// One level of indentation.
@@ -160,19 +160,4 @@ fn named_type(f: &mut Formatter<'_>, value: &NamedValueType) -> fmt::Result {
 
 fn indent(f: &mut Formatter<'_>, depth: usize) -> fmt::Result {
     (0..depth).try_for_each(|_| f.write_str(INDENT))
-}
-
-/// Items with commas between them.
-pub(super) fn joined<T>(
-    f: &mut Formatter<'_>,
-    items: impl IntoIterator<Item = T>,
-    mut print: impl FnMut(&mut Formatter<'_>, T) -> fmt::Result,
-) -> fmt::Result {
-    for (index, item) in items.into_iter().enumerate() {
-        if index > 0 {
-            f.write_str(", ")?;
-        }
-        print(f, item)?;
-    }
-    Ok(())
 }

@@ -5,7 +5,6 @@ use std::fmt::{self, Display, Formatter, Write};
 use half::{bf16, f16};
 
 use super::immediate::float8_value;
-use super::to_text::joined;
 use super::{
     BlobFileValue, Dimension, ElementType, TensorData, TensorType, TensorValue, Value, ValueType,
 };
@@ -192,4 +191,19 @@ fn string(f: &mut Formatter<'_>, text: &str) -> fmt::Result {
         }
     }
     f.write_str("\"")
+}
+
+/// Items with commas between them.
+pub(super) fn joined<T>(
+    f: &mut Formatter<'_>,
+    items: impl IntoIterator<Item = T>,
+    mut print: impl FnMut(&mut Formatter<'_>, T) -> fmt::Result,
+) -> fmt::Result {
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            f.write_str(", ")?;
+        }
+        print(f, item)?;
+    }
+    Ok(())
 }

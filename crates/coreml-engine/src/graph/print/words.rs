@@ -230,7 +230,10 @@ mod tests {
         assert_eq!(of(concat, &["a", "b", "c"]), "concat(a, b, c, axis=2, interleave)");
         let rule = ReshapeRule::Given { shape: 1, zeros: Zeros::SameAxis };
         let reshape = Reshape { x: 0, rule };
-        assert_eq!(of(reshape, &["v1", "[2]"]), "reshape(v1, rule=given(shape=[2], zeros=same_axis))");
+        assert_eq!(
+            of(reshape, &["v1", "[2]"]),
+            "reshape(v1, rule=given(shape=[2], zeros=same_axis))"
+        );
     }
 
     #[test]
@@ -256,7 +259,8 @@ mod tests {
 
     #[test]
     fn texts_and_deep_parts_are_read_as_they_are() {
-        let mut text = r#"A { b: [C { d: "x, {\" y", e: Some((1, -2.5e-6)) }], f: UInt16, g: 1..2 }"#;
+        let mut text =
+            r#"A { b: [C { d: "x, {\" y", e: Some((1, -2.5e-6)) }], f: UInt16, g: 1..2 }"#;
         let read = part(&mut text);
         let expected = r#"Named("A", [("b", List([Named("C", [("d", Plain("\"x, {\\\" y\"")), ("e", Named("Some", [("", List([Plain("1"), Plain("-2.5e-6")]))]))])])), ("f", Named("UInt16", [])), ("g", Plain("1..2"))])"#;
         assert_eq!(format!("{read:?}"), expected);
@@ -300,7 +304,8 @@ mod tests {
             let operands: Vec<String> =
                 (0..run.inputs.len()).map(|number| format!("<{number}>")).collect();
             let text = call(run.op.as_ref(), &operands);
-            let places: Vec<_> = operands.iter().map(|operand| text.matches(operand).count()).collect();
+            let places: Vec<_> =
+                operands.iter().map(|operand| text.matches(operand).count()).collect();
             assert!(places.iter().all(|&count| count == 1), "{text} for {:?}", run.op);
             seen += 1;
         }

@@ -163,7 +163,7 @@ impl<'a> FunctionBinder<'a> {
                     function: self.name.to_owned(),
                     operation: operation.name().to_owned(),
                     operator: operation.operator.clone(),
-                    source,
+                    source: Box::new(source),
                 },
             })?;
         }

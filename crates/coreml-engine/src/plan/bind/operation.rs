@@ -49,7 +49,7 @@ impl<'a> FunctionBinder<'a> {
             function: self.name.to_owned(),
             operation: operation.name().to_owned(),
             operator: operation.operator.clone(),
-            opset: self.function.opset.to_string(),
+            opset: self.function.opset,
             hint: missing.hint(),
         }
     }
@@ -130,8 +130,15 @@ impl<'a> FunctionBinder<'a> {
     }
 }
 
-/// The results must be what the program declares.
+/// The results must be what the program declares, and as many.
 fn check_types(operation: &Operation, types: &ResultTypes) -> Result<(), OpError> {
+    if operation.outputs.len() != types.len() {
+        return Err(OpError::invalid(format!(
+            "the program names {} results, the operation has {}",
+            operation.outputs.len(),
+            types.len()
+        )));
+    }
     for (output, ty) in operation.outputs.iter().zip(types) {
         if let ValueType::Tensor(declared) = &output.ty {
             check_declared(&output.name, declared, ty)?;

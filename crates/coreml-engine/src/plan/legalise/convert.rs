@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use smallvec::smallvec;
 
 use super::{named, result_storage};
-use crate::error::{OpError, Result};
+use crate::error::{Error, OpError, Result};
 use crate::graph::{Block, Graph, Node, Origin, Run, Source, Value, Work, nested_mut};
 use crate::ids::{Operand, ValueId};
 use crate::op::{Frame, Op};
@@ -59,17 +59,16 @@ impl<'a> Converter<'a> {
             }
             block.nodes.push(node);
         }
-        if !outermost {
-            let source = Source { name: String::new(), operator: "block".to_owned() };
-            for result in &mut block.results {
-                *result =
-                    self.natural(*result, false, &source, &mut block.nodes).map_err(|error| {
-                        crate::error::Error::Program {
-                            function: self.function.to_owned(),
-                            message: error.to_string(),
-                        }
-                    })?;
-            }
+        let source = Source { name: String::new(), operator: "block".to_owned() };
+        for result in &mut block.results {
+            let readable = match outermost {
+                true => self.expanded(*result),
+                false => self.natural(*result, false, &source, &mut block.nodes),
+            };
+            *result = readable.map_err(|error| Error::Program {
+                function: self.function.to_owned(),
+                message: error.to_string(),
+            })?;
         }
         Ok(())
     }
@@ -85,10 +84,7 @@ impl<'a> Converter<'a> {
             Work::Run(run) => self.run(run, outermost, &source, before),
             Work::ReadState { .. } => Ok(()),
             Work::WriteState { data, .. } => {
-                if let Some(constant) = self.graph.constant(*data).filter(|c| c.is_compressed()) {
-                    let dense = self.weights.form(&constant.clone(), Form::Dense)?;
-                    *data = self.graph.add_constant(dense);
-                }
+                *data = self.expanded(*data)?;
                 Ok(())
             }
             Work::While(work) => {
@@ -112,14 +108,9 @@ impl<'a> Converter<'a> {
         for (input, operand) in run.inputs.iter_mut().enumerate() {
             if let Operand::Constant(id) = *operand {
                 let constant = self.graph.constant_of(id).clone();
-                if matches!(constant.storage(), Some(_)) {
-                    let readable =
-                        readable_constant(run.op.as_ref(), input, &constant, self.weights)?;
-                    if readable.kind() != constant.kind()
-                        || constant.is_compressed() != readable.is_compressed()
-                    {
-                        *operand = self.graph.add_constant(readable);
-                    }
+                // Strings are read as they are.
+                if constant.storage().is_some() {
+                    *operand = self.readable(run.op.as_ref(), input, *operand, &constant)?;
                 }
             } else if !run.op.reads_half(input) {
                 *operand = self.widen(*operand, outermost, source, before);
@@ -133,6 +124,31 @@ impl<'a> Converter<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A constant operand in a form that the operation reads.
+    fn readable(
+        &mut self,
+        op: &dyn Op,
+        input: usize,
+        operand: Operand,
+        constant: &Constant,
+    ) -> Result<Operand, OpError> {
+        let readable = readable_constant(op, input, constant, self.weights)?;
+        let same = readable.kind() == constant.kind()
+            && readable.is_compressed() == constant.is_compressed();
+        Ok(if same { operand } else { self.graph.add_constant(readable) })
+    }
+
+    /// An operand that is not compressed.
+    fn expanded(&mut self, operand: Operand) -> Result<Operand, OpError> {
+        match self.graph.constant(operand).filter(|constant| constant.is_compressed()) {
+            Some(constant) => {
+                let dense = self.weights.form(&constant.clone(), Form::Dense)?;
+                Ok(self.graph.add_constant(dense))
+            }
+            None => Ok(operand),
+        }
     }
 
     /// An operand in natural storage: dense and, for floats, `F32`.

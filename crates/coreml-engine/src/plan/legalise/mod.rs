@@ -44,7 +44,7 @@ fn named(function: &str, node: &Node, source: OpError) -> Error {
         function: function.to_owned(),
         operation: node.source.name.clone(),
         operator: node.source.operator.clone(),
-        source,
+        source: Box::new(source),
     }
 }
 

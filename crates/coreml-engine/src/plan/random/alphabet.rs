@@ -82,7 +82,9 @@ impl Alphabet {
         };
         let operations = &function.block.operations;
         for operation in operations.iter().filter(|operation| operation.operator == name) {
-            let Some(example) = Some(operation).filter(is_tensor).and_then(example) else { continue };
+            let Some(example) = Some(operation).filter(is_tensor).and_then(example) else {
+                continue;
+            };
             if operator.examples.is_empty() {
                 operator.moves = moves(name, function, context);
             }

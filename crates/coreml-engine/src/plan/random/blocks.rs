@@ -42,14 +42,16 @@ impl Builder<'_> {
         let data = match data {
             Some(data) => data,
             None => {
-                let read = self.read_state(&state, &ty, "read_state", BTreeMap::new(), &mut choices)?;
+                let read =
+                    self.read_state(&state, &ty, "read_state", BTreeMap::new(), &mut choices)?;
                 let changed = self.part_of(read, &mut choices)?;
                 if self.pool[changed].ty == ty { changed } else { read }
             }
         };
         let data = self.argument(&[Slot::Pooled(data)]);
         if choices.one_in(2) {
-            let inputs = BTreeMap::from([("input".to_owned(), named(&state)), ("data".to_owned(), data)]);
+            let inputs =
+                BTreeMap::from([("input".to_owned(), named(&state)), ("data".to_owned(), data)]);
             self.push("write_state", inputs, Vec::new(), Vec::new());
         } else {
             let inputs = BTreeMap::from([("value".to_owned(), data)]);
@@ -79,9 +81,8 @@ impl Builder<'_> {
 
     /// A bool: one of the pool, or whether a number is below another.
     fn flag(&mut self, choices: &mut Choices) -> Option<usize> {
-        let scalar = |value: &Pooled, element| {
-            value.ty.element == element && value.ty.shape.is_empty()
-        };
+        let scalar =
+            |value: &Pooled, element| value.ty.element == element && value.ty.shape.is_empty();
         if choices.one_in(2)
             && let Some(found) = self.pick(choices, |value| scalar(value, ElementType::Bool))
         {
@@ -178,7 +179,9 @@ impl Builder<'_> {
             }),
         };
         let carried: Vec<usize> = (0..choices.below(4))
-            .filter_map(|_| self.pick(&mut choices, |value| value.ty.element != ElementType::String))
+            .filter_map(|_| {
+                self.pick(&mut choices, |value| value.ty.element != ElementType::String)
+            })
             .collect();
         let zero = self.constant(int(0), choices.number());
         let initial: Vec<usize> = [zero].into_iter().chain(carried).collect();

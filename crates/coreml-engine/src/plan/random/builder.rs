@@ -18,6 +18,7 @@ use super::recipe::{Choices, mixed};
 use crate::graph::{Graph, Origin, Value};
 use crate::ids::{Operand, ValueId};
 use crate::op::{Binder, Bound, BoundOperation, Inputs, Op, Output, Outputs, ResultType};
+use crate::plan::fold::fold;
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorMut, element_count};
 use crate::weights::Weights;
 
@@ -63,6 +64,8 @@ pub(super) struct Builder<'a> {
     pub(super) graphs: [Graph; RUNS],
     /// Constants with the contents of values that the runs tell beforehand.
     known: HashMap<ValueId, Operand>,
+    /// Constants for trying operations on values whose contents nobody knows: zeros and ones.
+    guesses: HashMap<ValueId, [Operand; 2]>,
     weights: Arc<Weights>,
     context: &'a Context,
     names: usize,
@@ -81,6 +84,7 @@ impl<'a> Builder<'a> {
             states: Vec::new(),
             graphs: Default::default(),
             known: HashMap::new(),
+            guesses: HashMap::new(),
             weights,
             context,
             names: 0,
@@ -114,9 +118,16 @@ impl<'a> Builder<'a> {
             })
         });
         let id = ids.last().unwrap();
-        if let Some(contents) = contents {
-            let constant = self.add_constants(contents);
-            self.known.insert(id, constant);
+        match contents {
+            Some(contents) => {
+                let constant = self.add_constants(contents);
+                self.known.insert(id, constant);
+            }
+            None => {
+                let all = |byte| shapes.each_ref().map(|shape| filled(element, shape, byte));
+                let guesses = [all(0), all(1)].map(|constants| self.add_constants(constants));
+                self.guesses.insert(id, guesses);
+            }
         }
         self.enter(name, element, shapes, Operand::Value(id), mark)
     }
@@ -135,8 +146,11 @@ impl<'a> Builder<'a> {
     }
 
     fn add_constants(&mut self, constants: [Constant; RUNS]) -> Operand {
-        let operands =
-            self.graphs.iter_mut().zip(constants).map(|(graph, constant)| graph.add_constant(constant));
+        let operands = self
+            .graphs
+            .iter_mut()
+            .zip(constants)
+            .map(|(graph, constant)| graph.add_constant(constant));
         operands.last().unwrap()
     }
 
@@ -175,7 +189,10 @@ impl<'a> Builder<'a> {
     pub(super) fn subject(&self, index: usize, outputs: usize) -> Subject {
         let shapes = self.shapes(index);
         let axes = 0..shapes[0].len();
-        Subject { shape: axes.map(|axis| shapes.each_ref().map(|shape| shape[axis])).collect(), outputs }
+        Subject {
+            shape: axes.map(|axis| shapes.each_ref().map(|shape| shape[axis])).collect(),
+            outputs,
+        }
     }
 
     /// The contents of a value in each run, if they are known.
@@ -190,7 +207,12 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds an operation of an operator by its name; gives its first result.
-    pub(super) fn call(&mut self, operator: &str, arguments: Arguments, mark: u64) -> Option<usize> {
+    pub(super) fn call(
+        &mut self,
+        operator: &str,
+        arguments: Arguments,
+        mark: u64,
+    ) -> Option<usize> {
         let named = |candidate: &&&Operator| candidate.def.name == operator;
         let operator = self.operators.iter().copied().find(|operator| named(&operator))?;
         self.add(operator, arguments, 1, mark)?.first().copied()
@@ -309,9 +331,9 @@ impl<'a> Builder<'a> {
             Operand::Value(value) => self.known.get(&value).copied().unwrap_or(operand),
             Operand::Constant(_) => operand,
         };
-        let inputs: Vec<Operand> = inputs.into_iter().map(known).collect();
-        let inputs = Inputs::new(&inputs, graph);
-        let types = op.infer(&inputs).ok()?;
+        let told: Vec<Operand> = inputs.iter().copied().map(known).collect();
+        let told = Inputs::new(&told, graph);
+        let types = op.infer(&told).ok()?;
         let is_small = |ty: &ResultType| {
             ty.shape.len() <= MOST_AXES
                 && element_count(&ty.shape).is_some_and(|count| count <= MOST_ELEMENTS)
@@ -320,7 +342,22 @@ impl<'a> Builder<'a> {
         if !types.iter().all(is_small) {
             return None;
         }
-        let contents = computed(op.as_ref(), &inputs, &types, &self.weights, self.context);
+        let (op, weights, context) = (op.as_ref(), &self.weights, self.context);
+        let fold = |inputs: &[Operand]| fold(op, inputs, &types, graph, weights, context);
+        if let Some(folded) = fold(&inputs).ok()? {
+            return Some(folded.into_iter().map(TrialResult::Constant).collect());
+        }
+        let runs = |guess: usize| {
+            let guessed = |operand: Operand| match operand {
+                Operand::Value(value) => self.guesses.get(&value).map_or(operand, |it| it[guess]),
+                Operand::Constant(_) => operand,
+            };
+            fold(&inputs.iter().map(|&operand| guessed(known(operand))).collect::<Vec<_>>()).is_ok()
+        };
+        if !runs(0) && !runs(1) {
+            return None;
+        }
+        let contents = computed(op, &told, &types, weights, context);
         let mut contents = contents.into_iter().flatten();
         Some(types.into_iter().map(|ty| TrialResult::Value(ty, contents.next())).collect())
     }
@@ -375,6 +412,19 @@ fn declared(shapes: &[Shape; RUNS]) -> Vec<Dimension> {
         }
     };
     (0..shapes[0].len()).map(dimension).collect()
+}
+
+/// A constant all of whose elements are 0 or 1.
+fn filled(element: ElementType, shape: &[usize], number: u8) -> Constant {
+    let storage = Storage::natural(element).unwrap();
+    let mut buffer = Buffer::zeroed(storage.byte_len(shape).unwrap()).unwrap();
+    for bytes in buffer.bytes_mut().chunks_exact_mut(storage.size()) {
+        match storage {
+            Storage::F32 => bytes.copy_from_slice(&f32::from(number).to_ne_bytes()),
+            _ => bytes[0] = number,
+        }
+    }
+    Constant::dense(element, storage, shape.into(), Bytes::from_buffer(buffer))
 }
 
 /// Results of a few integers or bools, where they hang on no elements that only a run knows.

@@ -1,5 +1,6 @@
 //! Plans a program in different ways, runs the plans, and compares what they give.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use coreml_format::Package;
@@ -11,7 +12,7 @@ use super::{Generated, RUNS};
 use crate::plan::equivalence::{EXACT, PLAIN, SHARED, Seen, is_close, run_steps};
 use crate::plan::rewrite::{Effect, RULES, rewrite};
 use crate::plan::{Options, Plan, bind, build, legalise, memory, states};
-use crate::value::{Buffer, Shape};
+use crate::value::{Buffer, Shape, Storage};
 use crate::weights::Weights;
 
 /// How a program is called: the inputs' shapes as far as they are known beforehand, for each plan
@@ -37,6 +38,9 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// How errors begin that are none of the program.
+const PANIC: &str = "panic";
+
 type Results = Result<Vec<Seen>, String>;
 
 /// A program to check.
@@ -61,8 +65,11 @@ impl<'a> Case<'a> {
     pub(super) fn check(&self) -> Result<Outcome, String> {
         let fixed = self.fixed();
         let plain = self.run(&fixed, PLAIN, &self.generated.inputs);
+        compare(&plain, &plain, false).map_err(|error| format!("plain plan: {error}"))?;
         let mut outcome = if plain.is_ok() { Outcome::Ran } else { Outcome::Failed };
-        for shapes in [Some(fixed.clone()), self.flexible(), Some(self.free())].into_iter().flatten() {
+        for shapes in
+            [Some(fixed.clone()), self.flexible(), Some(self.free())].into_iter().flatten()
+        {
             self.verify(&shapes.plans[0])?;
             for (which, options) in [("plain", PLAIN), ("exact", EXACT)] {
                 let got = self.run(&shapes, options, &self.generated.inputs);
@@ -70,9 +77,12 @@ impl<'a> Case<'a> {
                     .map_err(|error| format!("{} shapes, {which}: {error}", shapes.which))?;
             }
             for seed in [0, 0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9] {
-                let got = memory::chance::with(seed, || self.run(&shapes, SHARED, &self.generated.inputs));
-                compare(&got, &plain, false)
-                    .map_err(|error| format!("{} shapes, shared, chance {seed}: {error}", shapes.which))?;
+                let got = memory::chance::with(seed, || {
+                    self.run(&shapes, SHARED, &self.generated.inputs)
+                });
+                compare(&got, &plain, false).map_err(|error| {
+                    format!("{} shapes, shared, chance {seed}: {error}", shapes.which)
+                })?;
             }
             let rounded = self.check_all(&shapes, &plain, &fixed)?;
             if outcome == Outcome::Ran || rounded == Outcome::Unstable {
@@ -83,11 +93,18 @@ impl<'a> Case<'a> {
     }
 
     /// All rewrites against none.
-    fn check_all(&self, shapes: &Shapes, plain: &Results, fixed: &Shapes) -> Result<Outcome, String> {
+    fn check_all(
+        &self,
+        shapes: &Shapes,
+        plain: &Results,
+        fixed: &Shapes,
+    ) -> Result<Outcome, String> {
         let got = self.run(shapes, Options::default(), &self.generated.inputs);
         let (Ok(expected), Ok(got)) = (plain, &got) else {
             let failed = compare(&got, plain, true);
-            return failed.map(|()| Outcome::Failed).map_err(|error| format!("all rewrites: {error}"));
+            return failed
+                .map(|()| Outcome::Failed)
+                .map_err(|error| format!("all rewrites: {error}"));
         };
         if !self.rounds(shapes) {
             let same = difference(got, expected);
@@ -152,6 +169,7 @@ impl<'a> Case<'a> {
         Shapes { which: "free", plans, of_run: [0; RUNS] }
     }
 
+    /// What a program gives; a panic is an error.
     fn run(
         &self,
         shapes: &Shapes,
@@ -161,14 +179,17 @@ impl<'a> Case<'a> {
         let plan = |shapes: &Vec<Option<Shape>>| {
             build("main", self.function(), shapes, &self.weights, self.context, options)
         };
-        let plans: Vec<Plan> = shapes
-            .plans
-            .iter()
-            .map(plan)
-            .collect::<Result<_, _>>()
-            .map_err(|error| error.to_string())?;
-        let steps = shapes.of_run.into_iter().zip(inputs.iter().cloned());
-        run_steps(&plans, self.context, steps)
+        let run = || {
+            let plans: Result<Vec<Plan>, _> = shapes.plans.iter().map(plan).collect();
+            let plans = plans.map_err(|error| error.to_string())?;
+            let steps = shapes.of_run.into_iter().zip(inputs.iter().cloned());
+            run_steps(&plans, self.context, steps)
+        };
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| Some((*panic.downcast_ref::<&str>()?).to_owned()));
+            Err(format!("{PANIC}: {}", text.unwrap_or_default()))
+        })
     }
 
     /// Checks the graph after each pass.
@@ -207,6 +228,7 @@ fn nudged(mut inputs: Vec<(Shape, Buffer)>, factor: f32) -> Vec<(Shape, Buffer)>
 /// program fails.
 fn compare(got: &Results, expected: &Results, leaves_out: bool) -> Result<(), String> {
     match (got, expected) {
+        (Err(error), _) if error.starts_with(PANIC) => Err(error.clone()),
         (Ok(got), Ok(expected)) => difference(got, expected),
         (Err(_), Err(_)) => Ok(()),
         (Ok(_), Err(_)) if leaves_out => Ok(()),
@@ -215,16 +237,35 @@ fn compare(got: &Results, expected: &Results, leaves_out: bool) -> Result<(), St
     }
 }
 
-/// The first difference between what two plans gave.
+/// The first difference between what two plans gave. NaNs are the same whatever their bits: which
+/// of two operands' NaN a product has is nowhere said.
 fn difference(got: &[Seen], expected: &[Seen]) -> Result<(), String> {
     if got.len() != expected.len() {
         return Err(format!("{} results instead of {}", got.len(), expected.len()));
     }
-    match got.iter().zip(expected).position(|(got, expected)| got != expected) {
+    let differs =
+        |(got, expected): (&Seen, &Seen)| got != expected && plain(got) != plain(expected);
+    match got.iter().zip(expected).position(differs) {
         Some(place) => Err(format!(
             "result {place}, counted over all runs, is {:?} instead of {:?}",
             got[place], expected[place]
         )),
         None => Ok(()),
     }
+}
+
+/// A result with one kind of NaN.
+fn plain((storage, shape, bytes): &Seen) -> Seen {
+    let bytes = match storage {
+        Storage::F32 => {
+            let floats =
+                bytes.chunks_exact(4).map(|bytes| bytemuck::pod_read_unaligned::<f32>(bytes));
+            floats
+                .map(|x| if x.is_nan() { f32::NAN } else { x })
+                .flat_map(f32::to_ne_bytes)
+                .collect()
+        }
+        _ => bytes.clone(),
+    };
+    (*storage, shape.clone(), bytes)
 }

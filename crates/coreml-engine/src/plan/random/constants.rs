@@ -68,7 +68,7 @@ fn integers(
     };
     let size = |axis: usize| subject.least(axis) as i32;
     match name {
-        "axis" => Some(int(choices.between(-(rank as i32), rank as i32 - 1))),
+        "axis" if rank > 0 => Some(int(choices.between(-(rank as i32), rank as i32 - 1))),
         "axes" => Some(ints(&axes(subject, choices))),
         "perm" => Some(ints(&permutation(rank, choices))),
         "shape" => Some(ints(&target(subject, choices))),

@@ -18,8 +18,7 @@ impl<'a> Builder<'a> {
     /// Any operator, or one that only moves elements.
     pub(super) fn operation(&mut self, seed: u64, moves: bool) {
         let fits = |operator: &&&Operator| operator.moves || !moves;
-        let operators: Vec<&'a Operator> =
-            self.operators.iter().filter(fits).copied().collect();
+        let operators: Vec<&'a Operator> = self.operators.iter().filter(fits).copied().collect();
         for attempt in 0..ATTEMPTS {
             // Another operator where one finds no arguments.
             let Some(operator) = Choices::new(seed ^ (attempt / 6)).of(&operators).copied() else {
@@ -62,7 +61,8 @@ impl<'a> Builder<'a> {
         let shown = chosen.example.get(argument.name);
         if argument.kind == Kind::Tensors {
             let count = shown.map_or(1, |_| 1 + choices.below(3));
-            let slots = (0..count).map(|_| self.value(argument, chosen, choices)).collect::<Option<_>>()?;
+            let slots =
+                (0..count).map(|_| self.value(argument, chosen, choices)).collect::<Option<_>>()?;
             return Some(Some(slots));
         }
         let constant_shown = match shown {
@@ -103,14 +103,16 @@ impl<'a> Builder<'a> {
         }
         if let Some(first) = chosen.first.filter(|_| choices.one_in(8)) {
             let element = element.or(argument.types.first().copied())?;
-            let shape = if choices.one_in(2) { Shape::new() } else { self.shapes(first)[0].clone() };
+            let shape =
+                if choices.one_in(2) { Shape::new() } else { self.shapes(first)[0].clone() };
             let is_small = element.bits() >= 8;
             return is_small.then(|| Slot::Constant(numbers(element, &shape, choices)));
         }
         let alike = choices.one_in(2);
         let found = self
             .pick(choices, |value| {
-                allowed(value.ty.element) && (!alike || shape.as_ref().is_none_or(|shape| *shape == value.ty.shape))
+                allowed(value.ty.element)
+                    && (!alike || shape.as_ref().is_none_or(|shape| *shape == value.ty.shape))
             })
             .or_else(|| self.pick(choices, |value| allowed(value.ty.element)))
             .or_else(|| self.flags(argument, choices))?;
@@ -160,17 +162,15 @@ impl<'a> Builder<'a> {
         let subject = self.subject(x, 1);
         let rank = subject.shape.len();
         let least: Vec<i32> = (0..rank).map(|axis| subject.least(axis) as i32).collect();
-        let sizes: Vec<i32> = least.iter().map(|&size| choices.between(size.min(1), size)).collect();
+        let sizes: Vec<i32> =
+            least.iter().map(|&size| choices.between(size.min(1), size)).collect();
         let places: Vec<i32> = least.iter().zip(&sizes).map(|(all, part)| all - part + 1).collect();
         let begin = self.places(&places, choices)?;
         let mark = choices.number();
         let size = Slot::Constant(ints(&sizes));
         if choices.one_in(3) {
-            let arguments = vec![
-                ("x", vec![Slot::Pooled(x)]),
-                ("begin", vec![begin]),
-                ("size", vec![size]),
-            ];
+            let arguments =
+                vec![("x", vec![Slot::Pooled(x)]), ("begin", vec![begin]), ("size", vec![size])];
             return self.call("slice_by_size", arguments, mark);
         }
         let arguments = vec![("x", vec![begin.clone()]), ("y", vec![size])];
@@ -232,9 +232,8 @@ impl<'a> Builder<'a> {
     pub(super) fn idiom(&mut self, seed: u64) -> Option<()> {
         let mut choices = Choices::new(seed);
         let is_float = |ty: ElementType| matches!(ty, ElementType::Float16 | ElementType::Float32);
-        let x = self.pick(&mut choices, |value| {
-            is_float(value.ty.element) && !value.ty.shape.is_empty()
-        })?;
+        let x = self
+            .pick(&mut choices, |value| is_float(value.ty.element) && !value.ty.shape.is_empty())?;
         match choices.below(3) {
             0 => self.product_with_sigmoid(x, &mut choices),
             1 => self.norm_of_both_signs(x, &mut choices),
@@ -332,9 +331,9 @@ impl Chosen<'_> {
     /// The element type that an argument has to have: that of others of its type parameter, and of
     /// the same list.
     fn element_for(&self, argument: &Argument, builder: &Builder) -> Option<ElementType> {
-        let first = self.first.filter(|_| {
-            argument.type_parameter.is_some() || argument.kind == Kind::Tensors
-        })?;
+        let first = self
+            .first
+            .filter(|_| argument.type_parameter.is_some() || argument.kind == Kind::Tensors)?;
         Some(builder.pool[first].ty.element)
     }
 }

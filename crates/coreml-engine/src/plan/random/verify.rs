@@ -67,7 +67,9 @@ impl Walk<'_> {
                 for branch in &work.branches {
                     self.nested(branch)?;
                     let results = branch.results.iter().zip(&work.outputs);
-                    results.into_iter().try_for_each(|(&result, &to)| self.same_type(result, to))?;
+                    results
+                        .into_iter()
+                        .try_for_each(|(&result, &to)| self.same_type(result, to))?;
                 }
                 work.outputs.iter().try_for_each(|&output| self.define(output))
             }
@@ -170,5 +172,9 @@ fn lies_inside(graph: &Graph, value: ValueId) -> Result<(), String> {
         last += reach.max(0);
     }
     let inside = first >= 0 && last < count(whole) as isize;
-    if inside { Ok(()) } else { Err(format!("v{value:?} reaches from {first} to {last} of v{root:?}")) }
+    if inside {
+        Ok(())
+    } else {
+        Err(format!("v{value:?} reaches from {first} to {last} of v{root:?}"))
+    }
 }

@@ -10,6 +10,8 @@ mod norm;
 mod pattern;
 mod repeat;
 mod silu;
+#[cfg(test)]
+mod tests;
 mod unused;
 
 use std::collections::HashMap;
@@ -200,8 +202,10 @@ impl Sweep<'_> {
             let outputs = run.outputs.clone();
             match replacement {
                 Replacement::Operand(operand) => {
-                    self.check(rule, &outputs[0], operand)?;
-                    self.renamed.insert(outputs[0], operand);
+                    for &output in &outputs {
+                        self.check(rule, output, operand)?;
+                        self.renamed.insert(output, operand);
+                    }
                     return Ok(None);
                 }
                 Replacement::Run(op, inputs) => {
@@ -215,15 +219,15 @@ impl Sweep<'_> {
     }
 
     /// The value that takes another's place has its type.
-    fn check(&self, rule: &Rule, output: &ValueId, operand: Operand) -> Result<()> {
+    fn check(&self, rule: &Rule, output: ValueId, operand: Operand) -> Result<()> {
         use crate::op::Frame;
-        let expected = &self.graph.values[*output];
+        let expected = &self.graph.values[output];
         let known = self.graph.shape(operand);
         let same_shape = expected.shape.is_none() || known == expected.shape.as_deref();
         if self.graph.kind(operand).0 == expected.element && same_shape {
             return Ok(());
         }
-        Err(self.wrong(rule, &expected.name))
+        Err(self.wrong(rule, &format!("changes the type of `{}`", expected.name)))
     }
 
     /// An operation's results have the types that the graph knows.
@@ -231,24 +235,24 @@ impl Sweep<'_> {
         let types: ResultTypes = match run.op.infer(&Inputs::new(&run.inputs, self.graph)) {
             Ok(types) => types,
             Err(OpError::NotYetKnown) => return Ok(()),
-            Err(_) => return Err(self.wrong(rule, &self.graph.values[run.outputs[0]].name)),
+            Err(error) => return Err(self.wrong(rule, &format!("fails: {error}"))),
         };
         for (&output, ty) in run.outputs.iter().zip(&types) {
             let value = &self.graph.values[output];
             let same = value.element == ty.element
                 && value.shape.as_ref().is_none_or(|shape| *shape == ty.shape);
             if !same {
-                return Err(self.wrong(rule, &value.name));
+                return Err(self.wrong(rule, &format!("changes the type of `{}`", value.name)));
             }
         }
         Ok(())
     }
 
-    fn wrong(&self, rule: &Rule, value: &str) -> Error {
+    fn wrong(&self, rule: &Rule, what: &str) -> Error {
         Error::Program {
             function: self.function.to_owned(),
             message: format!(
-                "the engine's rewrite `{}` changes the type of `{value}`; please report this model",
+                "the engine's rewrite `{}` {what}; please report this model",
                 rule.name
             ),
         }

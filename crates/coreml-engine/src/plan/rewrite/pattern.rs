@@ -14,8 +14,11 @@ pub(crate) struct Pattern {
 
 enum Shape {
     Any,
-    Op { is: Box<dyn Fn(&dyn Op) -> bool>, inputs: Inputs },
+    Op { is: Box<Test>, inputs: Inputs },
 }
+
+/// What has to hold of an operation.
+type Test = dyn Fn(&dyn Op) -> bool;
 
 enum Inputs {
     /// Whatever it reads.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use coreml_format::FormatError;
+use coreml_format::mil::Opset;
 
 use crate::words::list;
 
@@ -32,7 +33,7 @@ pub enum Error {
         /// Its operator, e.g. `conv`.
         operator: String,
         /// The function's opset.
-        opset: String,
+        opset: Opset,
         /// What else is known; begins with a semicolon if it is not empty.
         hint: String,
     },
@@ -137,7 +138,6 @@ impl From<coreml_engine::Error> for Error {
         match error {
             Engine::Format(error) => Error::Format(error),
             Engine::UnsupportedOperation { function, operation, operator, opset, hint } => {
-                let opset = opset.to_string();
                 Error::UnsupportedOperation { function, operation, operator, opset, hint }
             }
             Engine::Operation { function, operation, operator, source } => {

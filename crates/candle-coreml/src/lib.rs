@@ -22,7 +22,7 @@ pub use backend::{Backend, BackendKind, Executable, LoadOptions, THREADS_VARIABL
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{Rewrites, Workers};
-pub use coreml_format::description;
+pub use coreml_format::{description, mil::Opset};
 pub use error::{Error, Result};
 #[cfg(feature = "hub")]
 pub use hub::{DownloadOptions, HubClient, HubError, OwnCache};

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use coreml_engine::Workers;
 use coreml_format::Package;
 use coreml_format::description::{FunctionDescription, ModelDescription};
 
@@ -84,6 +85,16 @@ impl CoreMLModel {
     /// When there is no function of that name.
     pub fn function(&self, name: &str) -> Result<Self> {
         Self::from_executable(self.executable.clone(), Some(name))
+    }
+
+    /// The same function on other threads: a share, which costs no more than these, since weights
+    /// and plans are common. Results are the same on any number of threads.
+    ///
+    /// # Errors
+    /// When the backend chooses its threads itself.
+    pub fn with_workers(&self, workers: &Workers) -> Result<Self> {
+        let executable = self.executable.with_workers(workers)?;
+        Ok(CoreMLModel { executable, function: self.function.clone() })
     }
 
     /// Runs the function: outputs by name, in the dtypes that the program declares (`bool` and

@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_coreml::description::{ArrayElementType, FeatureType};
 use candle_coreml::{CoreMLModel, LoadOptions};
 use common::cases::{self, Case};
-use coreml_engine::{Buffer, Function, Model, Options, Shape, Storage, Workers};
+use coreml_engine::{Buffer, Context, Function, Model, Options, Shape, Storage, Workers};
 use coreml_format::Package;
 use coreml_format::mil::Block;
 
@@ -117,6 +117,7 @@ fn load_package(package: Package, threads: usize) -> coreml_engine::Result<Model
 
 /// A function with what to call it with.
 struct Ready<'a> {
+    context: &'a Context,
     function: &'a Function,
     shapes: Vec<Shape>,
     inputs: Vec<Buffer>,
@@ -124,10 +125,10 @@ struct Ready<'a> {
 
 impl<'a> Ready<'a> {
     /// Zeros of these shapes.
-    fn zeros(function: &'a Function, shapes: Vec<Shape>) -> Self {
+    fn zeros(model: &'a Model, function: &'a Function, shapes: Vec<Shape>) -> Self {
         let inputs = function.inputs().iter().zip(&shapes);
         let inputs = inputs.map(|(input, shape)| zeros(input.storage, shape)).collect();
-        Ready { function, shapes, inputs }
+        Ready { context: model.context(), function, shapes, inputs }
     }
 
     fn bytes(&self) -> Vec<&[u8]> {
@@ -135,7 +136,7 @@ impl<'a> Ready<'a> {
     }
 
     fn call(&self, bytes: &[&[u8]], states: &mut [Buffer]) {
-        let result = self.function.predict(&self.shapes, bytes, states, |_, _| ());
+        let result = self.function.predict(self.context, &self.shapes, bytes, states, |_, _| ());
         result.unwrap_or_else(|error| panic!("{}: {error}", self.function.name()));
     }
 
@@ -178,11 +179,82 @@ fn functions(threads: usize) {
             let products = if many { PRODUCTS_OF_A_WINDOW * products(block) } else { 0 };
             let shapes = function.default_shapes().expect("shapes");
             let place = format!("{}, {}", path.display(), function.name());
-            Ready::zeros(function, shapes).check(&place, threads, FOR_A_PRODUCT * products);
+            Ready::zeros(&model, function, shapes).check(&place, threads, FOR_A_PRODUCT * products);
             decoders += usize::from(!many);
         }
     }
     assert!(decoders > 100, "only {decoders} functions that decode");
+}
+
+/// A weight file of one blob after the other, laid out after the format's description in coremltools
+/// (`MILBlob/Blob/StorageFormat.hpp`).
+struct Blobs(Vec<u8>);
+
+impl Blobs {
+    /// Adds bytes of no meaning; gives them as MIL text. `code` is the element's in `BlobDataType`.
+    fn add(&mut self, element: &str, code: u32, bits: usize, shape: &[usize]) -> String {
+        let record = self.0.len();
+        let size = shape.iter().product::<usize>() * bits / 8;
+        self.0.extend([0xDEAD_BEEFu32, code].map(u32::to_le_bytes).as_flattened());
+        self.0.extend(
+            [size, record + 64, 0].map(|field| (field as u64).to_le_bytes()).as_flattened(),
+        );
+        self.0.resize(record + 64, 0);
+        self.0.extend((0..size).map(|i| (i * 31 % 61) as u8));
+        self.0.resize(self.0.len().next_multiple_of(64), 0);
+        format!(
+            "tensor<{element}, {shape:?}>(BLOBFILE(path = string(\"@model_path/weight.bin\"), \
+             offset = uint64({record})))"
+        )
+    }
+
+    fn table(&mut self, element: &str, code: u32, bits: usize) -> String {
+        let indices = self.add(element, code, bits, &[SIZE, SIZE]);
+        let lut = self.add("fp16", 1, 16, &[1, 1, 1 << bits, 1]);
+        format!("constexpr_lut_to_dense(indices = {indices}, lut = {lut})")
+    }
+
+    fn blocks(&mut self, element: &str, code: u32, bits: usize, blocks: usize) -> String {
+        let data = self.add(element, code, bits, &[SIZE, SIZE]);
+        let scale = self.add("fp16", 1, 16, &[SIZE, blocks]);
+        format!("constexpr_blockwise_shift_scale(data = {data}, scale = {scale})")
+    }
+}
+
+/// Rows and columns of weights that are large enough for several threads.
+const SIZE: usize = 1024;
+
+/// The engine, on products with large weights of every kind.
+fn large_weights(threads: usize) {
+    let mut blobs = Blobs(vec![0; 64]);
+    blobs.0[4] = 2; // the version
+    let weights = [
+        format!("const()[val = {}]", blobs.add("fp16", 1, 16, &[SIZE, SIZE])),
+        blobs.table("uint4", 11, 4),
+        blobs.table("uint6", 13, 6),
+        blobs.table("uint8", 3, 8),
+        blobs.blocks("int8", 4, 8, 1),
+        blobs.blocks("int4", 8, 4, SIZE / 32),
+    ];
+    let functions = weights.iter().enumerate().map(|(number, weight)| {
+        format!(
+            "func f{number}<ios18>(tensor<fp16, [1, {SIZE}]> x) {{ \
+             tensor<fp16, [{SIZE}, {SIZE}]> w = {weight}; \
+             tensor<fp16, [1, {SIZE}]> y = linear(x = x, weight = w); }} -> (y);"
+        )
+    });
+    let program = functions.collect::<String>();
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes);
+    write("weight.bin", &blobs.0).expect("a file");
+    write("model.mil", format!("program(1.3) {{ {program} }}").as_bytes()).expect("a file");
+    write("metadata.json", b"[{}]").expect("a file");
+    let model = load(directory.path(), threads);
+    assert_eq!(model.weight_forms_made(), 0);
+    for function in model.functions() {
+        let shapes = vec![Shape::from_slice(&[1, SIZE])];
+        Ready::zeros(&model, function, shapes).check(function.name(), threads, 0);
+    }
 }
 
 /// Elements of a case's tensor as the engine holds them.
@@ -219,7 +291,8 @@ fn operations(threads: usize) {
         let shapes = function.inputs().iter().map(|input| shape(&input.name)).collect();
         let products = PRODUCTS_OF_A_CASE * products(&case.function.block);
         let most = FOR_A_PRODUCT * products + usize::from(case.name.starts_with("pad_dynamic"));
-        Ready { function, shapes, inputs }.check(&case.name, threads, most);
+        let ready = Ready { context: model.context(), function, shapes, inputs };
+        ready.check(&case.name, threads, most);
     }
 }
 
@@ -230,7 +303,7 @@ fn growing_masks(threads: usize) {
         let function = model.functions().next().expect("a function");
         let step = |length: usize| {
             let shapes = [vec![1, 1], vec![1, 1, 1, length]].map(Shape::from_vec);
-            Ready::zeros(function, shapes.to_vec())
+            Ready::zeros(&model, function, shapes.to_vec())
         };
         // Two conversations; in the second the buffers have the sizes that they need.
         let steps: Vec<Ready> = (1..=CALLS).chain(1..=CALLS).map(step).collect();
@@ -287,6 +360,7 @@ fn predictions(threads: usize) {
 fn calls_take_memory_for_inputs_and_outputs_only() {
     for threads in [1, 2] {
         functions(threads);
+        large_weights(threads);
         operations(threads);
         growing_masks(threads);
         predictions(threads);

@@ -27,7 +27,6 @@ const FEW_WEIGHT_BYTES: usize = 1 << 20;
 pub struct Function {
     name: String,
     weights: Arc<Weights>,
-    context: Arc<Context>,
     options: plan::Options,
     inputs: Vec<FunctionInput>,
     states: Vec<StateType>,
@@ -63,7 +62,7 @@ impl Function {
         name: &str,
         function: &mil::Function,
         weights: Arc<Weights>,
-        context: Arc<Context>,
+        context: &Context,
         options: plan::Options,
     ) -> Result<Self> {
         let description = weights.package().description().function(name);
@@ -79,7 +78,6 @@ impl Function {
         let prepared = Function {
             name: name.to_owned(),
             weights,
-            context,
             options,
             inputs,
             states,
@@ -87,7 +85,7 @@ impl Function {
             planning: Mutex::default(),
         };
         if let Some(shapes) = prepared.default_shapes() {
-            prepared.prepared(&shapes)?;
+            prepared.prepared(context, &shapes)?;
         }
         Ok(prepared)
     }
@@ -119,30 +117,32 @@ impl Function {
 
     /// Runs the function on `inputs`, bytes of dense tensors held as [`inputs`](Self::inputs) say,
     /// with these shapes; then calls `read` with the name and the elements of every output. `states`
-    /// are those of [`states`](Self::states).
+    /// are those of [`states`](Self::states), and `context` has the threads to run on: those of the
+    /// [model](crate::Model::context), or of a share of it.
     ///
     /// # Errors
     /// When no plan can be made for the shapes, or an operation fails.
     pub fn predict(
         &self,
+        context: &Context,
         shapes: &[Shape],
         inputs: &[&[u8]],
         states: &mut [Buffer],
         mut read: impl FnMut(&str, &TensorRef),
     ) -> Result<()> {
-        let prepared = self.prepared(shapes)?;
+        let prepared = self.prepared(context, shapes)?;
         let plan = &prepared.plan;
         let mut workspace = prepared.workspace().map_err(|e| self.program_error(e.to_string()))?;
         let mut call = Call { inputs, shapes, states, workspace: &mut workspace };
-        let mut ran = || run::run(plan, &self.context, std::slice::from_mut(&mut call));
+        let mut ran = || run::run(plan, context, std::slice::from_mut(&mut call));
         let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
             true => ran(),
-            false => self.context.workers().enter(ran),
+            false => context.workers().enter(ran),
         };
         let mut result = ran.map_err(|error| self.step_error(error));
         for (name, operand) in plan.outputs.iter().filter(|_| result.is_ok()) {
             let found =
-                run::result(plan, &self.context, &mut call, *operand, |tensor| read(name, &tensor));
+                run::result(plan, context, &mut call, *operand, |tensor| read(name, &tensor));
             if found.is_none() {
                 result = Err(self.program_error(format!("output `{name}` is no tensor")));
                 break;
@@ -156,10 +156,10 @@ impl Function {
     ///
     /// # Errors
     /// When no plan can be made for them.
-    pub fn explain(&self, shapes: &[Shape]) -> Result<String> {
+    pub fn explain(&self, context: &Context, shapes: &[Shape]) -> Result<String> {
         let shapes: Vec<Option<Shape>> = shapes.iter().cloned().map(Some).collect();
         let options = self.options;
-        plan::explain(&self.name, self.program()?, &shapes, &self.weights, &self.context, options)
+        plan::explain(&self.name, self.program()?, &shapes, &self.weights, context, options)
     }
 
     fn program(&self) -> Result<&mil::Function> {
@@ -170,16 +170,10 @@ impl Function {
         })
     }
 
-    fn build(&self, shapes: &[Option<Shape>]) -> Result<Arc<Prepared>> {
+    fn build(&self, context: &Context, shapes: &[Option<Shape>]) -> Result<Arc<Prepared>> {
         let options = self.options;
-        let plan = plan::build(
-            &self.name,
-            self.program()?,
-            shapes,
-            &self.weights,
-            &self.context,
-            options,
-        )?;
+        let plan =
+            plan::build(&self.name, self.program()?, shapes, &self.weights, context, options)?;
         tracing::debug!(
             function = self.name,
             ?shapes,
@@ -192,7 +186,7 @@ impl Function {
     }
 
     /// A plan that serves these input shapes.
-    fn prepared(&self, shapes: &[Shape]) -> Result<Arc<Prepared>> {
+    fn prepared(&self, context: &Context, shapes: &[Shape]) -> Result<Arc<Prepared>> {
         let choice = {
             let mut plans = self.plans();
             plans.note(shapes);
@@ -207,7 +201,7 @@ impl Function {
         match choice {
             Choice::Have(prepared) => return Ok(prepared),
             Choice::MakeFixed => {}
-            Choice::MakeFree => match self.build(&self.open_shapes()) {
+            Choice::MakeFree => match self.build(context, &self.open_shapes()) {
                 Ok(built) => return Ok(self.plans().set_free(built)),
                 Err(error) => {
                     tracing::debug!(function = self.name, %error, "no plan for any shape");
@@ -216,7 +210,7 @@ impl Function {
             },
         }
         let fixed: Vec<Option<Shape>> = shapes.iter().cloned().map(Some).collect();
-        let built = self.build(&fixed)?;
+        let built = self.build(context, &fixed)?;
         Ok(self.plans().add_fixed(shapes, built))
     }
 

@@ -43,8 +43,14 @@ impl Default for Options {
     }
 }
 
-/// A model that the engine runs.
+/// A model that the engine runs, or a [share](Model::with_workers) of one.
 pub struct Model {
+    loaded: Arc<Loaded>,
+    context: Arc<Context>,
+}
+
+/// What all shares of a model have in common.
+struct Loaded {
     weights: Arc<Weights>,
     functions: BTreeMap<String, Function>,
 }
@@ -61,15 +67,26 @@ impl Model {
         let mut functions = BTreeMap::new();
         for (name, function) in &weights.package().program().functions {
             let plans = plan::Options { rewrites: options.rewrites, ..plan::Options::default() };
-            let function = Function::new(name, function, weights.clone(), context.clone(), plans)?;
+            let function = Function::new(name, function, weights.clone(), &context, plans)?;
             functions.insert(name.clone(), function);
         }
-        Ok(Model { weights, functions })
+        Ok(Model { loaded: Arc::new(Loaded { weights, functions }), context })
+    }
+
+    /// The same model on other threads. Weights, plans and workspaces are shared, so that a share
+    /// costs no more than its threads; results are the same on any number of them.
+    pub fn with_workers(&self, workers: Workers) -> Self {
+        Model { loaded: self.loaded.clone(), context: Arc::new(Context::new(workers)) }
+    }
+
+    /// What functions of this model are run with.
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 
     /// The package.
     pub fn package(&self) -> &Package {
-        self.weights.package()
+        self.loaded.weights.package()
     }
 
     /// The function of this name.
@@ -77,21 +94,21 @@ impl Model {
     /// # Errors
     /// When there is none.
     pub fn function(&self, name: &str) -> Result<&Function> {
-        self.functions.get(name).ok_or_else(|| Error::UnknownFunction {
+        self.loaded.functions.get(name).ok_or_else(|| Error::UnknownFunction {
             name: name.to_owned(),
-            available: self.functions.keys().cloned().collect(),
+            available: self.loaded.functions.keys().cloned().collect(),
         })
     }
 
     /// All functions.
     pub fn functions(&self) -> impl Iterator<Item = &Function> {
-        self.functions.values()
+        self.loaded.functions.values()
     }
 
     /// How many times a weight was widened or brought into another form so far, for all functions,
     /// plans and calls together.
     pub fn weight_forms_made(&self) -> usize {
-        self.weights.forms_made()
+        self.loaded.weights.forms_made()
     }
 }
 

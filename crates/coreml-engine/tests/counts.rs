@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use coreml_engine::{Buffer, Function, Model, Options, Shape, Workers};
+use coreml_engine::{Buffer, Context, Function, Model, Options, Shape, Workers};
 use coreml_format::Package;
 use coreml_format::mil::{Binding, Block, Value};
 use half::f16;
@@ -99,16 +99,17 @@ fn models(directory: &Path) -> Vec<PathBuf> {
 
 /// One conversation with a function: its states.
 struct Session<'a> {
+    context: &'a Context,
     function: &'a Function,
     states: Vec<Buffer>,
 }
 
 impl<'a> Session<'a> {
-    fn new(function: &'a Function) -> Self {
+    fn new(model: &'a Model, function: &'a Function) -> Self {
         let zeroed = |len: Option<usize>| Buffer::zeroed(len.unwrap()).unwrap();
         let states = function.states().iter();
         let states = states.map(|state| zeroed(state.storage.byte_len(&state.shape))).collect();
-        Session { function, states }
+        Session { context: model.context(), function, states }
     }
 
     /// Calls the function with zeros of these shapes; gives the bytes of the first output.
@@ -122,7 +123,7 @@ impl<'a> Session<'a> {
         let read = |_: &str, tensor: &coreml_engine::TensorRef| {
             first.get_or_insert(tensor.dense_bytes().unwrap().to_vec());
         };
-        let result = self.function.predict(shapes, &bytes, &mut self.states, read);
+        let result = self.function.predict(self.context, shapes, &bytes, &mut self.states, read);
         result.unwrap_or_else(|error| panic!("{shapes:?}: {error}"));
         first.unwrap()
     }
@@ -133,7 +134,7 @@ impl<'a> Session<'a> {
 fn call_all(model: &Model, shapes: impl Fn(&Function) -> Vec<Vec<Shape>> + Sync) {
     let conversation = || -> Vec<Vec<u8>> {
         let all = model.functions().flat_map(|function| {
-            let mut session = Session::new(function);
+            let mut session = Session::new(model, function);
             shapes(function).into_iter().map(move |shapes| session.call(&shapes))
         });
         all.collect()

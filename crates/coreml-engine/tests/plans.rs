@@ -50,15 +50,16 @@ fn family(path: &Path) -> Model {
 }
 
 /// The plan for the default shapes, if the model states some.
-fn plan(function: &Function) -> Option<String> {
-    Some(function.explain(&function.default_shapes()?).unwrap())
+fn plan(model: &Model, function: &Function) -> Option<String> {
+    let shapes = function.default_shapes()?;
+    Some(function.explain(model.context(), &shapes).unwrap())
 }
 
 #[test]
 fn plans_of_language_models_are_what_they_were() {
     for (name, package, function) in LANGUAGE_MODELS {
         let model = load(Package::open(fixtures().join("llm").join(package)).unwrap());
-        let text = plan(model.function(function).unwrap()).unwrap();
+        let text = plan(&model, model.function(function).unwrap()).unwrap();
         assert_golden(format!("tests/plans/{name}.txt"), &text);
     }
 }
@@ -68,7 +69,7 @@ fn plans_of_operations_are_what_they_were() {
     let mut texts = Vec::new();
     for (name, case) in OPERATIONS {
         let model = family(&fixtures().join("ops").join(name).with_extension("mil"));
-        texts.push(plan(model.function(case).unwrap()).unwrap());
+        texts.push(plan(&model, model.function(case).unwrap()).unwrap());
     }
     assert_golden("tests/plans/operations.txt", &texts.join("\n"));
 }
@@ -77,7 +78,8 @@ fn plans_of_operations_are_what_they_were() {
 fn a_plan_is_the_same_each_time() {
     let path = fixtures().join("llm/gemma3/gemma3_FFN_PF_chunk_01of01.mlpackage");
     let texts = || -> Vec<String> {
-        load(Package::open(&path).unwrap()).functions().filter_map(plan).collect()
+        let model = load(Package::open(&path).unwrap());
+        model.functions().filter_map(|function| plan(&model, function)).collect()
     };
     assert_eq!(texts(), texts());
 }
@@ -92,21 +94,22 @@ fn rewrites_of_fixtures_are_what_they_were() {
             let name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
             for function in model.functions() {
                 let place = [&name(&path), &name(&package), function.name()].join(" ");
-                add_rewrites(&mut text, &place, function);
+                add_rewrites(&mut text, &place, &model, function);
             }
         }
     }
     for path in entries(&fixtures().join("ops"), |end| end == "mil") {
-        for function in family(&path).functions() {
-            add_rewrites(&mut text, function.name(), function);
+        let model = family(&path);
+        for function in model.functions() {
+            add_rewrites(&mut text, function.name(), &model, function);
         }
     }
     assert_golden("tests/plans/rewrites.txt", &text);
 }
 
 /// A line for a function, if something in it is rewritten.
-fn add_rewrites(text: &mut String, place: &str, function: &Function) {
-    let Some(plan) = plan(function) else { return };
+fn add_rewrites(text: &mut String, place: &str, model: &Model, function: &Function) {
+    let Some(plan) = plan(model, function) else { return };
     let rewrites = plan.lines().filter_map(|line| line.strip_prefix("rewrite "));
     let rewrites: Vec<String> = rewrites.map(|line| line.replace(" times", "")).collect();
     if !rewrites.is_empty() {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use coreml_engine::Workers;
 use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 
@@ -68,6 +69,14 @@ pub trait Executable: Send + Sync {
     /// When there is no such function.
     fn plans_made(&self, _function: &str) -> Result<usize> {
         Ok(0)
+    }
+
+    /// The same model on other threads, with which it shares all that it has made ready.
+    ///
+    /// # Errors
+    /// When the backend chooses its threads itself.
+    fn with_workers(&self, _workers: &Workers) -> Result<Arc<dyn Executable>> {
+        Err(Error::Threads("this backend chooses its threads itself".to_owned()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreml_engine::Workers;
+use coreml_engine::{Rewrites, Workers};
 
 use crate::backend::{BackendKind, LoadOptions};
 use crate::config::{
@@ -30,6 +30,8 @@ pub struct LanguageModelOptions {
     pub backend: BackendKind,
     /// The threads that all packages compute on; see [`LanguageModelOptions::threads`].
     pub workers: Option<Workers>,
+    /// Which rewrites the portable backend makes; all unless told otherwise.
+    pub rewrites: Rewrites,
     /// Which packages and functions are the components, where that is not to be discovered.
     pub config: Option<ModelConfig>,
 }
@@ -65,6 +67,12 @@ impl LanguageModelOptions {
     /// Lets the model compute on these threads, which others may use, too.
     pub fn workers(mut self, workers: Workers) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Chooses which rewrites the portable backend makes: see [`LoadOptions::rewrites`].
+    pub fn rewrites(mut self, rewrites: Rewrites) -> Self {
+        self.rewrites = rewrites;
         self
     }
 
@@ -145,7 +153,7 @@ impl LanguageModel {
         tokenizer: TextTokenizer,
     ) -> Self {
         let findings = pipeline.layout.findings.clone();
-        let core = Arc::new(Core { network: Box::new(pipeline), tokenizer });
+        let core = Arc::new(Core::new(pipeline, tokenizer));
         let session = Session::new(core.clone());
         LanguageModel {
             config,
@@ -350,8 +358,10 @@ impl Packages<'_> {
             Some(model) => model.clone(),
             None => {
                 tracing::debug!(path = %component.path.display(), "load");
-                let mut options = LoadOptions::new().backend(self.options.backend);
-                options.workers.clone_from(&self.options.workers);
+                let asked = self.options;
+                let mut options =
+                    LoadOptions::new().backend(asked.backend).rewrites(asked.rewrites);
+                options.workers.clone_from(&asked.workers);
                 let model = CoreMLModel::load(&component.path, &options)?;
                 self.loaded.insert(component.path.clone(), model.clone());
                 model

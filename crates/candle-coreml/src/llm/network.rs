@@ -1,5 +1,7 @@
 //! What the generation loop needs of a model.
 
+use coreml_engine::Workers;
+
 use crate::error::{Error, Result};
 use crate::state::CoreMLState;
 
@@ -41,6 +43,11 @@ pub(crate) trait Network: Send + Sync {
     /// How many plans its packages have made so far; 0 for what makes none.
     fn plans_made(&self) -> usize {
         0
+    }
+
+    /// The same model on other threads, with weights in common.
+    fn with_workers(&self, _workers: &Workers) -> Result<Box<dyn Network>> {
+        Err(Error::Threads("this model chooses its threads itself".to_owned()))
     }
 }
 

@@ -149,7 +149,7 @@ fn add_state(builder: &mut Builder, recipe: &Recipe, seed: u64) {
 fn results(builder: &Builder, choices: &mut Choices) -> Vec<String> {
     let mut names = Vec::new();
     for value in &builder.pool {
-        if choices.one_in(8) != !value.is_read {
+        if choices.one_in(8) == value.is_read {
             names.push(value.name.clone());
         }
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use coreml_engine::{Buffer, Function, Model, Options, Shape};
+use coreml_engine::{Buffer, Context, Function, Model, Options, Shape, Workers};
 use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 
@@ -32,7 +32,7 @@ impl Backend for Portable {
     }
 }
 
-/// A model that the engine runs.
+/// A model that the engine runs, on some threads.
 struct PortableModel {
     model: Model,
 }
@@ -53,10 +53,11 @@ impl Executable for PortableModel {
         inputs: &[(&str, &Tensor)],
         state: Option<&mut CoreMLState>,
     ) -> Result<HashMap<String, Tensor>> {
-        let function = self.model.function(function)?;
+        let (function, context) = (self.model.function(function)?, self.model.context());
         let device = inputs.first().map_or(Device::Cpu, |(_, tensor)| tensor.device().clone());
         let inputs = Inputs::new(function, inputs)?;
-        let outputs = with_states(function, state, |states| run(function, &inputs, states))?;
+        let outputs =
+            with_states(function, state, |states| run(function, context, &inputs, states))?;
         if matches!(device, Device::Cpu) {
             return Ok(outputs);
         }
@@ -69,11 +70,15 @@ impl Executable for PortableModel {
             function: function.name().to_owned(),
             message: "the model states no shapes to plan for".to_owned(),
         })?;
-        Ok(function.explain(&shapes)?)
+        Ok(function.explain(self.model.context(), &shapes)?)
     }
 
     fn plans_made(&self, function: &str) -> Result<usize> {
         Ok(self.model.function(function)?.plans_made())
+    }
+
+    fn with_workers(&self, workers: &Workers) -> Result<Arc<dyn Executable>> {
+        Ok(Arc::new(PortableModel { model: self.model.with_workers(workers.clone()) }))
     }
 }
 
@@ -108,13 +113,14 @@ fn with_states<R>(
 /// Outputs by name.
 fn run(
     function: &Function,
+    context: &Context,
     inputs: &Inputs,
     states: &mut [Buffer],
 ) -> Result<HashMap<String, Tensor>> {
     let mut outputs = HashMap::new();
     let mut failed = None;
     InputBytes::with_all(&inputs.bytes, |bytes| {
-        function.predict(&inputs.shapes, bytes, states, |name, tensor| {
+        function.predict(context, &inputs.shapes, bytes, states, |name, tensor| {
             match tensors::to_candle(tensor) {
                 Ok(tensor) => {
                     outputs.insert(name.to_owned(), tensor);

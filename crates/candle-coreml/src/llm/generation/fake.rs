@@ -62,7 +62,7 @@ impl Fake {
     }
 
     fn session_with(&self, tokenizer: TextTokenizer) -> Session {
-        Session::new(Arc::new(Core { network: Box::new(self.clone()), tokenizer }))
+        Session::new(Arc::new(Core::new(self.clone(), tokenizer)))
     }
 
     /// A logit of every token: small letters are likely, no two are equal.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use coreml_engine::Workers;
+
 use super::core::Core;
 use super::outcome::Generation;
 use super::prompt::Prompt;
@@ -35,6 +37,28 @@ const PIECE: usize = 512;
 impl Session {
     pub(crate) fn new(model: Arc<Core>) -> Self {
         Session { model, states: Vec::new(), cached: Vec::new() }
+    }
+
+    /// The same conversation on other threads. Sessions that run at the same time can so have a
+    /// share of the processors each, while weights and plans stay common:
+    ///
+    /// ```no_run
+    /// use candle_coreml::{LanguageModel, Workers};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let model = LanguageModel::load("directory")?;
+    /// let urgent = model.session().with_workers(&Workers::new(6)?)?;
+    /// let patient = model.session().with_workers(&Workers::new(2)?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the backend chooses its threads itself.
+    pub fn with_workers(self, workers: &Workers) -> Result<Self> {
+        let network = self.model.network.with_workers(workers)?;
+        let model = Arc::new(Core { network, tokenizer: self.model.tokenizer.clone() });
+        Ok(Session { model, ..self })
     }
 
     /// Generates text that continues `prompt`, which is the whole text so far: what the cache holds

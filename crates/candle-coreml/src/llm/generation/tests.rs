@@ -279,7 +279,7 @@ fn cancelling_ends_between_pieces_of_a_long_prompt() {
     let cancel = CancelToken::new();
     let directory = tempfile::tempdir().unwrap();
     let network = CancelAfter { fake: fake.clone(), calls: 2, cancel: cancel.clone() };
-    let model = Core { network: Box::new(network), tokenizer: byte_tokenizer(directory.path()) };
+    let model = Core::new(network, byte_tokenizer(directory.path()));
     let mut session = Session::new(std::sync::Arc::new(model));
     let prompt = "a long prompt ".repeat(100);
     let generation = session.generate(&prompt, &options(5).cancel(cancel)).unwrap();

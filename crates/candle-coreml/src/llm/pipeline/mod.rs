@@ -11,6 +11,7 @@ mod tests;
 use std::collections::HashMap;
 
 use candle_core::Tensor;
+use coreml_engine::Workers;
 
 use outputs::{output, prediction, take};
 use stage::Fed;
@@ -148,6 +149,17 @@ impl Network for Pipeline {
         let stages = self.embeddings.iter().chain(chunks).chain(&self.lm_head);
         // A backend that can't tell counts as none.
         stages.map(|stage| stage.model.plans_made().unwrap_or(0)).sum()
+    }
+
+    fn with_workers(&self, workers: &Workers) -> Result<Box<dyn Network>> {
+        let stage = |stage: &Stage| stage.with_workers(workers);
+        let chunks = self.chunks.iter().map(|chunk| chunk.with_workers(workers));
+        Ok(Box::new(Pipeline {
+            layout: self.layout.clone(),
+            embeddings: self.embeddings.as_ref().map(stage).transpose()?,
+            chunks: chunks.collect::<Result<_>>()?,
+            lm_head: self.lm_head.as_ref().map(stage).transpose()?,
+        }))
     }
 }
 

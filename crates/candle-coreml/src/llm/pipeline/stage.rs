@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::Tensor;
+use coreml_engine::Workers;
 use coreml_format::description::ShapeFlexibility;
 
 use super::outputs::take;
@@ -29,6 +30,16 @@ impl ChunkStages {
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = &Stage> {
         std::iter::once(&self.infer).chain(&self.prefill).chain(&self.infer_rotate)
+    }
+
+    /// The same functions on other threads.
+    pub(super) fn with_workers(&self, workers: &Workers) -> Result<Self> {
+        let stage = |stage: &Stage| stage.with_workers(workers);
+        Ok(ChunkStages {
+            infer: stage(&self.infer)?,
+            prefill: self.prefill.as_ref().map(stage).transpose()?,
+            infer_rotate: self.infer_rotate.as_ref().map(stage).transpose()?,
+        })
     }
 
     pub(super) fn stage(&self, function: Function) -> &Stage {
@@ -107,6 +118,11 @@ impl Stage {
     /// `model` runs the component's function.
     pub(crate) fn new(component: &Component, model: CoreMLModel) -> Result<Self> {
         Ok(Stage { model, inputs: Interface(component).inputs()? })
+    }
+
+    /// The same function on other threads.
+    pub(super) fn with_workers(&self, workers: &Workers) -> Result<Self> {
+        Ok(Stage { model: self.model.with_workers(workers)?, inputs: self.inputs.clone() })
     }
 
     /// Hidden states `[1, rows, H]` of token ids with padding (0) behind them. Embeddings look each

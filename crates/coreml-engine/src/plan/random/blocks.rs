@@ -15,16 +15,20 @@ use crate::value::Shape;
 impl Builder<'_> {
     pub(super) fn steps(&mut self, steps: &[Step]) {
         for step in steps {
-            // A step that finds nothing to work on is left out.
-            let _ = match step {
-                Step::Operation(seed) => Some(self.operation(*seed, false)),
-                Step::Movement(seed) => Some(self.operation(*seed, true)),
-                Step::Part(seed) => self.part(*seed),
-                Step::State(seed) => self.state(*seed),
-                Step::Idiom(seed) => self.idiom(*seed),
-                Step::Cond(seed, yes, no) => self.scoped(|builder| builder.cond(*seed, yes, no)),
-                Step::While(seed, body) => self.scoped(|builder| builder.while_loop(*seed, body)),
-            };
+            match step {
+                Step::Operation(seed) => self.operation(*seed, false),
+                Step::Movement(seed) => self.operation(*seed, true),
+                // The others are left out where they find nothing to work on.
+                Step::Part(seed) => self.part(*seed).unwrap_or_default(),
+                Step::State(seed) => self.state(*seed).unwrap_or_default(),
+                Step::Idiom(seed) => self.idiom(*seed).unwrap_or_default(),
+                Step::Cond(seed, yes, no) => {
+                    self.scoped(|builder| builder.cond(*seed, yes, no)).unwrap_or_default();
+                }
+                Step::While(seed, body) => {
+                    self.scoped(|builder| builder.while_loop(*seed, body)).unwrap_or_default();
+                }
+            }
         }
     }
 

@@ -258,8 +258,7 @@ fn difference(got: &[Seen], expected: &[Seen]) -> Result<(), String> {
 fn plain((storage, shape, bytes): &Seen) -> Seen {
     let bytes = match storage {
         Storage::F32 => {
-            let floats =
-                bytes.chunks_exact(4).map(|bytes| bytemuck::pod_read_unaligned::<f32>(bytes));
+            let floats = bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned::<f32>);
             floats
                 .map(|x| if x.is_nan() { f32::NAN } else { x })
                 .flat_map(f32::to_ne_bytes)

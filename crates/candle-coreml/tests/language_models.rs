@@ -9,7 +9,10 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use candle_coreml::{FinishReason, GenerationOptions, LanguageModel, Speculation};
+use candle_coreml::{
+    FinishReason, GenerationOptions, LanguageModel, LanguageModelOptions, Rewrites, Session,
+    Speculation, Workers,
+};
 use serde_json::Value as Json;
 
 fn directory(name: &str) -> PathBuf {
@@ -24,14 +27,14 @@ fn ids(prompt: &Json, key: &str) -> Vec<u32> {
 /// Generates every prompt's tokens in one conversation after the other, and all of them again in
 /// one session whose cache stays.
 fn check(name: &str) -> BTreeSet<usize> {
-    check_at(&directory(name), name)
+    check_at(&directory(name), name, &LanguageModelOptions::new())
 }
 
 /// The same for a directory; gives the lengths of its prompts in tokens.
-fn check_at(directory: &Path, name: &str) -> BTreeSet<usize> {
+fn check_at(directory: &Path, name: &str, options: &LanguageModelOptions) -> BTreeSet<usize> {
     let text = std::fs::read_to_string(directory.join("expected.json")).unwrap();
     let expected: Json = serde_json::from_str(&text).unwrap();
-    let model = LanguageModel::load(directory).unwrap();
+    let model = LanguageModel::load_with(directory, options).unwrap();
     let prompts = expected["prompts"].as_array().unwrap();
     assert!(prompts.len() >= 3, "{name}: {} prompts", prompts.len());
     let mut kept = model.session();
@@ -80,8 +83,49 @@ fn every_layout_without_a_manifest() {
         common::copy(&directory("fixtures/llm").join(name), copied.path());
         // The older fixtures need none to begin with.
         let _ = std::fs::remove_file(copied.path().join("meta.yaml"));
-        check_at(copied.path(), name);
+        check_at(copied.path(), name, &LanguageModelOptions::new());
     }
+}
+
+/// The same with every operation run as it is written.
+#[test]
+fn every_layout_without_rewrites() {
+    let options = LanguageModelOptions::new().rewrites(Rewrites::Off);
+    for name in LAYOUTS {
+        check_at(&directory("fixtures/llm").join(name), name, &options);
+    }
+}
+
+/// Sessions that run at the same time with a share of the threads each: the same text, and no plan
+/// or weight made anew.
+#[test]
+fn sessions_have_shares_of_the_threads() {
+    let model = LanguageModel::load(directory("models/demo")).unwrap();
+    let generate = |mut session: Session| {
+        let options = GenerationOptions::new().max_tokens(40);
+        session.generate("Once upon a time", &options).unwrap().token_ids
+    };
+    let expected = generate(model.session());
+    let plans = model.plans_made();
+    std::thread::scope(|scope| {
+        let running: Vec<_> = [1, 2, 3]
+            .map(|threads| {
+                let workers = Workers::new(threads).unwrap();
+                let session = model.session().with_workers(&workers).unwrap();
+                scope.spawn(move || generate(session))
+            })
+            .into();
+        for session in running {
+            assert_eq!(session.join().unwrap(), expected);
+        }
+    });
+    assert_eq!(model.plans_made(), plans);
+    // A conversation goes on where it is.
+    let mut session = model.session();
+    let options = GenerationOptions::new().max_tokens(5);
+    session.generate("Once upon a time", &options).unwrap();
+    let held = session.cached_ids().to_vec();
+    assert_eq!(session.with_workers(&Workers::serial()).unwrap().cached_ids(), held);
 }
 
 /// The fixtures that have to be there.

@@ -6,13 +6,24 @@ mod common;
 
 use std::path::Path;
 
-use candle_coreml::{CoreMLModel, GenerationOptions, LanguageModel, LoadOptions};
+use candle_coreml::{
+    CoreMLModel, GenerationOptions, LanguageModel, LanguageModelOptions, LoadOptions, Rewrites,
+};
 use serde_json::Value as Json;
+
+/// Models give what is expected with rewrites and without.
+const REWRITES: [Rewrites; 2] = [Rewrites::All, Rewrites::Off];
 
 /// Runs a model over the steps of its `expected.npz`. Step K+1 feeds what step K gave out, which
 /// the file holds too.
 fn check(path: &Path, expected: &Path, tolerance: impl Fn(&str) -> f64) {
-    let model = CoreMLModel::load(path, &LoadOptions::new())
+    for rewrites in REWRITES {
+        check_with(path, expected, &tolerance, rewrites);
+    }
+}
+
+fn check_with(path: &Path, expected: &Path, tolerance: impl Fn(&str) -> f64, rewrites: Rewrites) {
+    let model = CoreMLModel::load(path, &LoadOptions::new().rewrites(rewrites))
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let arrays = common::arrays(expected);
     let mut steps = 0;
@@ -64,11 +75,12 @@ fn ids(list: &Json) -> Vec<u32> {
 /// Greedy tokens of an ANEMLL model against the Hugging Face model with the same weights (for
 /// Qwen 3.5 the converter's own PyTorch model), up to the first step whose two largest logits are
 /// closer than 0.1, and the first logits. Gives how many prompts agree to the end.
-fn check_language_model(directory: &Path) -> usize {
+fn check_language_model(directory: &Path, rewrites: Rewrites) -> usize {
     let text = std::fs::read_to_string(directory.join("goldens.json")).expect("goldens");
     let goldens: Json = serde_json::from_str(&text).expect("well-formed goldens");
     let logits = common::arrays(&directory.join("goldens.npz"));
-    let model = LanguageModel::load(directory)
+    let options = LanguageModelOptions::new().rewrites(rewrites);
+    let model = LanguageModel::load_with(directory, &options)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut complete = 0;
     let prompts = goldens["prompts"].as_array().expect("prompts");
@@ -114,8 +126,10 @@ fn anemll_models_give_the_reference_tokens() {
         ("anemll-tiny-gemma3-fp16", 10),
         ("anemll-tiny-qwen35-random", 3),
     ] {
-        let found = check_language_model(&models.join(directory));
-        eprintln!("{directory}: {found} complete");
-        assert!(found >= complete, "{directory}: {found}");
+        for rewrites in REWRITES {
+            let found = check_language_model(&models.join(directory), rewrites);
+            eprintln!("{directory}, rewrites {rewrites:?}: {found} complete");
+            assert!(found >= complete, "{directory}, rewrites {rewrites:?}: {found}");
+        }
     }
 }

@@ -39,7 +39,7 @@ use crate::weights::Weights;
 const RUNS: usize = 3;
 
 /// Programs unless the environment asks for more.
-const PROGRAMS: u32 = 300;
+const PROGRAMS: u32 = 1000;
 
 /// What all programs have in common.
 struct Setting {

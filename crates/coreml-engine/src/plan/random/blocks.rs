@@ -32,31 +32,29 @@ impl Builder<'_> {
         }
     }
 
-    /// Reads or writes a state, or both.
+    /// Reads or writes a state, or both, or changes a part of what was read.
     fn state(&mut self, seed: u64) -> Option<()> {
         let mut choices = Choices::new(seed);
         let state = choices.of(&self.states)?.clone();
         let ty = state.ty.as_tensor()?.clone();
-        let kind = choices.below(4);
-        if kind == 0 {
-            self.read_state(&state, &ty, "read_state", BTreeMap::new(), &mut choices)?;
+        let kind = choices.below(6);
+        let there = self.pick(&mut choices, |value| value.ty == ty).filter(|_| kind > 3);
+        let data = match there {
+            Some(data) => data,
+            None => self.read_state(&state, &ty, "read_state", BTreeMap::new(), &mut choices)?,
+        };
+        let data = match kind {
+            0 => return Some(()),
+            1..=3 => self.part_of(data, &mut choices)?,
+            _ => data,
+        };
+        if kind == 1 || self.pool[data].ty != ty {
             return Some(());
         }
-        let data = if kind == 1 { None } else { self.pick(&mut choices, |value| value.ty == ty) };
-        let data = match data {
-            Some(data) => data,
-            None => {
-                let read =
-                    self.read_state(&state, &ty, "read_state", BTreeMap::new(), &mut choices)?;
-                let changed = self.part_of(read, &mut choices)?;
-                if self.pool[changed].ty == ty { changed } else { read }
-            }
-        };
         let data = self.argument(&[Slot::Pooled(data)]);
         if choices.one_in(2) {
-            let inputs =
-                BTreeMap::from([("input".to_owned(), named(&state)), ("data".to_owned(), data)]);
-            self.push("write_state", inputs, Vec::new(), Vec::new());
+            let inputs = [("input".to_owned(), named(&state)), ("data".to_owned(), data)];
+            self.push("write_state", inputs.into(), Vec::new(), Vec::new());
         } else {
             let inputs = BTreeMap::from([("value".to_owned(), data)]);
             self.read_state(&state, &ty, "coreml_update_state", inputs, &mut choices)?;

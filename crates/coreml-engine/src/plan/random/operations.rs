@@ -25,23 +25,38 @@ impl<'a> Builder<'a> {
                 return;
             };
             let mut choices = Choices::new(seed.wrapping_add(attempt));
-            let outputs = 1 + choices.below(3);
-            let Some(arguments) = self.arguments(operator, outputs, &mut choices) else { continue };
-            if self.add(operator, arguments, outputs, seed).is_some() {
-                return;
+            let Some(made) = self.operation_on(operator, None, &mut choices) else { continue };
+            // Movements of movements are what views of views come from.
+            if moves && choices.one_in(3) {
+                self.operation_on(operator, Some(made), &mut choices);
             }
+            return;
         }
+    }
+
+    /// An operation whose first value is this one, if one is given; gives its first result.
+    fn operation_on(
+        &mut self,
+        operator: &'a Operator,
+        first: Option<usize>,
+        choices: &mut Choices,
+    ) -> Option<usize> {
+        let outputs = 1 + choices.below(3);
+        let arguments = self.arguments(operator, first, outputs, choices)?;
+        self.add(operator, arguments, outputs, choices.number())?.first().copied()
     }
 
     /// Arguments like those of one of the operator's examples.
     fn arguments(
         &mut self,
         operator: &'a Operator,
+        first: Option<usize>,
         outputs: usize,
         choices: &mut Choices,
     ) -> Option<Arguments> {
         let example = choices.of(&operator.examples)?;
-        let mut chosen = Chosen { example, outputs, first: None, arguments: Vec::new() };
+        let mut chosen =
+            Chosen { example, outputs, wanted: first, first: None, arguments: Vec::new() };
         for argument in operator.definition.arguments {
             if let Some(slots) = self.slots(argument, &mut chosen, choices)? {
                 chosen.arguments.push((argument.name, slots));
@@ -107,6 +122,10 @@ impl<'a> Builder<'a> {
                 if choices.one_in(2) { Shape::new() } else { self.shapes(first)[0].clone() };
             let is_small = element.bits() >= 8;
             return is_small.then(|| Slot::Constant(numbers(element, &shape, choices)));
+        }
+        if let Some(wanted) = chosen.wanted.take() {
+            chosen.first = Some(wanted);
+            return allowed(self.pool[wanted].ty.element).then_some(Slot::Pooled(wanted));
         }
         let alike = choices.one_in(2);
         let found = self
@@ -322,6 +341,8 @@ impl<'a> Builder<'a> {
 struct Chosen<'e> {
     example: &'e Example,
     outputs: usize,
+    /// What the first value is to be.
+    wanted: Option<usize>,
     /// The first value of the pool.
     first: Option<usize>,
     arguments: Arguments,

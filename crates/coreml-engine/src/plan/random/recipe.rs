@@ -81,8 +81,8 @@ fn steps(depth: usize, most: usize) -> BoxedStrategy<Vec<Step>> {
     let flat = prop_oneof![
         5 => seed().prop_map(Step::Operation),
         5 => seed().prop_map(Step::Movement),
-        1 => seed().prop_map(Step::Part),
-        2 => seed().prop_map(Step::State),
+        2 => seed().prop_map(Step::Part),
+        3 => seed().prop_map(Step::State),
         1 => seed().prop_map(Step::Idiom),
     ];
     if depth == 0 {

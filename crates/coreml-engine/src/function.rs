@@ -21,7 +21,7 @@ const MOST_IDLE: usize = 8;
 
 /// Weights of plans that run on the calling thread, from where only large kernels go to others: to
 /// wake a thread of the pool takes longer than such a plan gains there.
-const FEW_WEIGHT_BYTES: usize = 1 << 20;
+const FEW_WEIGHT_BYTES: usize = 4 << 20;
 
 /// A function with what was prepared of it. Several threads may run it at once.
 pub struct Function {

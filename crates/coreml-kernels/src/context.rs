@@ -18,13 +18,12 @@ use crate::thresholds;
 
 /// Threads, an instruction set and scratch memory. Kernels take it as their first argument.
 ///
-/// A context is cheap to make and holds no more memory than its kernels needed at a time. Several
-/// threads may compute with one context at once.
+/// A context is cheap to make and holds no more memory than the kernels on its threads needed at a
+/// time. Several threads may compute with one context at once.
 #[derive(Debug)]
 pub struct Context {
     workers: Workers,
     isa: Isa,
-    scratch: Scratch,
 }
 
 impl Context {
@@ -35,7 +34,7 @@ impl Context {
 
     /// A context on a chosen instruction set, which tests compare with others.
     pub fn with_isa(workers: Workers, isa: Isa) -> Self {
-        Self { workers, isa, scratch: Scratch::default() }
+        Self { workers, isa }
     }
 
     /// The threads.
@@ -48,9 +47,9 @@ impl Context {
         self.isa
     }
 
-    /// The memory.
+    /// The memory: that of the threads, so that all models on them share it.
     pub fn scratch(&self) -> &Scratch {
-        &self.scratch
+        &self.workers.scratch
     }
 }
 
@@ -69,10 +68,12 @@ pub trait Pool: Send + Sync {
     }
 }
 
-/// A shared handle to a [`Pool`]. Clones use the same threads.
+/// A shared handle to a [`Pool`] and to the scratch memory of what it computes. Clones use the same
+/// threads and memory.
 #[derive(Clone)]
 pub struct Workers {
     pool: Arc<dyn Pool>,
+    scratch: Arc<Scratch>,
 }
 
 impl std::fmt::Debug for Workers {
@@ -108,7 +109,7 @@ impl Workers {
 
     /// The threads of any pool.
     pub fn from_pool(pool: Arc<dyn Pool>) -> Self {
-        Self { pool }
+        Self { pool, scratch: Arc::default() }
     }
 
     /// How many threads compute at a time.

@@ -53,6 +53,10 @@ impl Context {
     }
 }
 
+/// The most threads that are started: more than any processor has, few enough that a slip of the
+/// keyboard does not bring the machine down.
+const MOST_THREADS: usize = 1024;
+
 /// Threads that share out tasks.
 pub trait Pool: Send + Sync {
     /// How many threads compute at a time, the calling one among them.
@@ -90,15 +94,18 @@ impl Workers {
         SHARED.get_or_init(|| Self::from_pool(Arc::new(Rayon::Global))).clone()
     }
 
-    /// So many threads of their own, which end with the last handle.
+    /// So many threads of their own, which end with the last handle: 1 to 1024.
     ///
     /// # Errors
-    /// If `threads` is zero or the threads cannot be started.
+    /// If there can't be so many, or the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self, KernelError> {
         match threads {
-            0 => Err(KernelError::value("workers", "threads", "at least 1", threads)),
             1 => Ok(Self::serial()),
-            _ => Ok(Self::from_pool(Arc::new(Rayon::new(threads)?))),
+            2..=MOST_THREADS => Ok(Self::from_pool(Arc::new(Rayon::new(threads)?))),
+            _ => {
+                let expected = format!("1 to {MOST_THREADS}");
+                Err(KernelError::value("workers", "threads", expected, threads))
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod blocks;
 mod builder;
 mod check;
 mod constants;
+mod found;
 mod operations;
 mod recipe;
 mod verify;
@@ -39,7 +40,7 @@ use crate::weights::Weights;
 const RUNS: usize = 3;
 
 /// Programs unless the environment asks for more.
-const PROGRAMS: u32 = 1000;
+const PROGRAMS: u32 = 2000;
 
 /// What all programs have in common.
 struct Setting {
@@ -59,6 +60,7 @@ impl Setting {
 }
 
 /// A program with the inputs of each run.
+#[derive(Clone)]
 struct Generated {
     program: Program,
     inputs: [Vec<(Shape, Buffer)>; RUNS],
@@ -234,4 +236,6 @@ fn random_programs_give_the_same_however_they_are_planned() {
     );
     eprintln!("{summary}");
     assert!(counts.ran * 10 > of_all * 9, "{summary}");
+    let few = counts.operators.len() * 10 < setting.alphabet.len() * 9;
+    assert!(!few || of_all < PROGRAMS as usize, "{summary}");
 }

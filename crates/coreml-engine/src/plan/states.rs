@@ -28,10 +28,17 @@ pub(crate) fn resolve(graph: &mut Graph, optimise: bool) {
     let positions = timeline.nodes.clone();
     let written_at = written_at(&timeline);
     let mut changes = Vec::new();
+    nested_changes(&body, &positions, &mut changes);
     let mut done = vec![false; body.nodes.len()];
     for index in 0..body.nodes.len() {
         let Work::WriteState { state, data } = body.nodes[index].work else { continue };
-        let search = Search { body: &body, graph, timeline: &timeline, written_at: &written_at };
+        let search = Search {
+            body: &body,
+            graph,
+            timeline: &timeline,
+            written_at: &written_at,
+            changes: &changes,
+        };
         match search.in_place_update(index, state, data).filter(|_| optimise) {
             Some(Update { producer, input, output, base }) => {
                 if let Work::Run(run) = &mut body.nodes[producer].work {
@@ -45,7 +52,6 @@ pub(crate) fn resolve(graph: &mut Graph, optimise: bool) {
             None => changes.push(Change { position: positions[index], state, base: None }),
         }
     }
-    nested_changes(&body, &positions, &mut changes);
     let last_reads = last_reads(graph, &timeline);
     for (index, node) in body.nodes.iter_mut().enumerate() {
         let Work::ReadState { state, value } = node.work else { continue };
@@ -90,6 +96,8 @@ struct Search<'a> {
     graph: &'a Graph,
     timeline: &'a Timeline,
     written_at: &'a HashMap<ValueId, usize>,
+    /// Changes by nodes before the write, and by nested ones.
+    changes: &'a [Change],
 }
 
 impl Search<'_> {
@@ -126,7 +134,8 @@ impl Search<'_> {
         });
         let (updated, written) = (self.timeline.nodes[producer], self.timeline.nodes[index]);
         let seen = self.is_seen(state, output, updated, written);
-        (!others_clash && !seen).then_some(Update { producer, input, output, base })
+        let changed = self.is_changed(state, self.graph.root(base), written);
+        (!others_clash && !seen && !changed).then_some(Update { producer, input, output, base })
     }
 
     fn producer(&self, index: usize, output: ValueId) -> Option<(usize, &Run)> {
@@ -134,6 +143,17 @@ impl Search<'_> {
         before
             .filter_map(|(at, node)| Some((at, node.run()?)))
             .find(|(_, run)| run.outputs.first() == Some(&output))
+    }
+
+    /// Whether something else changes the state after it was read and before it is written: the read is
+    /// a copy then, and what was stored in between would remain.
+    fn is_changed(&self, state: StateId, read: ValueId, written: usize) -> bool {
+        let from = self.written_at.get(&read).copied().unwrap_or(0);
+        self.changes.iter().any(|change| {
+            change.state == state
+                && change.base != Some(read)
+                && (from..written).contains(&change.position)
+        })
     }
 
     /// Whether anyone sees the state between the update and the write, or the old content after it.

@@ -75,8 +75,10 @@ fn numbers_of_threads() {
     assert_eq!(Workers::new(1).unwrap().threads(), 1);
     assert_eq!(Workers::new(3).unwrap().clone().threads(), 3);
     assert!(Workers::shared().threads() > 0);
-    let error = Workers::new(0).unwrap_err();
-    assert_eq!(error.to_string(), "workers: `threads` is 0, expected at least 1");
+    for wrong in [0, 1025, usize::MAX] {
+        let error = Workers::new(wrong).unwrap_err().to_string();
+        assert_eq!(error, format!("workers: `threads` is {wrong}, expected 1 to 1024"));
+    }
 }
 
 #[test]

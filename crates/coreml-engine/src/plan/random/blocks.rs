@@ -40,12 +40,18 @@ impl Builder<'_> {
         let kind = choices.below(6);
         let there = self.pick(&mut choices, |value| value.ty == ty).filter(|_| kind > 3);
         let data = match there {
-            Some(data) => data,
+            Some(data) => {
+                if choices.one_in(2) {
+                    // The old content, which a later operation may read.
+                    self.read_state(&state, &ty, "read_state", BTreeMap::new(), &mut choices)?;
+                }
+                data
+            }
             None => self.read_state(&state, &ty, "read_state", BTreeMap::new(), &mut choices)?,
         };
         let data = match kind {
             0 => return Some(()),
-            1..=3 => self.part_of(data, &mut choices)?,
+            1..=3 => self.part_of(data, true, &mut choices)?,
             _ => data,
         };
         if kind == 1 || self.pool[data].ty != ty {
@@ -115,9 +121,15 @@ impl Builder<'_> {
 
     /// Takes the values of a block out of the pool.
     fn leave(&mut self, outer: usize) -> Vec<(Pooled, [Shape; RUNS])> {
-        let shapes: Vec<[Shape; RUNS]> =
-            (outer..self.pool.len()).map(|index| self.shapes(index)).collect();
-        self.pool.drain(outer..).zip(shapes).collect()
+        let inside = self.values_from(outer);
+        self.pool.truncate(outer);
+        inside
+    }
+
+    fn values_from(&self, first: usize) -> Vec<(Pooled, [Shape; RUNS])> {
+        (first..self.pool.len())
+            .map(|index| (self.pool[index].clone(), self.shapes(index)))
+            .collect()
     }
 
     /// A branch whose blocks give values of the same types.
@@ -129,25 +141,28 @@ impl Builder<'_> {
         let yes = self.nested(|builder| builder.steps(yes));
         let mut of_yes = self.leave(outer);
         let no = self.nested(|builder| builder.steps(no));
-        let mut of_no = self.leave(outer);
-        for values in [&mut of_yes, &mut of_no] {
-            // What is outside can be a result as well.
-            let outside = self.pick(&mut choices, |_| true)?;
-            let shapes = self.shapes(outside);
-            values.push((self.pool[outside].clone(), shapes));
-            self.pool[outside].is_read = true;
-        }
+        // What is outside can be a result as well.
+        let mut of_no = self.values_from(0);
+        of_no.extend(self.leave(outer));
+        let outside = self.pick(&mut choices, |_| true)?;
+        of_yes.push((self.pool[outside].clone(), self.shapes(outside)));
         let mut blocks = [block(yes), block(no)];
         let mut outputs = Vec::new();
-        for (value, shapes) in of_yes.iter().rev().take(3) {
+        for (value, shapes) in of_yes.iter().rev().take(4) {
             let fits = |(other, others): &&(Pooled, [Shape; RUNS])| {
                 let joined = joined(&taken, shapes, others);
-                value.ty.element == other.ty.element && joined.is_some()
+                value.ty.element == other.ty.element && joined.is_some() && !other.loose
             };
-            let Some((other, others)) = of_no.iter().rev().find(fits) else { continue };
+            let found = of_no.iter().rev().find(fits).filter(|_| !value.loose);
+            let Some((other, others)) = found else { continue };
             let result = joined(&taken, shapes, others)?;
             blocks[0].outputs.push(value.name.clone());
             blocks[1].outputs.push(other.name.clone());
+            for read in
+                self.pool.iter_mut().filter(|it| it.name == value.name || it.name == other.name)
+            {
+                read.is_read = true;
+            }
             let output = self.add_value("c", value.ty.element, &result, None, choices.number());
             let declared = &mut self.pool[output].ty.shape;
             for (axis, dimension) in declared.iter_mut().enumerate() {

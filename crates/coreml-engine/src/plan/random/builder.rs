@@ -9,7 +9,6 @@ use coreml_format::mil::{
     ValueType,
 };
 use coreml_kernels::Context;
-use smallvec::SmallVec;
 
 use super::RUNS;
 use super::alphabet::Operator;
@@ -17,17 +16,17 @@ use super::constants::Subject;
 use super::recipe::{Choices, mixed};
 use crate::graph::{Graph, Origin, Value};
 use crate::ids::{Operand, ValueId};
-use crate::op::{Binder, Bound, BoundOperation, Inputs, Op, Output, Outputs, ResultType};
+use crate::op::{Binder, Bound, BoundOperation, Inputs, ResultType};
 use crate::plan::fold::fold;
-use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorMut, element_count};
+use crate::value::{Buffer, Bytes, Constant, Shape, Storage, element_count};
 use crate::weights::Weights;
 
 /// Results are small.
 const MOST_ELEMENTS: usize = 2048;
 const MOST_AXES: usize = 5;
-/// Results of so few integers are computed, where they hang on shapes and inputs alone: they may
-/// say what shape another result has.
-const MOST_COMPUTED: usize = 16;
+/// What results of so few integers will be is kept, where that hangs on shapes and inputs alone: they
+/// may say what shape another result has.
+const MOST_TOLD: usize = 16;
 
 /// A value that operations may read.
 #[derive(Clone)]
@@ -332,34 +331,34 @@ impl<'a> Builder<'a> {
             Operand::Constant(_) => operand,
         };
         let told: Vec<Operand> = inputs.iter().copied().map(known).collect();
-        let told = Inputs::new(&told, graph);
-        let types = op.infer(&told).ok()?;
-        let is_small = |ty: &ResultType| {
-            ty.shape.len() <= MOST_AXES
-                && element_count(&ty.shape).is_some_and(|count| count <= MOST_ELEMENTS)
-                && Storage::natural(ty.element).is_some()
-        };
+        let types = op.infer(&Inputs::new(&told, graph)).ok()?;
         if !types.iter().all(is_small) {
             return None;
         }
-        let (op, weights, context) = (op.as_ref(), &self.weights, self.context);
-        let fold = |inputs: &[Operand]| fold(op, inputs, &types, graph, weights, context);
-        if let Some(folded) = fold(&inputs).ok()? {
-            return Some(folded.into_iter().map(TrialResult::Constant).collect());
+        let (op, weights) = (op.as_ref(), &self.weights);
+        let fold = |inputs: &[Operand]| fold(op, inputs, &types, graph, weights, self.context);
+        if let Some(folded) = fold(&told).ok()? {
+            let constant = inputs.iter().all(|input| matches!(input, Operand::Constant(_)));
+            return Some(
+                folded
+                    .into_iter()
+                    .zip(types)
+                    .map(|(value, ty)| match constant {
+                        true => TrialResult::Constant(value),
+                        false => TrialResult::Value(ty, is_told(&value).then_some(value)),
+                    })
+                    .collect(),
+            );
         }
         let runs = |guess: usize| {
-            let guessed = |operand: Operand| match operand {
-                Operand::Value(value) => self.guesses.get(&value).map_or(operand, |it| it[guess]),
-                Operand::Constant(_) => operand,
+            let guessed = |operand: &Operand| match operand {
+                Operand::Value(value) => self.guesses.get(value).map_or(*operand, |it| it[guess]),
+                Operand::Constant(_) => *operand,
             };
-            fold(&inputs.iter().map(|&operand| guessed(known(operand))).collect::<Vec<_>>()).is_ok()
+            fold(&told.iter().map(guessed).collect::<Vec<_>>()).is_ok()
         };
-        if !runs(0) && !runs(1) {
-            return None;
-        }
-        let contents = computed(op, &told, &types, weights, context);
-        let mut contents = contents.into_iter().flatten();
-        Some(types.into_iter().map(|ty| TrialResult::Value(ty, contents.next())).collect())
+        let values = types.iter().map(|ty| TrialResult::Value(ty.clone(), None)).collect();
+        (runs(0) || runs(1)).then_some(values)
     }
 
     fn add_result(&mut self, results: [TrialResult; RUNS], mark: u64) -> usize {
@@ -427,39 +426,15 @@ fn filled(element: ElementType, shape: &[usize], number: u8) -> Constant {
     Constant::dense(element, storage, shape.into(), Bytes::from_buffer(buffer))
 }
 
-/// Results of a few integers or bools, where they hang on no elements that only a run knows.
-fn computed(
-    op: &dyn Op,
-    inputs: &Inputs,
-    types: &[ResultType],
-    weights: &Weights,
-    context: &Context,
-) -> Option<Vec<Constant>> {
-    let memory = |ty: &ResultType| {
-        let storage = match ty.element {
-            ElementType::Int32 => Storage::I32,
-            ElementType::Bool => Storage::Bool,
-            _ => return None,
-        };
-        let few = element_count(&ty.shape)? <= MOST_COMPUTED;
-        few.then(|| Some((storage, Buffer::zeroed(storage.byte_len(&ty.shape)?).ok()?)))?
-    };
-    let mut memory = types.iter().map(memory).collect::<Option<SmallVec<[_; 2]>>>()?;
-    let mut outputs: SmallVec<[Output; 2]> = memory
-        .iter_mut()
-        .zip(types)
-        .map(|((storage, buffer), ty)| {
-            Output::Tensor(TensorMut {
-                element: ty.element,
-                storage: *storage,
-                bytes: buffer.bytes_mut(),
-            })
-        })
-        .collect();
-    op.prepare(inputs, weights).ok()?.run(inputs, &mut Outputs(&mut outputs), context).ok()?;
-    drop(outputs);
-    let constant = |((storage, buffer), ty): ((Storage, Buffer), &ResultType)| {
-        Constant::dense(ty.element, storage, ty.shape.clone(), Bytes::from_buffer(buffer))
-    };
-    Some(memory.into_iter().zip(types).map(constant).collect())
+/// Whether a program may be told a result: a few integers or bools, such as shapes and conditions.
+fn is_told(result: &Constant) -> bool {
+    let small = element_count(&result.shape).is_some_and(|count| count <= MOST_TOLD);
+    small && matches!(result.element, ElementType::Int32 | ElementType::Bool)
+}
+
+/// Whether a result has a size and a type that random programs are made of.
+fn is_small(ty: &ResultType) -> bool {
+    ty.shape.len() <= MOST_AXES
+        && element_count(&ty.shape).is_some_and(|count| count <= MOST_ELEMENTS)
+        && Storage::natural(ty.element).is_some()
 }

@@ -1,12 +1,12 @@
 //! Steps that add plain operations: any of the table's operators with arguments from the pool, and
 //! a few sequences that chance alone would hardly make.
 
-use coreml_format::mil::ElementType;
+use coreml_format::mil::{ElementType, TensorType};
 
 use super::RUNS;
 use super::alphabet::{Example, Operator};
 use super::builder::{Arguments, Builder, Slot};
-use super::constants::{constant, float, int, ints, numbers};
+use super::constants::{bool, constant, float, int, ints, numbers};
 use super::recipe::Choices;
 use crate::definitions::{Argument, Kind};
 use crate::value::Shape;
@@ -58,36 +58,34 @@ impl<'a> Builder<'a> {
         let mut chosen =
             Chosen { example, outputs, wanted: first, first: None, arguments: Vec::new() };
         for argument in operator.definition.arguments {
-            if let Some(slots) = self.slots(argument, &mut chosen, choices)? {
+            let slots = self.slots(argument, &mut chosen, choices)?;
+            if !slots.is_empty() {
                 chosen.arguments.push((argument.name, slots));
             }
         }
         Some(chosen.arguments)
     }
 
-    /// What an argument is bound to; nothing if it is left out, `None` if there is nothing for it.
-    #[allow(clippy::option_option)]
+    /// What an argument is bound to; nothing if it is left out. `None` if there is nothing for it.
     fn slots(
         &mut self,
         argument: &Argument,
         chosen: &mut Chosen,
         choices: &mut Choices,
-    ) -> Option<Option<Vec<Slot>>> {
+    ) -> Option<Vec<Slot>> {
         let shown = chosen.example.get(argument.name);
         if argument.kind == Kind::Tensors {
             let count = shown.map_or(1, |_| 1 + choices.below(3));
-            let slots =
-                (0..count).map(|_| self.value(argument, chosen, choices)).collect::<Option<_>>()?;
-            return Some(Some(slots));
+            return (0..count).map(|_| self.value(argument, chosen, choices)).collect();
         }
         let constant_shown = match shown {
             Some(Some(values)) => values.first(),
-            Some(None) => return Some(Some(vec![self.value(argument, chosen, choices)?])),
+            Some(None) => return Some(vec![self.value(argument, chosen, choices)?]),
             None if choices.one_in(3) => None,
-            None => return Some(None),
+            None => return Some(Vec::new()),
         };
         if !argument.constant && choices.one_in(3) && constant_shown.is_some() {
-            return Some(Some(vec![self.value(argument, chosen, choices)?]));
+            return Some(vec![self.value(argument, chosen, choices)?]);
         }
         let meant = match chosen.first {
             Some(first) if !choices.one_in(4) => {
@@ -97,7 +95,7 @@ impl<'a> Builder<'a> {
             _ => None,
         };
         let value = meant.or_else(|| constant_shown.cloned());
-        Some(value.map(|value| vec![Slot::Constant(value)]))
+        Some(value.map(Slot::Constant).into_iter().collect())
     }
 
     /// A value of the pool for an argument, or now and then a constant of such a type.
@@ -158,9 +156,8 @@ impl<'a> Builder<'a> {
     fn indices(&mut self, of: usize, choices: &mut Choices) -> Option<Slot> {
         let shape = self.pool[of].ty.shape.clone();
         let alike = choices.one_in(2);
-        let fits = |ty: &coreml_format::mil::TensorType| {
-            ty.element == ElementType::Int32 && (!alike || ty.shape == shape)
-        };
+        let fits =
+            |ty: &TensorType| ty.element == ElementType::Int32 && (!alike || ty.shape == shape);
         let index = self.pick(choices, |value| fits(&value.ty))?;
         let subject = self.subject(of, 1);
         let least = (0..subject.shape.len()).map(|axis| subject.least(axis)).min()?;
@@ -173,11 +170,17 @@ impl<'a> Builder<'a> {
     pub(super) fn part(&mut self, seed: u64) -> Option<()> {
         let mut choices = Choices::new(seed);
         let x = self.pick(&mut choices, |value| !value.ty.shape.is_empty())?;
-        self.part_of(x, &mut choices).map(drop)
+        let replaced = choices.one_in(2);
+        self.part_of(x, replaced, &mut choices).map(drop)
     }
 
-    /// A part of `x`: itself, or `x` with it replaced.
-    pub(super) fn part_of(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
+    /// A part of `x`, or `x` with it replaced.
+    pub(super) fn part_of(
+        &mut self,
+        x: usize,
+        replaced: bool,
+        choices: &mut Choices,
+    ) -> Option<usize> {
         let subject = self.subject(x, 1);
         let rank = subject.shape.len();
         let least: Vec<i32> = (0..rank).map(|axis| subject.least(axis) as i32).collect();
@@ -187,7 +190,7 @@ impl<'a> Builder<'a> {
         let begin = self.places(&places, choices)?;
         let mark = choices.number();
         let size = Slot::Constant(ints(&sizes));
-        if choices.one_in(3) {
+        if !replaced {
             let arguments =
                 vec![("x", vec![Slot::Pooled(x)]), ("begin", vec![begin]), ("size", vec![size])];
             return self.call("slice_by_size", arguments, mark);
@@ -215,7 +218,7 @@ impl<'a> Builder<'a> {
         part: &Arguments,
         choices: &mut Choices,
     ) -> Option<usize> {
-        let fits = |ty: &coreml_format::mil::TensorType| {
+        let fits = |ty: &TensorType| {
             ty.element == element && ty.fixed_shape().is_some_and(|shape| shape == sizes)
         };
         if let Some(found) = self.pick(choices, |value| fits(&value.ty)) {
@@ -230,9 +233,7 @@ impl<'a> Builder<'a> {
 
     /// Places below these sizes, one for each axis, that follow from an input.
     fn places(&mut self, sizes: &[i32], choices: &mut Choices) -> Option<Slot> {
-        let scalar = |ty: &coreml_format::mil::TensorType| {
-            ty.element == ElementType::Int32 && ty.shape.is_empty()
-        };
+        let scalar = |ty: &TensorType| ty.element == ElementType::Int32 && ty.shape.is_empty();
         let known = |builder: &Self, index: usize| builder.contents(index).is_some();
         let scalars: Vec<usize> = (0..self.pool.len())
             .filter(|&index| scalar(&self.pool[index].ty) && known(self, index))
@@ -281,7 +282,7 @@ impl<'a> Builder<'a> {
         let arguments = vec![
             ("values", values),
             ("axis", vec![Slot::Constant(int(-1))]),
-            ("interleave", vec![Slot::Constant(super::constants::bool(false))]),
+            ("interleave", vec![Slot::Constant(bool(false))]),
         ];
         let both = self.call("concat", arguments, choices.number())?;
         let axes = ints(&[if choices.one_in(2) { -1 } else { rank as i32 - 1 }]);
@@ -305,12 +306,16 @@ impl<'a> Builder<'a> {
         let shapes: [Shape; RUNS] = self.shapes(x);
         let [.., batch, _, _] = shapes[0].as_slice() else { return None };
         let (rank, times) = (shapes[0].len(), choices.between(1, 3));
-        let axis = rank as i32 - 2;
-        let arguments =
-            vec![("x", vec![Slot::Pooled(x)]), ("axes", vec![Slot::Constant(ints(&[axis]))])];
+        // Elsewhere as a rule it is no repetition of whole matrices.
+        let axis = if choices.one_in(4) { choices.below(rank) } else { rank - 2 };
+        let along = if choices.one_in(4) { choices.below(rank + 1) } else { axis };
+        let arguments = vec![
+            ("x", vec![Slot::Pooled(x)]),
+            ("axes", vec![Slot::Constant(ints(&[axis as i32]))]),
+        ];
         let expanded = self.call("expand_dims", arguments, choices.number())?;
         let mut reps = vec![1; rank + 1];
-        reps[rank - 2] = times;
+        reps[along] = times;
         let arguments =
             vec![("x", vec![Slot::Pooled(expanded)]), ("reps", vec![Slot::Constant(ints(&reps))])];
         let tiled = self.call("tile", arguments, choices.number())?;
@@ -330,8 +335,8 @@ impl<'a> Builder<'a> {
         let arguments = vec![
             ("x", vec![Slot::Pooled(other)]),
             ("y", vec![Slot::Pooled(repeated)]),
-            ("transpose_x", vec![Slot::Constant(super::constants::bool(false))]),
-            ("transpose_y", vec![Slot::Constant(super::constants::bool(true))]),
+            ("transpose_x", vec![Slot::Constant(bool(false))]),
+            ("transpose_y", vec![Slot::Constant(bool(true))]),
         ];
         self.call("matmul", arguments, choices.number())
     }

@@ -107,7 +107,7 @@ impl<'a> Case<'a> {
         let case = Case::new(&unfolded, self.context)?;
         match (case.run(&case.fixed(), PLAIN, &unfolded.inputs), plain) {
             (Err(error), _) if error.starts_with(PANIC) => Err(error),
-            (Ok(got), Ok(plain)) if !is_close(&got, plain) && !self.is_unstable(plain) => {
+            (Ok(got), Ok(plain)) if !is_close(&got, plain) && !self.is_unstable(plain, PLAIN) => {
                 let difference = difference(plain, &got).unwrap_or_default();
                 Err(format!("constants instead of inputs: {difference}"))
             }
@@ -135,16 +135,17 @@ impl<'a> Case<'a> {
                 None => Ok(Outcome::Ran),
                 Some(error) if !self.rounds(shapes, options) => Err(error),
                 Some(_) if is_close(got, plain) => Ok(Outcome::Rounded),
-                Some(_) if self.is_unstable(plain) => Ok(Outcome::Unstable),
+                Some(_) if self.is_unstable(plain, options) => Ok(Outcome::Unstable),
                 Some(error) => Err(error),
             },
         }
     }
 
     /// Whether no other rounding can leave the program's results as they are: it makes much of little
-    /// changes of its inputs, or computes with infinities.
-    fn is_unstable(&self, plain: &[Seen]) -> bool {
-        !self.stays_finite()
+    /// changes of its inputs, or computes with infinities, in the plain plan or this one.
+    fn is_unstable(&self, plain: &[Seen], options: Options) -> bool {
+        !self.stays_finite(PLAIN)
+            || !self.stays_finite(options)
             || [1.0 + 1e-6, 1.0 - 1e-6, 1.0 + 4e-6].into_iter().any(|factor| {
                 let inputs = self.generated.inputs.clone().map(|inputs| nudged(inputs, factor));
                 let nudged = self.run(&self.fixed(), PLAIN, &inputs);
@@ -152,8 +153,8 @@ impl<'a> Case<'a> {
             })
     }
 
-    /// Whether all values of the function are finite.
-    fn stays_finite(&self) -> bool {
+    /// Whether all values of the function are finite when it is planned so.
+    fn stays_finite(&self, options: Options) -> bool {
         let mut program = self.generated.program.clone();
         for function in program.functions.values_mut() {
             let outputs = function.block.operations.iter().flat_map(|operation| &operation.outputs);
@@ -161,7 +162,7 @@ impl<'a> Case<'a> {
         }
         let generated = Generated { program, inputs: self.generated.inputs.clone() };
         let seen = Case::new(&generated, self.context)
-            .and_then(|case| case.run(&case.fixed(), PLAIN, &generated.inputs));
+            .and_then(|case| case.run(&case.fixed(), options, &generated.inputs));
         let finite = |(storage, _, bytes): &Seen| match storage {
             Storage::F32 => floats(bytes).all(f32::is_finite),
             _ => true,

@@ -2,9 +2,9 @@
 //! kernels ([`coreml_kernels`]), but neither Candle nor language models.
 //!
 //! [`Model`] is a package made ready; its [`Function`]s run on bytes. Below them, each room knows
-//! those before it only: [`error`], [`value`], `ids`, `weights`, [`definitions`], `op` (what an
+//! those before it only: `error`, `value`, `ids`, `weights`, `definitions`, `op` (what an
 //! operation is), `ops` (the operations), `graph` (what is computed from what), `plan` (the passes
-//! from a function to steps and buffers), `run` (the executor), [`function`] and [`model`].
+//! from a function to steps and buffers), `run` (the executor), `function` and `model`.
 //! `docs/architecture.md` walks through them.
 
 pub mod definitions;

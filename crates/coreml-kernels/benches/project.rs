@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use coreml_kernels::{
     BatchStrides, Blockwise, ColumnLayout, Context, Encoding, KernelError, Matrix, MatrixMut,
-    OutputLayout, Palettized, Table, Weights, Workers, attention_matmul, gemm, norm, project,
-    softmax, vecmath,
+    Order, OutputLayout, Palettized, Table, Weights, Workers, attention_matmul, gemm_batch, norm,
+    project, softmax, vecmath,
 };
 use half::f16;
 
@@ -101,7 +101,7 @@ impl Bench {
             self.report(&format!("attention {name} {queries}"), work, "MAC", || {
                 let a = Matrix::row_major(&x, queries, k);
                 let c = MatrixMut::row_major(&mut out, queries, n);
-                expect(attention_matmul(&self.ctx, batch, a, b, c, 0.1));
+                expect(attention_matmul(&self.ctx, Order::of_halves(queries), batch, a, b, c));
             });
         }
     }
@@ -129,7 +129,9 @@ impl Bench {
         let (a, b, mut c) = (vec![0.5; m * k], vec![0.5; k * n], vec![0.0; m * n]);
         self.report(&format!("gemm {m}x{n}x{k}"), m * n * k, "MAC", || {
             let (a, b) = (Matrix::row_major(&a, m, k), Matrix::row_major(&b, k, n));
-            expect(gemm(&self.ctx, a, b, MatrixMut::row_major(&mut c, m, n), 1.0));
+            let batch = BatchStrides { count: 1, a: 0, b: 0, b_repeat: 1, c: 0 };
+            let c = MatrixMut::row_major(&mut c, m, n);
+            expect(gemm_batch(&self.ctx, Order::of_floats(m, n), batch, a, b, c));
         });
     }
 }

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use crate::context::{Shared, Workers};
 use crate::error::{KernelError, check_distinct, check_strided};
+use crate::thresholds;
 
 /// A matrix in a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`. The slice may
 /// hold more than the matrix, before its strides' next step or after its end.
@@ -47,6 +48,15 @@ impl<'a, T: Copy> Matrix<'a, T> {
     ) -> Result<(), KernelError> {
         let dims = [(self.rows, self.row_stride), (self.cols, self.col_stride)];
         check_strided(kernel, argument, &dims, self.data.len())
+    }
+
+    /// Writes the rows one after the other.
+    pub(crate) fn copy_to(&self, out: &mut [T]) {
+        for (i, row) in out.chunks_exact_mut(self.cols.max(1)).take(self.rows).enumerate() {
+            for (j, to) in row.iter_mut().enumerate() {
+                *to = self.data[i * self.row_stride + j * self.col_stride];
+            }
+        }
     }
 
     /// The same matrix further on in the slice; beyond its end, in an empty one.
@@ -203,6 +213,31 @@ pub(crate) fn check_product<T>(
     match sizes.into_iter().find(|(_, expected, got)| expected != got) {
         Some((argument, expected, got)) => Err(KernelError::value(kernel, argument, expected, got)),
         None => Ok(()),
+    }
+}
+
+/// How the products that make an element of a result are summed up. Rounding hangs on this alone:
+/// strides, threads and the other elements of the result change nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As sixteen sums of every sixteenth product, of which the upper half is added to the lower
+    /// half until one is left. Fast for few rows, which are read as they lie.
+    Lanes,
+    /// One after the other, and blocks of 512 one after the other. Fast for many rows, which are
+    /// arranged for tiles of registers first.
+    Chain,
+}
+
+impl Order {
+    /// The faster one for a result of so many rows and columns, of matrices in single precision.
+    pub fn of_floats(rows: usize, cols: usize) -> Self {
+        if rows.min(cols) <= thresholds::LANE_ROWS { Self::Lanes } else { Self::Chain }
+    }
+
+    /// The faster one for a result of so many rows, with a matrix in half precision, which
+    /// [`Order::Chain`] has to widen.
+    pub fn of_halves(rows: usize) -> Self {
+        if rows <= thresholds::LANE_ROWS_F16 { Self::Lanes } else { Self::Chain }
     }
 }
 

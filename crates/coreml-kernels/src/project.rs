@@ -150,7 +150,7 @@ impl Call<'_> {
 
     /// All columns at once: blocks of rows are expanded and multiplied.
     fn many(&self, ctx: &Context, mut out: Block) -> Result<(), KernelError> {
-        let sum = if self.bias.is_some() { Sum::Added } else { Sum::New(1.0) };
+        let sum = if self.bias.is_some() { Sum::Added } else { Sum::New };
         let cols = self.w.cols;
         if let Encoding::F32(values) = &self.w.encoding {
             self.bias.into_iter().for_each(|bias| out.fill_rows(bias));
@@ -173,7 +173,7 @@ impl Call<'_> {
             let mut values = ctx.scratch().take(out.rows * cols)?;
             self.w.expand(ctx, self.rows.start + first, &mut values)?;
             let w = Matrix::row_major(&values, out.rows, cols);
-            multiply_here(w, self.x, &mut out, sum)
+            multiply_here(w, self.x, out, sum)
         })
     }
 }

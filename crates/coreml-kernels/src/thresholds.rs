@@ -26,8 +26,8 @@ pub(crate) const TASK_WEIGHTS: usize = 1 << 16;
 /// Multiplications of a matrix product in single precision, at some 50 a nanosecond.
 pub(crate) const GEMM: usize = 1 << 19;
 
-/// Multiplications with half-precision matrices, which are bound by memory.
-pub(crate) const MATMUL_F16: usize = 1 << 17;
+/// Multiplications of few rows with a matrix, which are bound by memory.
+pub(crate) const FEW_ROWS: usize = 1 << 17;
 
 /// Multiplications of a convolution with one filter per channel.
 pub(crate) const DEPTHWISE: usize = 1 << 17;
@@ -42,8 +42,11 @@ pub(crate) const DECOMPRESS: usize = 1 << 17;
 /// costs as much as so many.
 pub(crate) const FEW_COLUMNS: usize = 3;
 
-/// Rows up to which products with a half-precision matrix are taken straight from the halves.
-pub(crate) const DIRECT_ROWS: usize = 8;
+/// Rows, or columns, up to which a product is computed row by row from the matrix as it lies.
+pub(crate) const LANE_ROWS: usize = 3;
+
+/// The same for a half-precision matrix, which would have to be widened first.
+pub(crate) const LANE_ROWS_F16: usize = 8;
 
 /// Weights that are expanded at a time before they are multiplied: 2 MB, so many rows that
 /// arranging the columns for each block of them does not show.

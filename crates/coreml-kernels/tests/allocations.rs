@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coreml_kernels::{
-    BatchStrides, Blockwise, ColumnLayout, Context, ConvParams, Encoding, Matrix, MatrixMut,
+    BatchStrides, Blockwise, ColumnLayout, Context, ConvParams, Encoding, Matrix, MatrixMut, Order,
     OutputLayout, Palettized, Table, Weights, Workers, attention_matmul, conv, conv::SpatialDim,
     convert, norm, project, softmax, vecmath,
 };
@@ -124,7 +124,7 @@ fn check_attention(ctx: &Context) {
         let b = if name == "keys" { b.transposed() } else { b };
         check(name, ctx, || {
             let (a, c) = (Matrix::row_major(&a, 1, k), MatrixMut::row_major(&mut c, 1, n));
-            attention_matmul(ctx, batch, a, b, c, 0.125).unwrap();
+            attention_matmul(ctx, Order::Lanes, batch, a, b, c).unwrap();
         });
     }
 }

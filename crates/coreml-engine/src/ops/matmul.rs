@@ -1,8 +1,10 @@
 //! `matmul`, of the `linear` family.
 
+use std::iter::repeat;
+
 use coreml_format::mil::{ElementType, Opset};
 use coreml_kernels::{
-    BatchStrides, ColumnLayout, Context, Matrix, MatrixMut, OutputLayout, attention_matmul,
+    BatchStrides, ColumnLayout, Context, Matrix, MatrixMut, Order, OutputLayout, attention_matmul,
     gemm_batch, project,
 };
 use half::f16;
@@ -99,7 +101,22 @@ impl Matmul {
             push(&mut axes, Axis { size: size / repeat.max(1), x: x * repeat, y });
             push(&mut axes, Axis { size: repeat, x, y: 0 });
         }
-        Ok(Products::new(sizes, axes, x.place, y.place))
+        let rows = self.rows_of_one(sizes, &y.batch);
+        let order = [Order::of_floats(rows, sizes.n), Order::of_halves(rows)];
+        Ok(Products::new(sizes, order, axes, x.place, y.place))
+    }
+
+    /// How many rows are multiplied with one matrix `y` that has these batch axes.
+    fn rows_of_one(&self, sizes: &Sizes, y: &[(usize, usize)]) -> usize {
+        let of_y = y.iter().rev().map(|&(size, _)| size).chain(repeat(1));
+        let mut rows = sizes.m;
+        for (axis, (&size, of_y)) in sizes.batch.iter().rev().zip(of_y).enumerate() {
+            if of_y != 1 {
+                return rows.saturating_mul(if axis == 0 { self.repeat } else { 1 });
+            }
+            rows = rows.saturating_mul(size);
+        }
+        rows
     }
 
     fn operand(
@@ -269,48 +286,46 @@ struct Products {
     m: usize,
     k: usize,
     n: usize,
+    /// For matrices `y` of single and of half precision. The shapes alone decide, whatever the
+    /// strides let join, so that every plan rounds alike.
+    order: [Order; 2],
     outer: SmallVec<[Axis; 6]>,
     inner: BatchStrides,
     x: Steps,
     y: Steps,
 }
 
+/// The innermost axes, as far as one call of a kernel goes along them; results have `size` elements.
+fn inner_batch(size: usize, axes: &mut SmallVec<[Axis; 6]>) -> BatchStrides {
+    let one = BatchStrides { count: 1, a: 0, b: 0, b_repeat: 1, c: size };
+    let Some(last) = axes.pop() else { return one };
+    let b_repeat = if last.y == 0 { last.size.max(1) } else { 1 };
+    let inner = BatchStrides { count: last.size, a: last.x, b: last.y, b_repeat, ..one };
+    let sharing = axes.last().filter(|outer| last.y == 0 && outer.x == last.x * last.size);
+    let Some(outer) = sharing.copied() else { return inner };
+    axes.pop();
+    BatchStrides { count: outer.size * last.size, b: outer.y, ..inner }
+}
+
 impl Products {
-    fn new(sizes: &Sizes, mut axes: SmallVec<[Axis; 6]>, x: Steps, y: Steps) -> Self {
-        let (mut m, k, n) = (sizes.m, sizes.k, sizes.n);
+    fn new(
+        sizes: &Sizes,
+        order: [Order; 2],
+        mut axes: SmallVec<[Axis; 6]>,
+        mut x: Steps,
+        y: Steps,
+    ) -> Self {
+        let Sizes { mut m, k, n, .. } = *sizes;
         // The rows of matrices that share their `y` follow each other: one product.
         if let Some(last) = axes.last().copied().filter(|last| last.y == 0)
             && (m == 1 || last.x == m.saturating_mul(x.row))
         {
             axes.pop();
-            let row = if m == 1 { last.x } else { x.row };
+            x.row = if m == 1 { last.x } else { x.row };
             m = m.saturating_mul(last.size);
-            return Products::with_rows(m, k, n, axes, Steps { row, ..x }, y);
         }
-        Products::with_rows(m, k, n, axes, x, y)
-    }
-
-    fn with_rows(
-        m: usize,
-        k: usize,
-        n: usize,
-        mut axes: SmallVec<[Axis; 6]>,
-        x: Steps,
-        y: Steps,
-    ) -> Self {
-        let mut inner = BatchStrides { count: 1, a: 0, b: 0, b_repeat: 1, c: m.saturating_mul(n) };
-        if let Some(last) = axes.pop() {
-            let repeat = if last.y == 0 { last.size } else { 1 };
-            inner =
-                BatchStrides { count: last.size, a: last.x, b: last.y, b_repeat: repeat, ..inner };
-            let sharing = axes.last().filter(|outer| last.y == 0 && outer.x == last.x * last.size);
-            if let Some(outer) = sharing.copied() {
-                axes.pop();
-                inner = BatchStrides { count: outer.size * last.size, b: outer.y, ..inner };
-            }
-        }
-        inner.b_repeat = inner.b_repeat.max(1);
-        Products { m, k, n, outer: axes, inner, x, y }
+        let inner = inner_batch(m.saturating_mul(n), &mut axes);
+        Products { m, k, n, order, outer: axes, inner, x, y }
     }
 
     /// Calls `product` with where the matrices of each inner batch start in `x`, `y` and the result.
@@ -345,6 +360,7 @@ impl Products {
             _ => (&[], y.buffer()?.get(y.start..).unwrap_or_default()),
         };
         let size = self.inner.count * self.inner.c;
+        let [floats_order, halves_order] = self.order;
         self.each(|x_at, y_at, out_at| {
             let (Some(x), Some(out)) = (x.get(x_at..), out.get_mut(out_at..out_at + size)) else {
                 return Err(OpError::invalid("matrices beyond the end of an operand"));
@@ -353,10 +369,10 @@ impl Products {
             let c = MatrixMut::row_major(out, self.m, self.n);
             if y.storage == Storage::F16 {
                 let b = matrix(halves.get(y_at..).unwrap_or_default(), (self.k, self.n), self.y);
-                return Ok(attention_matmul(context, self.inner, a, b, c, 1.0)?);
+                return Ok(attention_matmul(context, halves_order, self.inner, a, b, c)?);
             }
             let b = matrix(floats.get(y_at..).unwrap_or_default(), (self.k, self.n), self.y);
-            Ok(gemm_batch(context, self.inner, a, b, c, 1.0)?)
+            Ok(gemm_batch(context, floats_order, self.inner, a, b, c)?)
         })
     }
 

@@ -156,7 +156,6 @@ pub(crate) struct Cond {
 pub(crate) struct Options {
     /// Whether values share memory: views, work in place, buffers that serve several values. Without,
     /// every value has memory of its own, and the results are the same, bit for bit: tests compare.
-    /// Only a product may be rounded otherwise, since its order of summation depends on strides.
     pub(crate) share: bool,
     /// Which rewrites are made.
     pub(crate) rewrites: Rewrites,

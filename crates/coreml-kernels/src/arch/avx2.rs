@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{Block, LookupTable, PackedRow};
+use super::generic::{fold, lane_column};
+use super::{Block, LookupTable, Number, PackedRow, SUMS};
 use crate::isa::Avx2;
 use crate::unpack::{element, read_word};
 
@@ -21,9 +22,26 @@ pub(super) fn dot_f16(_proof: Avx2, w: &[f16], x: &[f32]) -> f32 {
     unsafe { dot_f16_vector(w, x) }
 }
 
-pub(super) fn axpy_f16(_proof: Avx2, a: f32, w: &[f16], out: &mut [f32]) {
+pub(super) fn lane_dots<T: Number>(
+    _proof: Avx2,
+    b: &[T],
+    stride: usize,
+    x: &[f32],
+    out: &mut [f32],
+) {
     // SAFETY: the token proves that the CPU has the features.
-    unsafe { axpy_f16_vector(a, w, out) }
+    unsafe { lane_dots_vector(b, stride, x, out) }
+}
+
+pub(super) fn lane_sums<T: Number>(
+    _proof: Avx2,
+    b: &[T],
+    stride: usize,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { lane_sums_vector(b, stride, x, out) }
 }
 
 pub(super) fn widen(_proof: Avx2, from: &[f16], to: &mut [f32]) {
@@ -69,7 +87,7 @@ fn store(to: &mut [f32; LANES], values: __m256) {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sum(values: __m256) -> f32 {
+pub(super) fn sum(values: __m256) -> f32 {
     let half = _mm_add_ps(_mm256_castps256_ps128(values), _mm256_extractf128_ps::<1>(values));
     let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
     _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
@@ -109,17 +127,64 @@ fn dot_f16_vector(w: &[f16], x: &[f32]) -> f32 {
     sum4(sums) + tail
 }
 
+/// Eight numbers.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn axpy_f16_vector(a: f32, w: &[f16], out: &mut [f32]) {
-    let factor = _mm256_set1_ps(a);
-    let (w_body, w_tail) = w.as_chunks::<LANES>();
-    let (out_body, out_tail) = out.as_chunks_mut::<LANES>();
-    for (w, out) in w_body.iter().zip(out_body) {
-        let sum = _mm256_fmadd_ps(factor, load_half(w), load(out));
-        store(out, sum);
+fn load_numbers<T: Number>(values: &[T; LANES]) -> __m256 {
+    if T::HALF { load_half(bytemuck::cast_ref(values)) } else { load(bytemuck::cast_ref(values)) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn lane_dots_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
+    let Some(last) = out.len().checked_sub(1) else { return };
+    let columns: [&[T]; 4] = std::array::from_fn(|j| &b[j.min(last) * stride..][..x.len()]);
+    let mut sums = [[_mm256_setzero_ps(); 2]; 4];
+    let (body, tail) = x.as_chunks::<SUMS>();
+    for (i, x) in body.iter().enumerate() {
+        for (sums, column) in sums.iter_mut().zip(&columns) {
+            let parts = column[i * SUMS..][..SUMS].as_chunks().0.iter().zip(x.as_chunks().0);
+            for (sum, (column, x)) in sums.iter_mut().zip(parts) {
+                *sum = _mm256_fmadd_ps(load(x), load_numbers(column), *sum);
+            }
+        }
     }
-    for (w, out) in w_tail.iter().zip(out_tail) {
-        *out += a * w.to_f32();
+    for ((sums, column), out) in sums.iter().zip(&columns).zip(out) {
+        let mut all = [0.0; SUMS];
+        let [lower, upper] = bytemuck::cast_mut::<_, [[f32; LANES]; 2]>(&mut all);
+        store(lower, sums[0]);
+        store(upper, sums[1]);
+        for ((sum, column), x) in all.iter_mut().zip(&column[body.len() * SUMS..]).zip(tail) {
+            *sum = x.mul_add(column.wide(), *sum);
+        }
+        *out = fold(all);
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn lane_sums_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
+    let (blocks, rest) = out.as_chunks_mut::<LANES>();
+    let whole = blocks.len() * LANES;
+    for (block, out) in blocks.iter_mut().enumerate() {
+        let mut sums = [_mm256_setzero_ps(); SUMS];
+        for (i, x) in x.chunks(SUMS).enumerate() {
+            for (lane, (sum, &x)) in sums.iter_mut().zip(x).enumerate() {
+                let row = b[(i * SUMS + lane) * stride + block * LANES..].first_chunk();
+                let Some(row) = row else { continue };
+                let row = load_numbers(row);
+                *sum = _mm256_fmadd_ps(_mm256_set1_ps(x), row, *sum);
+            }
+        }
+        let mut half = SUMS / 2;
+        while half > 0 {
+            for lane in 0..half {
+                sums[lane] = _mm256_add_ps(sums[lane], sums[lane + half]);
+            }
+            half /= 2;
+        }
+        store(out, sums[0]);
+    }
+    for (j, out) in rest.iter_mut().enumerate() {
+        *out = lane_column(b, whole + j, stride, x, f32::mul_add);
     }
 }
 

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{LookupTable, PackedRow};
+use super::{LookupTable, Number, PackedRow, SUMS, avx2};
 use crate::isa::Avx512;
 
 const LANES: usize = 16;
@@ -22,9 +22,26 @@ pub(super) fn dot_f16(_proof: Avx512, w: &[f16], x: &[f32]) -> f32 {
     unsafe { dot_f16_vector(w, x) }
 }
 
-pub(super) fn axpy_f16(_proof: Avx512, a: f32, w: &[f16], out: &mut [f32]) {
+pub(super) fn lane_dots<T: Number>(
+    _proof: Avx512,
+    b: &[T],
+    stride: usize,
+    x: &[f32],
+    out: &mut [f32],
+) {
     // SAFETY: the token proves that the CPU has the features.
-    unsafe { axpy_f16_vector(a, w, out) }
+    unsafe { lane_dots_vector(b, stride, x, out) }
+}
+
+pub(super) fn lane_sums<T: Number>(
+    _proof: Avx512,
+    b: &[T],
+    stride: usize,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe { lane_sums_vector(b, stride, x, out) }
 }
 
 pub(super) fn widen(_proof: Avx512, from: &[f16], to: &mut [f32]) {
@@ -162,13 +179,69 @@ pub(super) fn accumulate_f16(mut sums: [__m512; 4], w: &[f16], x: &[f32]) -> [__
     sums
 }
 
+/// Up to sixteen numbers, the rest zero.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn axpy_f16_vector(a: f32, w: &[f16], out: &mut [f32]) {
-    let factor = _mm512_set1_ps(a);
-    for (w, out) in w.chunks(LANES).zip(out.chunks_mut(LANES)) {
-        let sum = _mm512_fmadd_ps(factor, load_half_some(w), load_some(out));
-        store_some(out, sum);
+fn load_numbers<T: Number>(values: &[T]) -> __m512 {
+    if T::HALF {
+        load_half_some(bytemuck::cast_slice(values))
+    } else {
+        load_some(bytemuck::cast_slice(values))
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn lane_dots_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
+    let Some(last) = out.len().checked_sub(1) else { return };
+    let columns: [&[T]; 4] = std::array::from_fn(|j| &b[j.min(last) * stride..][..x.len()]);
+    let mut sums = [_mm512_setzero_ps(); 4];
+    let (body, tail) = x.as_chunks::<LANES>();
+    for (i, x) in body.iter().enumerate() {
+        let x = load(x);
+        for (sum, column) in sums.iter_mut().zip(&columns) {
+            *sum = _mm512_fmadd_ps(x, load_numbers(&column[i * LANES..][..LANES]), *sum);
+        }
+    }
+    let (mask, x) = (lanes(tail.len()), load_some(tail));
+    for ((sum, column), out) in sums.iter().zip(&columns).zip(out) {
+        let column = load_numbers(&column[body.len() * LANES..]);
+        *out = fold(_mm512_mask3_fmadd_ps(x, column, *sum, mask));
+    }
+}
+
+/// Adds the upper half of the lanes to the lower half until one is left.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn fold(sums: __m512) -> f32 {
+    let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums)));
+    avx2::sum(_mm256_add_ps(_mm512_castps512_ps256(sums), upper))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+fn lane_sums_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
+    let mut sums = [_mm512_setzero_ps(); SUMS];
+    let (body, tail) = x.as_chunks::<SUMS>();
+    let row = |p: usize| &b[p * stride..][..out.len()];
+    for (i, x) in body.iter().enumerate() {
+        for lane in 0..SUMS {
+            let row = load_numbers(row(i * SUMS + lane));
+            sums[lane] = _mm512_fmadd_ps(_mm512_set1_ps(x[lane]), row, sums[lane]);
+        }
+    }
+    // A copy, so that the sums above need not lie in memory.
+    let mut all = sums;
+    for (lane, (sum, &x)) in all.iter_mut().zip(tail).enumerate() {
+        let row = load_numbers(row(body.len() * SUMS + lane));
+        *sum = _mm512_fmadd_ps(_mm512_set1_ps(x), row, *sum);
+    }
+    let mut half = SUMS / 2;
+    while half > 0 {
+        for lane in 0..half {
+            all[lane] = _mm512_add_ps(all[lane], all[lane + half]);
+        }
+        half /= 2;
+    }
+    store_some(out, all[0]);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{LookupTable, PackedRow};
+use super::{LookupTable, Number, PackedRow, SUMS};
 use crate::unpack::{element, unpack_from};
 
 /// Partial sums kept apart, so that the compiler may use vectors and rounding errors stay small.
@@ -32,10 +32,45 @@ pub(super) fn dot_f16(w: &[f16], x: &[f32]) -> f32 {
     sum
 }
 
-pub(super) fn axpy_f16(a: f32, w: &[f16], out: &mut [f32]) {
-    for (out, w) in out.iter_mut().zip(w) {
-        *out += a * w.to_f32();
+/// One column after the other; the strides are those of rows and columns.
+pub(super) fn lane_products<T: Number>(
+    b: &[T],
+    (row, col): (usize, usize),
+    x: &[f32],
+    out: &mut [f32],
+) {
+    for (j, out) in out.iter_mut().enumerate() {
+        *out = lane_column(b, j * col, row, x, |a, b, sum| sum + a * b);
     }
+}
+
+/// The product of `x` with a column that starts at `first`; `add` adds a product to a sum.
+#[inline(always)]
+pub(super) fn lane_column<T: Number>(
+    b: &[T],
+    first: usize,
+    stride: usize,
+    x: &[f32],
+    add: impl Fn(f32, f32, f32) -> f32,
+) -> f32 {
+    let mut sums = [0.0f32; SUMS];
+    for (p, &x) in x.iter().enumerate() {
+        sums[p % SUMS] = add(x, b[first + p * stride].wide(), sums[p % SUMS]);
+    }
+    fold(sums)
+}
+
+/// Adds the upper half of the sums to the lower half until one is left.
+#[inline(always)]
+pub(super) fn fold(mut sums: [f32; SUMS]) -> f32 {
+    let mut half = SUMS / 2;
+    while half > 0 {
+        for lane in 0..half {
+            sums[lane] += sums[lane + half];
+        }
+        half /= 2;
+    }
+    sums[0]
 }
 
 pub(super) fn widen(from: &[f16], to: &mut [f32]) {

@@ -195,16 +195,60 @@ pub(crate) fn dot_f16(isa: Isa, w: &[f16], x: &[f32]) -> f32 {
     }
 }
 
-/// Adds `a * w` to `out`.
-pub(crate) fn axpy_f16(isa: Isa, a: f32, w: &[f16], out: &mut [f32]) {
+/// A number of a matrix: of single or half precision.
+pub(crate) trait Number: Pod + Send + Sync {
+    /// Whether it is [`f16`]; it is `f32` otherwise.
+    const HALF: bool;
+
+    fn wide(self) -> f32;
+}
+
+impl Number for f32 {
+    const HALF: bool = false;
+
+    fn wide(self) -> f32 {
+        self
+    }
+}
+
+impl Number for f16 {
+    const HALF: bool = true;
+
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// Sums that [`lane_dots`] and [`lane_sums`] keep for each element of a result: products `l`,
+/// `l + 16`, `l + 32`, … go to sum `l`. The upper half of the sums is then added to the lower half
+/// until one is left.
+pub(crate) const SUMS: usize = 16;
+
+/// The products of `x` with up to four columns, each of which lies in one piece, `stride` elements
+/// after the one before.
+pub(crate) fn lane_dots<T: Number>(isa: Isa, b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(token) => avx512::axpy_f16(token, a, w, out),
+        Isa::Avx512(token) => avx512::lane_dots(token, b, stride, x, out),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => avx512::axpy_f16(token.avx512(), a, w, out),
+        Isa::Avx512Vbmi(token) => avx512::lane_dots(token.avx512(), b, stride, x, out),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(token) => avx2::axpy_f16(token, a, w, out),
-        _ => generic::axpy_f16(a, w, out),
+        Isa::Avx2(token) => avx2::lane_dots(token, b, stride, x, out),
+        _ => generic::lane_products(b, (1, stride), x, out),
+    }
+}
+
+/// The products of `x` with up to sixteen columns that lie next to each other: row `p` starts at
+/// `p * stride`.
+pub(crate) fn lane_sums<T: Number>(isa: Isa, b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx512::lane_sums(token, b, stride, x, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => avx512::lane_sums(token.avx512(), b, stride, x, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::lane_sums(token, b, stride, x, out),
+        _ => generic::lane_products(b, (stride, 1), x, out),
     }
 }
 

@@ -12,10 +12,6 @@ use half::f16;
 
 use super::verify::verify;
 use super::{Generated, RUNS};
-use crate::graph::{Block, Graph, nested};
-use crate::ids::Operand;
-use crate::op::{Arrangement, Frame};
-use crate::ops::Matmul;
 use crate::plan::equivalence::{EXACT, PLAIN, SHARED, Seen, is_close, run_steps};
 use crate::plan::rewrite::{Effect, RULES, Rewrites, rewrite};
 use crate::plan::{Options, Plan, bind, build, legalise, memory, optimised, states};
@@ -170,16 +166,14 @@ impl<'a> Case<'a> {
         seen.is_ok_and(|seen| seen.iter().all(finite))
     }
 
-    /// Whether a plan rounds otherwise than the plain one: by a rewrite, or by a product that reads
-    /// its operands where they lie (how it sums up hangs on their order).
+    /// Whether a plan rounds otherwise than the plain one: by a rewrite.
     fn rounds(&self, shapes: &Shapes, options: Options) -> bool {
         let of_plan = |shapes: &Vec<Option<Shape>>| {
             let (weights, context) = (&self.weights, self.context);
             let planned = optimised("main", self.function(), shapes, weights, context, options);
-            planned.is_ok_and(|(graph, counts)| {
+            planned.is_ok_and(|(_, counts)| {
                 let mut used = RULES.iter().filter(|rule| counts.of(rule.name) > 0);
                 used.any(|rule| rule.effect == Effect::Rounding)
-                    || multiplies_strided(&graph, &graph.body)
             })
         };
         shapes.plans.iter().any(of_plan)
@@ -299,16 +293,6 @@ fn nudged(mut inputs: Vec<(Shape, Buffer)>, factor: f32) -> Vec<(Shape, Buffer)>
         }
     }
     inputs
-}
-
-/// Whether a product reads an operand that is not dense.
-fn multiplies_strided(graph: &Graph, block: &Block) -> bool {
-    let strided = |operand: &Operand| graph.arrangement(*operand) != Arrangement::Dense;
-    block.nodes.iter().any(|node| {
-        let product = node.run().filter(|run| run.op.downcast::<Matmul>().is_some());
-        product.is_some_and(|run| run.inputs.iter().any(strided))
-            || nested(node).into_iter().any(|block| multiplies_strided(graph, block))
-    })
 }
 
 /// The first difference between what two plans gave. NaNs are the same whatever their bits: which

@@ -67,6 +67,19 @@ const PROGRAMS: &[(&str, &str)] = &[
             tensor<fp32, [2]> stored = coreml_update_state(state = s, value = last);
         } -> (stored);",
     ),
+    (
+        "a product summed up a view in another order than a copy",
+        "func main<ios15>(tensor<fp32, [4, 64]> x, tensor<fp32, [64, 8]> z) {
+            tensor<fp32, [8, 64]> y = transpose(perm = tensor<int32, [2]>([1, 0]), x = z);
+            tensor<fp32, [4, 8]> product = matmul(transpose_x = bool(false), transpose_y = bool(true), x = x, y = y);
+            tensor<fp32, [1, 64]> row = slice_by_size(begin = tensor<int32, [2]>([1, 0]),
+                size = tensor<int32, [2]>([1, 64]), x = x);
+            tensor<fp32, [1, 8]> few = matmul(transpose_x = bool(false), transpose_y = bool(true), x = row, y = y);
+            tensor<fp16, [8, 64]> half = cast(dtype = string(\"fp16\"), x = y);
+            tensor<fp16, [4, 64]> left = cast(dtype = string(\"fp16\"), x = x);
+            tensor<fp16, [4, 8]> halves = matmul(transpose_x = bool(false), transpose_y = bool(true), x = left, y = half);
+        } -> (product, few, halves);",
+    ),
 ];
 
 /// The inputs of a program of fixed shapes.

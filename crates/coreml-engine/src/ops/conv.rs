@@ -11,7 +11,7 @@ use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kern
 use crate::value::{Constant, Shape, Storage, count};
 use crate::weights::{Form, Weights, matrix};
 
-/// Filters of up to so many bytes (of `f32` elements) are widened once for all calls.
+/// Half-precision filters of up to so many bytes (of `f32` elements) are widened once for all calls.
 const SMALL_FILTERS: usize = 256 << 10;
 
 /// Where zeros are added around the input.
@@ -104,15 +104,15 @@ impl Conv {
     }
 
     /// The filters widened, where that is better done once than at each call: small ones, and those
-    /// of one channel each, which the kernel computes with as `f32`.
+    /// of one channel each, which the kernel computes with as `f32`. Other compressed filters stay as
+    /// they are: a model is compressed to take less memory.
     fn widened(&self, inputs: &Inputs, weights: &Weights) -> Result<Option<Constant>, OpError> {
         let narrow = |filters: &&Constant| filters.storage() == Some(Storage::F16);
         let Some(filters) = inputs.constant(self.weight).filter(narrow) else { return Ok(None) };
         let bytes = count(&filters.shape).saturating_mul(Storage::F32.size());
         let one_channel = filters.shape.get(1) == Some(&1);
-        let widened =
-            (one_channel || bytes <= SMALL_FILTERS).then(|| weights.form(filters, Form::Wide));
-        widened.transpose()
+        let widened = one_channel || bytes <= SMALL_FILTERS && !filters.is_compressed();
+        widened.then(|| weights.form(filters, Form::Wide)).transpose()
     }
 }
 

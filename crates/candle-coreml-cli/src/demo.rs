@@ -11,7 +11,7 @@ use candle_coreml::OwnCache;
 use include_dir::{Dir, DirEntry, File, include_dir};
 use tempfile::TempDir;
 
-static DEMO: Dir = include_dir!("$CARGO_MANIFEST_DIR/../../models/demo");
+static DEMO: Dir = include_dir!("$CARGO_MANIFEST_DIR/demo");
 
 /// The demo model in a directory.
 pub enum Demo {

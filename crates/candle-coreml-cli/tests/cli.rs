@@ -217,7 +217,7 @@ const TEMPLATE: &str = "{% for message in messages %}[{{ message.role }}] {{ mes
 /// The demo model with another chat template.
 fn chat_model() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    copy(&root().join("models/demo"), directory.path());
+    copy(&root().join("crates/candle-coreml-cli/demo"), directory.path());
     std::fs::write(directory.path().join("chat_template.jinja"), TEMPLATE).unwrap();
     directory
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 use candle_coreml::{Error, Generation, GenerationOptions, LanguageModel, Result};
 
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../candle-coreml-cli/demo");
 
 const PROMPTS: [&str; 3] = ["Once upon a time", "One day", "Once there was"];
 

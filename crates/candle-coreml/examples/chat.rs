@@ -5,7 +5,7 @@
 
 use candle_coreml::{ChatMessage, ChatOptions, GenerationOptions, LanguageModel, Result};
 
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../candle-coreml-cli/demo");
 
 fn main() -> Result<()> {
     let directory = std::env::args().nth(1).unwrap_or_else(|| DEMO.to_owned());

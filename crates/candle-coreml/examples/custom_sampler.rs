@@ -5,7 +5,7 @@
 
 use candle_coreml::{ChooseToken, Error, GenerationOptions, LanguageModel, Result};
 
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../candle-coreml-cli/demo");
 
 /// Takes no token that is among so many last ones.
 struct NeverAgainWithin(usize);

@@ -6,7 +6,7 @@
 use candle_core::{DType, Device, Tensor};
 use candle_coreml::{CoreMLModel, Error, LoadOptions, Result, TextTokenizer};
 
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../candle-coreml-cli/demo");
 
 fn main() -> Result<()> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use candle_coreml::{GenerationOptions, LanguageModel, Result};
 
-const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../candle-coreml-cli/demo");
 
 fn main() -> Result<()> {
     let prompt = std::env::args().nth(1).unwrap_or_else(|| "Once upon a time".to_owned());

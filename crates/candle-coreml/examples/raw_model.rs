@@ -8,7 +8,7 @@ use candle_coreml::description::{ArrayElementType, FeatureDescription};
 use candle_coreml::{CoreMLModel, LoadOptions, Result};
 
 const EMBEDDINGS: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/qwen_embeddings.mlpackage");
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../candle-coreml-cli/demo/qwen_embeddings.mlpackage");
 
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).unwrap_or_else(|| EMBEDDINGS.to_owned());

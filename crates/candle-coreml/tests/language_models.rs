@@ -100,7 +100,7 @@ fn every_layout_without_rewrites() {
 /// or weight made anew.
 #[test]
 fn sessions_have_shares_of_the_threads() {
-    let model = LanguageModel::load(directory("models/demo")).unwrap();
+    let model = LanguageModel::load(directory("crates/candle-coreml-cli/demo")).unwrap();
     let generate = |mut session: Session| {
         let options = GenerationOptions::new().max_tokens(40);
         session.generate("Once upon a time", &options).unwrap().token_ids
@@ -161,7 +161,7 @@ const LAYOUTS: [&str; 27] = [
 
 #[test]
 fn demo() {
-    check("models/demo");
+    check("crates/candle-coreml-cli/demo");
 }
 
 #[test]

@@ -10,11 +10,12 @@ from llm_fixtures.interpreter import Package
 from tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[3]
+DEMO = ROOT / "crates" / "candle-coreml-cli" / "demo"
 MODELS = [
     ROOT / "fixtures" / "llm" / "two-chunks-fp16",
     ROOT / "fixtures" / "llm" / "window-1",
     ROOT / "fixtures" / "llm" / "lut8-embeddings",
-    ROOT / "models" / "demo",
+    DEMO,
 ]
 # As long as an interpreter of this kind is pleasant to wait for.
 LONGEST_PROMPT = 70
@@ -103,11 +104,11 @@ def test_greedy_tokens_vary(directory):
 
 
 def test_demo_is_small():
-    files = [path for path in (ROOT / "models" / "demo").rglob("*") if path.is_file()]
+    files = [path for path in DEMO.rglob("*") if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in files) <= 4 << 20
 
 
 def test_demo_ends_its_stories():
-    expected = json.loads((ROOT / "models" / "demo" / "expected.json").read_text())
+    expected = json.loads((DEMO / "expected.json").read_text())
     ending = next(p for p in expected["prompts"] if p["name"] == "ending")
     assert set(ending["next_ids"]) & set(expected["eos_token_id"])

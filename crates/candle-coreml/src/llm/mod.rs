@@ -11,7 +11,7 @@
 //! use candle_coreml::{GenerationOptions, LanguageModel};
 //!
 //! # fn main() -> candle_coreml::Result<()> {
-//! let mut model = LanguageModel::load("models/demo")?;
+//! let mut model = LanguageModel::load("path/to/model")?;
 //! let options = GenerationOptions::new().max_tokens(64);
 //! for token in model.stream("Once upon a time", &options)? {
 //!     print!("{}", token?.text);

@@ -63,7 +63,12 @@ pub fn operation_hint(operator: &str, opset: coreml_format::mil::Opset) -> Strin
     coreml_engine::support_hint(operator, opset).trim_start_matches("; ").to_owned()
 }
 
-/// Compiles the README's examples.
+/// Compiles the examples of the crate's README.
+#[cfg(all(doctest, feature = "llm"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// Compiles the examples of the repository's README.
 #[cfg(all(doctest, feature = "llm"))]
 #[doc = include_str!("../../../README.md")]
-struct Readme;
+struct RepositoryReadme;

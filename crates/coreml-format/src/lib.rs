@@ -15,3 +15,8 @@ pub use blob::{BlobFile, BlobRecord, BlobView, refuse_lfs_pointer, unpack_sub_by
 pub use description::ModelDescription;
 pub use error::FormatError;
 pub use package::{ModelSummary, Package, PackageKind};
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -21,8 +21,9 @@ mod words;
 pub use backend::{Backend, BackendKind, Executable, LoadOptions, THREADS_VARIABLE};
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
-pub use coreml_engine::{Rewrites, Workers};
-pub use coreml_format::{description, mil::Opset};
+pub use coreml_engine::{KernelError, Pool, Rewrites, Workers};
+pub use coreml_format::mil::{self, Opset};
+pub use coreml_format::{FormatError, ModelSummary, Package, PackageKind, description};
 pub use error::{Error, Result};
 #[cfg(feature = "hub")]
 pub use hub::{DownloadOptions, HubClient, HubError, OwnCache};

@@ -22,7 +22,7 @@ mod run;
 mod value;
 mod weights;
 
-pub use coreml_kernels::{Context, Workers};
+pub use coreml_kernels::{Context, KernelError, Pool, Workers};
 pub use error::{Error, OpError, OutOfMemory, Result};
 pub use function::{Function, FunctionInput};
 pub use graph::StateType;

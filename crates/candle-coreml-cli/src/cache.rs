@@ -35,6 +35,7 @@ fn list(client: &HubClient) -> Result<()> {
             Completeness::Complete => "complete".to_owned(),
             Completeness::Incomplete { missing } => format!("incomplete, {missing} files missing"),
             Completeness::Unknown => "by another tool".to_owned(),
+            _ => "in an unknown state".to_owned(),
         };
         let size = HumanBytes(model.bytes).to_string();
         writeln!(out, "{}  {}  {size}  {state}", model.id, revision(&model))?;

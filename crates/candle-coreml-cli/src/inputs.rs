@@ -93,6 +93,7 @@ fn to_tensor(numbers: Vec<f64>, shape: Vec<usize>, element: ArrayElementType) ->
             let integers: Vec<i32> = numbers.into_iter().map(integer).collect::<Result<_>>()?;
             return Ok(Tensor::from_vec(integers, shape, &Device::Cpu)?);
         }
+        other => bail!("numbers of the command line can't be made {}", other.name()),
     };
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(dtype)?)
 }

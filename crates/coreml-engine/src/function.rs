@@ -37,6 +37,7 @@ pub struct Function {
 
 /// A tensor input of a function.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FunctionInput {
     /// Its name.
     pub name: String,

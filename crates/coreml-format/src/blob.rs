@@ -79,6 +79,7 @@ pub struct BlobFile {
 
 /// One blob's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BlobRecord {
     /// Element type.
     pub element: ElementType,

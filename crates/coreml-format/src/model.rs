@@ -9,6 +9,7 @@ use crate::proto;
 
 /// A decoded `Model` message.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Model {
     /// Name of the model's kind in `Model.proto`: `mlProgram`, `neuralNetwork`, `pipeline`, …;
     /// `unknown` when the message says none.

@@ -33,6 +33,7 @@ impl Avx512Vbmi {
 
 /// The instruction set a kernel runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Isa {
     /// Portable Rust.
     Generic,

@@ -24,6 +24,7 @@ pub struct Weights<'a> {
 
 /// How the values of [`Weights`] are stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Encoding<'a> {
     /// Plain `f32` values, `rows * cols`.
     F32(&'a [f32]),

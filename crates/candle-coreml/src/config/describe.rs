@@ -122,7 +122,6 @@ fn component(directory: &Path, name: &str, found: &Component, layout: &Layout) -
 /// The shape that stands for all that are allowed.
 fn largest(shape: &[usize], flexibility: &ShapeFlexibility) -> Vec<usize> {
     match flexibility {
-        ShapeFlexibility::Fixed => shape.to_vec(),
         ShapeFlexibility::Enumerated(shapes) => {
             let size = |shape: &&Vec<usize>| shape.iter().product::<usize>();
             shapes.iter().max_by_key(size).cloned().unwrap_or_default()
@@ -130,5 +129,7 @@ fn largest(shape: &[usize], flexibility: &ShapeFlexibility) -> Vec<usize> {
         ShapeFlexibility::Ranges(ranges) => {
             ranges.iter().zip(shape).map(|(range, &size)| range.1.unwrap_or(size)).collect()
         }
+        // Fixed, or free in a way that is not known here: the stated one.
+        _ => shape.to_vec(),
     }
 }

@@ -8,6 +8,7 @@ use crate::error::Result;
 /// Sampling that a model's makers recommend: see
 /// [`GenerationOptions::recommended`](crate::GenerationOptions::recommended).
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct RecommendedSampling {
     /// False for greedy.
     pub do_sample: Option<bool>,

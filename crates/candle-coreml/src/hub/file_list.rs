@@ -6,6 +6,7 @@ use super::ContentHash;
 
 /// One file of a model on the hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HubFile {
     /// Path in the repository, with `/` between its parts.
     pub path: String,
@@ -18,6 +19,7 @@ pub struct HubFile {
 /// All files of one commit of a model. A commit never changes, so a list that was once fetched
 /// stays right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FileList {
     /// The model's id.
     pub id: String,

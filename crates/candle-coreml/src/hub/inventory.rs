@@ -11,6 +11,7 @@ use super::{HubClient, HubError, ModelId, assemble, files, hash};
 
 /// A model in the cache, at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CachedModelInfo {
     /// The model's id.
     pub id: ModelId,
@@ -28,6 +29,7 @@ pub struct CachedModelInfo {
 
 /// Whether the files of a model are all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Completeness {
     /// They are, in their sizes.
     Complete,
@@ -42,6 +44,7 @@ pub enum Completeness {
 
 /// A file in the cache that is not as the hub lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Damage {
     /// The file.
     pub path: PathBuf,

@@ -13,6 +13,7 @@ pub use document::markdown;
 
 /// One version of an operator.
 #[derive(Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Definition {
     /// The operator's name, e.g. `conv`.
     pub name: &'static str,
@@ -27,6 +28,7 @@ pub struct Definition {
 
 /// A parameter of an operator.
 #[derive(Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Argument {
     /// Its name, e.g. `strides`.
     pub name: &'static str,

@@ -60,6 +60,7 @@ pub(crate) enum Origin {
 
 /// A state of the function.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StateType {
     /// Its name.
     pub name: String,

@@ -39,11 +39,11 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// The storage in which operations compute on an element type; `None` for strings.
+    /// The storage in which operations compute on an element type; `None` for strings
+    /// and for types that the engine does not know yet.
     pub fn natural(element: ElementType) -> Option<Storage> {
         use ElementType::*;
         Some(match element {
-            String => return None,
             Bool => Storage::Bool,
             Float8E4M3FN | Float8E5M2 | Float16 | BFloat16 | Float32 => Storage::F32,
             Float64 => Storage::F64,
@@ -55,6 +55,7 @@ impl Storage {
             UInt32 => Storage::U32,
             Int64 => Storage::I64,
             UInt64 => Storage::U64,
+            _ => return None,
         })
     }
 

@@ -71,6 +71,7 @@ pub struct FunctionDescription {
 /// Free text about a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)] // each field holds what its name says
+#[non_exhaustive]
 pub struct Metadata {
     pub short_description: String,
     pub version: String,
@@ -95,6 +96,7 @@ pub struct FeatureDescription {
 
 /// Type of a feature.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub enum FeatureType {
     /// A tensor.
     MultiArray(MultiArrayType),
@@ -126,6 +128,7 @@ impl FeatureType {
 
 /// Type of a dictionary's keys, or of a sequence's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub enum DictionaryKey {
     /// 64-bit integers.
     Int64,
@@ -145,6 +148,7 @@ pub struct SequenceType {
 /// Element type of a multi-array (`ArrayFeatureType.ArrayDataType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[allow(missing_docs)] // each variant is the type that its name says
+#[non_exhaustive]
 pub enum ArrayElementType {
     Float16,
     Float32,
@@ -193,6 +197,7 @@ pub struct MultiArrayType {
 
 /// The shapes that a multi-array may take.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub enum ShapeFlexibility {
     /// The stated shape only.
     Fixed,
@@ -236,6 +241,7 @@ pub struct ImageType {
 
 /// Pixel format of an image (`ImageFeatureType.ColorSpace`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub enum ColorSpace {
     /// 8 bits per pixel.
     Grayscale,
@@ -272,6 +278,7 @@ impl ColorSpace {
 
 /// The sizes that an image may take.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub enum ImageFlexibility {
     /// The stated size only.
     Fixed,

@@ -92,6 +92,7 @@ pub struct NamedValueType {
 /// above the function's opset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)] // each variant is the release that its name says
+#[non_exhaustive]
 pub enum Opset {
     Ios15,
     Ios16,

@@ -5,6 +5,7 @@ use std::fmt;
 /// Element type of a tensor, one for each `MILSpec.DataType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)] // each variant is the type that its name says
+#[non_exhaustive]
 pub enum ElementType {
     Bool,
     String,
@@ -186,6 +187,7 @@ impl fmt::Display for TensorType {
 
 /// Type of a MIL value (`MILSpec.ValueType`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ValueType {
     /// A tensor; a scalar is a tensor of rank 0.
     Tensor(TensorType),

@@ -6,6 +6,7 @@ use super::types::{ElementType, TensorType, ValueType};
 
 /// A constant (`MILSpec.Value`): immediate, or a reference into a weight blob.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Value {
     /// An immediate tensor or scalar.
     Tensor(TensorValue),

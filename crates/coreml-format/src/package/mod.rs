@@ -18,6 +18,7 @@ use crate::model::Model;
 
 /// Form of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PackageKind {
     /// A `.mlpackage` directory: a manifest, the model as protobuf, weights beside it.
     Package,
@@ -56,6 +57,7 @@ pub struct Package {
 
 /// What can be told about a model of any kind.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ModelSummary {
     /// Form on disk.
     pub package_kind: PackageKind,

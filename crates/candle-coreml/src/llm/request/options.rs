@@ -88,6 +88,7 @@ pub enum ContextOverflow {
 /// tokens are those that come without it, as far as the model computes the same in a batch: where
 /// two tokens are all but equally likely, rounding may decide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Speculation {
     /// Where it is measured to pay; never with a [`seed`](GenerationOptions::seed) and a
     /// temperature, since no measurement of time should touch tokens that are to come again.

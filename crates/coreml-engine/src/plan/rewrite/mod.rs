@@ -29,6 +29,7 @@ use crate::value::Storage;
 
 /// Which patterns of operations are replaced by others that compute the same faster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Rewrites {
     /// None, and what nothing reads stays as well.
     Off,

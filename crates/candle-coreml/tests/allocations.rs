@@ -57,7 +57,7 @@ const FOR_A_CALL: usize = 6;
 const FOR_AN_INPUT: usize = 1;
 const FOR_AN_OUTPUT: usize = 7;
 
-/// Products of many columns are those of the `gemm` crate, which takes two blocks of memory for each;
+/// Products of many columns are those of the `gemm-f32` crate, which takes two blocks of memory for each;
 /// an operation over batches or heads is several products.
 const FOR_A_PRODUCT: usize = 2;
 
@@ -157,7 +157,7 @@ fn zeros(storage: Storage, shape: &[usize]) -> Buffer {
 
 /// Operations that multiply matrices, nested ones too.
 fn products(block: &Block) -> usize {
-    let own = |operator: &str| usize::from(["conv", "linear", "matmul"].contains(&operator));
+    let own = |operator: &str| usize::from(["conv", "linear", "lstm", "matmul"].contains(&operator));
     let operations = block.operations.iter();
     operations.map(|o| own(&o.operator) + o.blocks.iter().map(products).sum::<usize>()).sum()
 }
@@ -175,7 +175,7 @@ fn functions(threads: usize) {
         let model = load(&path, threads);
         for function in model.functions() {
             let many = has_many_columns(&path, function.name());
-            let block = &model.package().program().functions[function.name()].block;
+            let block = &model.program().functions[function.name()].block;
             let products = if many { PRODUCTS_OF_A_WINDOW * products(block) } else { 0 };
             let shapes = function.default_shapes().expect("shapes");
             let place = format!("{}, {}", path.display(), function.name());

@@ -131,7 +131,7 @@ impl Bench {
             let (a, b) = (Matrix::row_major(&a, m, k), Matrix::row_major(&b, k, n));
             let batch = BatchStrides { count: 1, a: 0, b: 0, b_repeat: 1, c: 0 };
             let c = MatrixMut::row_major(&mut c, m, n);
-            expect(gemm_batch(&self.ctx, Order::of_floats(m, n), batch, a, b, c));
+            expect(gemm_batch(&self.ctx, Order::of_floats(m, n, k), batch, a, b, c));
         });
     }
 }

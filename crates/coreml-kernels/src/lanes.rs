@@ -71,6 +71,10 @@ fn columns<T: Number>(
         (0..c.rows).for_each(|row| (0..c.cols).for_each(|col| c.set(row, col, 0.0)));
         return Ok(());
     }
+    if a.cols == 1 {
+        outer(a, b, c);
+        return Ok(());
+    }
     let apart = b.row_stride == 1 || b.rows == 1;
     let (width, stride) = if apart { (DOTS, b.col_stride) } else { (arch::SUMS, b.row_stride) };
     let mut copy = None;
@@ -99,6 +103,21 @@ fn columns<T: Number>(
         }
     }
     Ok(())
+}
+
+/// Products of a column and a row: nothing is summed up but one product and the sums' zeros.
+fn outer<T: Number>(a: Matrix<f32>, b: Matrix<T>, c: Block) {
+    let mut c = c.transposed();
+    for row in 0..a.rows {
+        let x = a.data[row * a.row_stride];
+        let product = |y: T| x * y.wide() + 0.0;
+        match c.column_mut(row) {
+            Some(out) if b.col_stride == 1 => {
+                out.iter_mut().zip(b.data).for_each(|(out, &y)| *out = product(y));
+            }
+            _ => (0..b.cols).for_each(|j| c.set(j, row, product(b.data[j * b.col_stride]))),
+        }
+    }
 }
 
 fn count(kernel: &'static str, rows: usize, cols: usize) -> Result<usize, KernelError> {

@@ -229,9 +229,11 @@ pub enum Order {
 }
 
 impl Order {
-    /// The faster one for a result of so many rows and columns, of matrices in single precision.
-    pub fn of_floats(rows: usize, cols: usize) -> Self {
-        if rows.min(cols) <= thresholds::LANE_ROWS { Self::Lanes } else { Self::Chain }
+    /// The faster one for a result of so many rows and columns, each element of which is the sum of
+    /// `depth` products, of matrices in single precision.
+    pub fn of_floats(rows: usize, cols: usize, depth: usize) -> Self {
+        let few = rows.min(cols) <= thresholds::LANE_ROWS || depth == 1;
+        if few { Self::Lanes } else { Self::Chain }
     }
 
     /// The faster one for a result of so many rows, with a matrix in half precision, which

@@ -102,7 +102,7 @@ impl Matmul {
             push(&mut axes, Axis { size: repeat, x, y: 0 });
         }
         let rows = self.rows_of_one(sizes, &y.batch);
-        let order = [Order::of_floats(rows, sizes.n), Order::of_halves(rows)];
+        let order = [Order::of_floats(rows, sizes.n, sizes.k), Order::of_halves(rows)];
         Ok(Products::new(sizes, order, axes, x.place, y.place))
     }
 

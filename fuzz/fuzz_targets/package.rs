@@ -31,8 +31,8 @@ fn parts(bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 fn open(path: &Path) {
-    let _ = Package::describe(path);
     if let Ok(package) = Package::open(path) {
+        let _ = package.program();
         let _ = package.blob_file("@model_path/weights/weight.bin");
     }
 }

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use anyhow::Result;
 use candle_coreml::description::{FeatureDescription, FunctionDescription, Metadata};
 use candle_coreml::{CoreMLModel, LoadOptions, operation_hint, supports_operation};
 use coreml_format::mil::{Block, Opset, Program};
-use coreml_format::{ModelSummary, Package};
+use coreml_format::{Model, Package};
 use serde::Serialize;
 
 use crate::args::InspectArgs;
+use crate::contents::Contents;
 use crate::weights::{self, Encoding};
 
 /// Everything that is shown.
@@ -18,11 +20,20 @@ use crate::weights::{self, Encoding};
 struct Inspection {
     path: String,
     container: String,
-    model_kind: String,
+    model_kind: &'static str,
+    /// The kind in words.
+    kind: String,
+    /// Whether the model can be run here.
+    runs: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     specification_version: i32,
     default_function: String,
     functions: Vec<FunctionDescription>,
     metadata: Metadata,
+    #[serde(flatten)]
+    contents: Contents,
     /// Of ML Programs only, as is what follows.
     opsets: BTreeMap<String, String>,
     operations: Vec<OperationCount>,
@@ -72,13 +83,10 @@ fn show_plan(args: &InspectArgs) -> Result<()> {
 }
 
 fn show_parts(args: &InspectArgs) -> Result<()> {
-    let summary = Package::describe(&args.model)?;
-    let package = match summary.model_kind.as_str() {
-        "mlProgram" => Some(Package::open(&args.model)?),
-        _ => None,
-    };
-    let program = package.as_ref().map(Package::program);
-    let inspection = inspect(args.model.display().to_string(), summary, program);
+    let package = Arc::new(Package::open(&args.model)?);
+    let model = package.model()?;
+    let reason = CoreMLModel::from_package(package.clone(), &LoadOptions::new()).err();
+    let inspection = inspect(&package, model, reason.map(|error| error.to_string()));
     let mut stdout = io::stdout().lock();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&inspection)?)?;
@@ -88,8 +96,9 @@ fn show_parts(args: &InspectArgs) -> Result<()> {
     Ok(())
 }
 
-fn inspect(path: String, summary: ModelSummary, program: Option<&Program>) -> Inspection {
-    let description = summary.description;
+fn inspect(package: &Package, model: &Model, reason: Option<String>) -> Inspection {
+    let description = model.description.clone();
+    let program = model.program().map(|program| &**program);
     let functions = match description.functions.as_slice() {
         [] => description.function(&description.default_function).into_iter().collect(),
         functions => functions.to_vec(),
@@ -101,13 +110,17 @@ fn inspect(path: String, summary: ModelSummary, program: Option<&Program>) -> In
         program.functions.iter().map(opset).collect()
     };
     Inspection {
-        path,
-        container: summary.package_kind.to_string(),
-        model_kind: summary.model_kind,
+        path: package.path().display().to_string(),
+        container: package.kind().to_string(),
+        model_kind: model.kind,
+        kind: model.kind_in_words().to_string(),
+        runs: reason.is_none(),
+        reason,
         specification_version: description.specification_version,
         default_function: description.default_function,
         functions,
         metadata: description.metadata,
+        contents: Contents::of(model),
         opsets: program.map(opset).unwrap_or_default(),
         operations: program.map(operations).unwrap_or_default(),
         weights: program.map(weights::encodings).unwrap_or_default(),
@@ -147,13 +160,18 @@ fn print(out: &mut impl Write, inspection: &Inspection) -> io::Result<()> {
     writeln!(out, "{}", inspection.path)?;
     writeln!(
         out,
-        "{}, {}, specification version {}",
-        inspection.container, inspection.model_kind, inspection.specification_version
+        "{} in a {}, specification version {}",
+        inspection.kind, inspection.container, inspection.specification_version
     )?;
+    match &inspection.reason {
+        None => writeln!(out, "Runs here")?,
+        Some(reason) => writeln!(out, "Does not run here: {reason}")?,
+    }
     for function in &inspection.functions {
         print_function(out, function, inspection)?;
     }
     print_metadata(out, &inspection.metadata)?;
+    inspection.contents.print(out)?;
     if !inspection.operations.is_empty() {
         writeln!(out, "\nOperations")?;
     }
@@ -179,7 +197,11 @@ fn print_function(
     let opset = inspection.opsets.get(&function.name);
     let opset = opset.map_or_else(String::new, |opset| format!(" ({opset})"));
     let default = if function.name == inspection.default_function { ", the default" } else { "" };
-    writeln!(out, "\nFunction {}{opset}{default}", function.name)?;
+    if inspection.model_kind == "mlProgram" {
+        writeln!(out, "\nFunction {}{opset}{default}", function.name)?;
+    } else {
+        writeln!(out, "\nFeatures")?;
+    }
     print_features(out, "input", &function.inputs)?;
     print_features(out, "output", &function.outputs)?;
     print_features(out, "state", &function.states)

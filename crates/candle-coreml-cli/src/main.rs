@@ -5,6 +5,7 @@ mod args;
 mod cache;
 mod chat;
 mod config;
+mod contents;
 mod demo;
 mod download;
 mod generate;

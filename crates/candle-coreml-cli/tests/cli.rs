@@ -430,6 +430,48 @@ fn a_model_without_default_shapes_has_no_plan_to_show() {
     assert!(message.contains("`main`") && message.contains("no shapes to plan for"), "{message}");
 }
 
+/// A field of a protobuf message, shorter than 128 bytes.
+fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    let key = number << 3 | 2;
+    let key = if key < 128 { vec![key as u8] } else { vec![key as u8 | 128, (key >> 7) as u8] };
+    [key, vec![content.len() as u8], content.to_vec()].concat()
+}
+
+#[test]
+fn inspect_tells_what_is_inside_of_other_kinds_and_that_they_do_not_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pets.mlmodel");
+    let layer = field(1, &[field(1, b"first"), field(100, b"")].concat());
+    let labels = field(100, &[field(1, b"cat"), field(1, b"dog")].concat());
+    let network = [vec![8, 4], field(403, &[layer, labels].concat())].concat();
+    let model = file.to_str().unwrap();
+    std::fs::write(&file, &network).unwrap();
+    let text = stdout(&run(&["inspect", model]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].starts_with("neural network classifier in a model file"), "{text}");
+    assert!(
+        lines[2].starts_with("Does not run here: ") && lines[2].contains("mlprogram"),
+        "{text}"
+    );
+    assert!(text.contains("1  convolution") && text.contains("2 classes: cat, dog"), "{text}");
+    let json: Json = serde_json::from_str(&stdout(&run(&["inspect", model, "--json"]))).unwrap();
+    assert_eq!(
+        (&json["runs"], &json["model_kind"]),
+        (&false.into(), &"neuralNetworkClassifier".into())
+    );
+    assert!(json["reason"].as_str().unwrap().contains("neural network classifier"), "{json}");
+    assert_eq!(json["labels"][1], "dog");
+    assert_eq!(json["layers"][0]["kind"], "convolution");
+
+    let pipeline = [field(1, &network), field(2, b"tell")].concat();
+    std::fs::write(&file, [vec![8, 4], field(202, &pipeline)].concat()).unwrap();
+    let text = stdout(&run(&["inspect", model]));
+    let stage = "  tell: neural network classifier, 1 layer; 2 classes: cat, dog";
+    assert!(text.lines().any(|line| line == stage), "{text}");
+    let message = failure(&run(&["predict", model]));
+    assert!(message.contains("is a pipeline") && message.contains("convert"), "{message}");
+}
+
 #[test]
 fn inspect_tells_what_is_not_computed_and_what_else_is() {
     let model = compiled_model(
@@ -441,7 +483,9 @@ fn inspect_tells_what_is_not_computed_and_what_else_is() {
     );
     let model = model.path().to_str().unwrap();
     let text = stdout(&run(&["inspect", model]));
-    let line = |operator: &str| text.lines().find(|line| line.contains(operator)).unwrap();
+    assert!(text.lines().nth(2).unwrap().starts_with("Does not run here: "), "{text}");
+    let operations = text.split_once("Operations").unwrap().1;
+    let line = |operator: &str| operations.lines().find(|line| line.contains(operator)).unwrap();
     assert!(line("argsort").ends_with("argsort  not supported"), "{text}");
     assert!(line("slice_update").contains("not supported; coremltools knows no such"), "{text}");
     let json: Json = serde_json::from_str(&stdout(&run(&["inspect", model, "--json"]))).unwrap();

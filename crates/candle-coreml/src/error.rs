@@ -19,6 +19,21 @@ pub enum Error {
     #[error(transparent)]
     Format(#[from] FormatError),
 
+    /// The model is of a kind that the backend does not run.
+    #[error(
+        "`{}` is a {kind}; the {backend} backend runs ML Programs: convert the original model again \
+         with coremltools' `convert_to=\"mlprogram\"`",
+        path.display()
+    )]
+    UnsupportedModel {
+        /// The model.
+        path: PathBuf,
+        /// Its kind in words, e.g. `neural network classifier`.
+        kind: String,
+        /// The backend.
+        backend: &'static str,
+    },
+
     /// The program has an operation that the backend does not compute.
     #[error(
         "function `{function}`: operation `{operation}` is a `{operator}` of opset {opset}, which \

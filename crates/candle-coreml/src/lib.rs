@@ -23,7 +23,10 @@ pub use backend::{Backend, BackendKind, Executable, LoadOptions, THREADS_VARIABL
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{KernelError, Pool, Rewrites, Workers};
 pub use coreml_format::mil::{self, Opset};
-pub use coreml_format::{FormatError, ModelSummary, Package, PackageKind, description};
+pub use coreml_format::model::{
+    Body, ClassLabels, KindInWords, Layer, Model, NeuralNetwork, Stage,
+};
+pub use coreml_format::{FormatError, Package, PackageKind, description};
 pub use error::{Error, Result};
 #[cfg(feature = "hub")]
 pub use hub::{DownloadOptions, HubClient, HubError, OwnCache};

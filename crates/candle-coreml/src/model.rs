@@ -35,11 +35,11 @@ pub struct CoreMLModel {
 }
 
 impl CoreMLModel {
-    /// Loads a `.mlpackage`, an `.mlmodel` that holds an ML Program, or a compiled `.mlmodelc`.
+    /// Loads a `.mlpackage`, an `.mlmodel`, or a compiled `.mlmodelc`.
     ///
     /// # Errors
-    /// When files are missing or malformed, the program has an operation that the backend does not
-    /// compute, or there is no function of the name asked for.
+    /// When files are missing or malformed, the model is of a kind or has an operation that the
+    /// backend does not compute, or there is no function of the name asked for.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         Self::from_package(Package::open(path)?, options)
     }
@@ -48,8 +48,8 @@ impl CoreMLModel {
     ///
     /// # Errors
     /// As for [`load`](Self::load).
-    pub fn from_package(package: Package, options: &LoadOptions) -> Result<Self> {
-        let executable = backend::backend(options.backend)?.load(package, options)?;
+    pub fn from_package(package: impl Into<Arc<Package>>, options: &LoadOptions) -> Result<Self> {
+        let executable = backend::backend(options.backend)?.load(package.into(), options)?;
         Self::from_executable(executable, options.function.as_deref())
     }
 

@@ -13,7 +13,19 @@ use syn::{Attribute, Item, UseTree, Visibility};
 const GROUPS: &[(&str, &[&str], &[&str])] = &[
     (
         "Models",
-        &["Package", "PackageKind", "ModelSummary", "supports_operation", "operation_hint"],
+        &[
+            "Package",
+            "PackageKind",
+            "Model",
+            "Body",
+            "ClassLabels",
+            "KindInWords",
+            "Layer",
+            "NeuralNetwork",
+            "Stage",
+            "supports_operation",
+            "operation_hint",
+        ],
         &["backend", "model", "state", "coreml_engine"],
     ),
     ("Values, descriptions and programs", &[], &["coreml_format"]),

@@ -6,6 +6,7 @@ mod common;
 
 use std::path::Path;
 
+use candle_core::{DType, Device, Tensor};
 use candle_coreml::{
     CoreMLModel, GenerationOptions, LanguageModel, LanguageModelOptions, LoadOptions, Rewrites,
 };
@@ -44,6 +45,20 @@ fn check_with(path: &Path, expected: &Path, tolerance: impl Fn(&str) -> f64, rew
         steps += 1;
     }
     assert!(steps >= 3, "{} has {steps} steps", expected.display());
+}
+
+/// Its default shape can't run, others can.
+#[test]
+fn a_model_whose_default_shape_cannot_run_runs_at_others() {
+    let Some(models) = common::shared_models() else { return };
+    let directory = models.join("wild/mil_fluid_preproc");
+    let model = CoreMLModel::load(directory.join("pre.mlmodelc"), &LoadOptions::new()).unwrap();
+    let read = |name: &str| Tensor::read_npy(directory.join(name)).unwrap();
+    let (length, signal) = (read("in_audio_length.npy"), read("in_audio_signal.npy"));
+    let outputs = model.predict(&[("audio_length", &length), ("audio_signal", &signal)]).unwrap();
+    assert_eq!(outputs["mel_length"].dims(), [1]);
+    let short = Tensor::zeros((1, 1), DType::F32, &Device::Cpu).unwrap();
+    assert!(model.predict(&[("audio_length", &length), ("audio_signal", &short)]).is_err());
 }
 
 #[test]

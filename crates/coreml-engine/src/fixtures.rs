@@ -50,7 +50,7 @@ pub(crate) fn defaults(
     name: &str,
     function: &Function,
 ) -> Option<Vec<(Shape, Storage)>> {
-    let description = package.description().function(name)?;
+    let description = package.description().ok()?.function(name)?;
     let tensors = function.inputs.iter().filter(|input| !matches!(input.ty, ValueType::State(_)));
     tensors
         .map(|input| {

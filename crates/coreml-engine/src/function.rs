@@ -62,17 +62,17 @@ impl Function {
     pub(crate) fn new(
         name: &str,
         function: &mil::Function,
+        description: Option<&FunctionDescription>,
         weights: Arc<Weights>,
         context: &Context,
         options: plan::Options,
     ) -> Result<Self> {
-        let description = weights.package().description().function(name);
         let mut inputs = Vec::new();
         let mut states = Vec::new();
         for input in &function.inputs {
             match &input.ty {
                 ValueType::State(_) => states.push(StateType::new(name, input)?),
-                ty => inputs.push(FunctionInput::new(name, &input.name, ty, description.as_ref())?),
+                ty => inputs.push(FunctionInput::new(name, &input.name, ty, description)?),
             }
         }
         let flexible = inputs.iter().any(|input| input.ty.fixed_shape().is_none());
@@ -85,10 +85,22 @@ impl Function {
             plans: Mutex::new(Plans::new(flexible)),
             planning: Mutex::default(),
         };
-        if let Some(shapes) = prepared.default_shapes() {
-            prepared.prepared(context, &shapes)?;
-        }
+        prepared.prepare_defaults(context)?;
         Ok(prepared)
+    }
+
+    /// Makes a plan for the default shapes, where the model states them. A function of flexible shapes
+    /// whose default ones can't run is planned for any instead: others may run.
+    fn prepare_defaults(&self, context: &Context) -> Result<()> {
+        let Some(shapes) = self.default_shapes() else { return Ok(()) };
+        let Err(error) = self.prepared(context, &shapes) else { return Ok(()) };
+        if self.inputs.iter().all(|input| input.ty.fixed_shape().is_some()) {
+            return Err(error);
+        }
+        tracing::debug!(function = self.name, %error, "the default shapes can't run");
+        let free = self.build(context, &self.open_shapes()).map_err(|_| error)?;
+        self.plans().set_free(free);
+        Ok(())
     }
 
     /// Its name.
@@ -164,7 +176,7 @@ impl Function {
     }
 
     fn program(&self) -> Result<&mil::Function> {
-        let functions = &self.weights.package().program().functions;
+        let functions = &self.weights.program().functions;
         functions.get(&self.name).ok_or_else(|| Error::UnknownFunction {
             name: self.name.clone(),
             available: functions.keys().cloned().collect(),

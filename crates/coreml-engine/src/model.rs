@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coreml_format::Package;
+use coreml_format::description::ModelDescription;
 use coreml_format::mil::{Block, Opset, Program};
 use coreml_kernels::{Context, Workers};
 
@@ -52,6 +53,7 @@ pub struct Model {
 /// What all shares of a model have in common.
 struct Loaded {
     weights: Arc<Weights>,
+    description: ModelDescription,
     functions: BTreeMap<String, Function>,
 }
 
@@ -59,18 +61,28 @@ impl Model {
     /// Prepares all functions of a package for their default shapes.
     ///
     /// # Errors
-    /// When the program has an operation that the engine does not compute, or is wrong.
-    pub fn load(package: Package, options: &Options) -> Result<Self> {
-        check_operators(package.program())?;
-        let weights = Weights::new(package);
+    /// When the package holds no ML Program, or the program has an operation that the engine does not
+    /// compute, or is wrong.
+    pub fn load(package: impl Into<Arc<Package>>, options: &Options) -> Result<Self> {
+        let weights = Weights::new(package)?;
+        check_operators(weights.program())?;
+        let description = weights.package().description()?.clone();
         let context = Arc::new(Context::new(options.workers.clone()));
         let mut functions = BTreeMap::new();
-        for (name, function) in &weights.package().program().functions {
+        for (name, function) in &weights.program().functions {
             let plans = plan::Options { rewrites: options.rewrites, ..plan::Options::default() };
-            let function = Function::new(name, function, weights.clone(), &context, plans)?;
+            let described = description.function(name);
+            let function = Function::new(
+                name,
+                function,
+                described.as_ref(),
+                weights.clone(),
+                &context,
+                plans,
+            )?;
             functions.insert(name.clone(), function);
         }
-        Ok(Model { loaded: Arc::new(Loaded { weights, functions }), context })
+        Ok(Model { loaded: Arc::new(Loaded { weights, description, functions }), context })
     }
 
     /// The same model on other threads. Weights, plans and workspaces are shared, so that a share
@@ -84,9 +96,14 @@ impl Model {
         &self.context
     }
 
-    /// The package.
-    pub fn package(&self) -> &Package {
-        self.loaded.weights.package()
+    /// The program.
+    pub fn program(&self) -> &Program {
+        self.loaded.weights.program()
+    }
+
+    /// The interface.
+    pub fn description(&self) -> &ModelDescription {
+        &self.loaded.description
     }
 
     /// The function of this name.

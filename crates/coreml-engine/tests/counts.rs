@@ -219,7 +219,7 @@ fn weights_of_fixtures_have_one_form_at_most() {
     for path in models(&fixture("llm")).into_iter().chain(models(&fixture("packages"))) {
         let model = load(&path);
         let mut weights = BTreeSet::new();
-        let functions = model.package().program().functions.values();
+        let functions = model.program().functions.values();
         functions.for_each(|function| weights_of(&function.block, &mut weights));
         let defaults = |function: &Function| vec![function.default_shapes().unwrap(); 2];
         call_all(&model, defaults);

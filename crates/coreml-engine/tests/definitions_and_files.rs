@@ -43,7 +43,8 @@ fn faults_are_found() {
         ("wrong_argument_type", "`axis` is Some(Float32)"),
     ] {
         let package = Package::open(folder.join(file).with_extension("mlmodel")).unwrap();
-        let found: Vec<_> = package.program().functions.values().flat_map(departures_of).collect();
+        let found: Vec<_> =
+            package.program().unwrap().functions.values().flat_map(departures_of).collect();
         assert!(found.len() == 1 && found[0].contains(words), "{file}: {found:?}");
     }
 }
@@ -56,8 +57,9 @@ fn departures_below(folders: &[PathBuf]) -> Vec<String> {
     for path in models {
         // Models of other kinds have no program.
         let Ok(package) = Package::open(&path) else { continue };
+        let Ok(program) = package.program() else { continue };
         programs += 1;
-        for function in package.program().functions.values() {
+        for function in program.functions.values() {
             let found = departures_of(function);
             departures.extend(found.iter().map(|text| format!("{}: {text}", path.display())));
         }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::model::KindInWords;
+
 /// Why a model could not be read. The text names the file, the field or the place, what was
 /// expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -33,17 +35,23 @@ pub enum FormatError {
         /// The pointer file.
         path: PathBuf,
     },
-    /// The model is of a kind other than ML Program.
+    /// A model of Core AI, not of Core ML.
     #[error(
-        "`{}` holds a model of kind `{kind}`; only ML Programs (`mlProgram`) can be loaded: convert \
-         the model again with `convert_to=\"mlprogram\"`",
+        "`{}` is a Core AI model (.aimodel: MLIR bytecode), Apple's format beside Core ML since \
+         2026; export the model to Core ML instead, with coremltools' `convert_to=\"mlprogram\"`",
         path.display()
     )]
-    UnsupportedModel {
+    CoreAi {
         /// The model.
         path: PathBuf,
-        /// Name of the kind, as in `Model.proto`.
-        kind: String,
+    },
+    /// A program is asked of a model of another kind.
+    #[error("`{}` is a {kind}, not an ML Program", path.display())]
+    NotAProgram {
+        /// The model.
+        path: PathBuf,
+        /// What it is.
+        kind: KindInWords,
     },
     /// The bytes are not the protobuf message that they should be.
     #[error("not a valid Core ML protobuf message: {0}")]
@@ -122,7 +130,8 @@ impl FormatError {
             Io { .. }
             | Container { .. }
             | GitLfsPointer { .. }
-            | UnsupportedModel { .. }
+            | CoreAi { .. }
+            | NotAProgram { .. }
             | InFile { .. } => self,
             Protobuf(_)
             | Field { .. }

@@ -14,7 +14,8 @@ mod proto;
 pub use blob::{BlobFile, BlobRecord, BlobView, refuse_lfs_pointer, unpack_sub_byte};
 pub use description::ModelDescription;
 pub use error::FormatError;
-pub use package::{ModelSummary, Package, PackageKind};
+pub use model::{Body, Model};
+pub use package::{Package, PackageKind};
 
 /// Compiles the README's example.
 #[cfg(doctest)]

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use coreml_format::description::FeatureDescription;
 use coreml_format::mil::from_text;
-use coreml_format::model::Model;
-use coreml_format::{FormatError, Package, PackageKind};
+use coreml_format::{Body, FormatError, Model, Package, PackageKind};
 use support::{copy_dir, fixture};
 
 const WEIGHTS: &str = "@model_path/weights/weight.bin";
@@ -33,7 +32,8 @@ fn model_file(package: &Path) -> PathBuf {
 }
 
 fn error(path: &Path) -> String {
-    Package::open(path).unwrap_err().to_string()
+    let program = |package: Package| package.program().map(|_| ());
+    Package::open(path).and_then(program).unwrap_err().to_string()
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn field(number: u32, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Models of other kinds are refused by name, but described. The bytes are laid out by hand with
+/// Models of other kinds are described, but have no program. The bytes are laid out by hand with
 /// the field numbers of `Model.proto`.
 #[test]
 fn other_kinds_of_models_are_named() {
@@ -250,21 +250,22 @@ fn other_kinds_of_models_are_named() {
     let description = field(2, &field(1, &input));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("model.mlmodel");
-    for (number, kind) in [
-        (500, "neuralNetwork"),
-        (403, "neuralNetworkClassifier"),
-        (202, "pipeline"),
-        (302, "treeEnsembleRegressor"),
-        (2005, "wordEmbedding"),
+    for (number, kind, words) in [
+        (500, "neuralNetwork", "neural network"),
+        (403, "neuralNetworkClassifier", "neural network classifier"),
+        (202, "pipeline", "pipeline"),
+        (302, "treeEnsembleRegressor", "tree ensemble regressor"),
+        (2005, "wordEmbedding", "word embedding"),
     ] {
         let model = [vec![8, 4], description.clone(), field(number, b"")].concat();
         std::fs::write(&file, model).unwrap();
         let error = error(&file);
-        assert!(error.contains(&format!("`{kind}`")) && error.contains("convert_to"), "{error}");
-        let summary = Package::describe(&file).unwrap();
-        assert_eq!(summary.model_kind, kind);
-        assert_eq!(summary.description.specification_version, 4);
-        assert_eq!(summary.description.inputs[0].ty.to_string(), "String");
+        assert!(error.ends_with(&format!("is a {words}, not an ML Program")), "{error}");
+        let package = Package::open(&file).unwrap();
+        assert_eq!(package.model().unwrap().kind, kind);
+        let description = package.description().unwrap();
+        assert_eq!(description.specification_version, 4);
+        assert_eq!(description.inputs[0].ty.to_string(), "String");
     }
     // A compiled neural network has no program text; its metadata names the kind.
     let compiled = copy("stateful.mlmodelc");
@@ -272,8 +273,67 @@ fn other_kinds_of_models_are_named() {
     let metadata = compiled.path.join("metadata.json");
     let text = std::fs::read_to_string(&metadata).unwrap();
     std::fs::write(&metadata, text.replace("_mlProgram", "_neuralNetwork")).unwrap();
-    assert!(error(&compiled.path).contains("`neuralNetwork`"));
-    assert_eq!(Package::describe(&compiled.path).unwrap().description.inputs[0].name, "x");
+    let error = error(&compiled.path);
+    assert!(error.ends_with("is a neural network, not an ML Program"), "{error}");
+    let package = Package::open(&compiled.path).unwrap();
+    assert_eq!(package.description().unwrap().inputs[0].name, "x");
+}
+
+/// The stages of a compiled pipeline lie in its directory.
+#[test]
+fn compiled_pipelines_have_stages() {
+    let pipeline = copy("stateful.mlmodelc");
+    let metadata = pipeline.path.join("metadata.json");
+    let text = std::fs::read_to_string(&metadata).unwrap();
+    std::fs::remove_file(pipeline.path.join("model.mil")).unwrap();
+    std::fs::write(&metadata, text.replace("_mlProgram", "_pipeline")).unwrap();
+    for stage in ["model0", "model1"] {
+        copy_dir(&fixture("stateful.mlmodelc"), &pipeline.path.join(stage));
+    }
+    let package = Package::open(&pipeline.path).unwrap();
+    let Body::Pipeline(stages) = &package.model().unwrap().body else { panic!("no pipeline") };
+    let names: Vec<_> = stages.iter().map(|s| (s.name.as_str(), s.model.kind)).collect();
+    assert_eq!(names, [("model0", "mlProgram"), ("model1", "mlProgram")]);
+}
+
+/// `coremldata.bin` of a compiled classic model holds the whole message behind a header.
+#[test]
+fn compiled_classic_models_are_read() {
+    let description = field(2, &field(1, &[field(1, b"x"), field(3, &field(2, &[]))].concat()));
+    let labels = field(101, &field(1, &[3, 5]));
+    let model = [vec![8, 4], description, field(402, &labels)].concat();
+    let dir = tempfile::tempdir().unwrap();
+    let header = [&402u32.to_le_bytes()[..], &[0; 64], b"spec"].concat();
+    std::fs::write(dir.path().join("coremldata.bin"), [header, model].concat()).unwrap();
+    let package = Package::open(dir.path()).unwrap();
+    let model = package.model().unwrap();
+    assert_eq!((model.kind, model.labels().unwrap().len()), ("treeEnsembleClassifier", 2));
+    assert_eq!(model.description.inputs[0].name, "x");
+}
+
+#[test]
+fn core_ai_models_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["main.mlirb", "metadata.json", "main.hash"] {
+        std::fs::write(dir.path().join(file), b"ML\xefR").unwrap();
+    }
+    let error = error(dir.path());
+    assert!(error.contains("is a Core AI model") && error.contains("convert_to"), "{error}");
+}
+
+/// Files are read when the model is asked for, and once.
+#[test]
+fn a_model_is_decoded_once_and_when_needed() {
+    let copy = copy("stateful.mlpackage");
+    let package = Package::open(&copy.path).unwrap();
+    let file = model_file(&copy.path);
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, b"no model").unwrap();
+    assert!(package.model().is_err());
+    std::fs::write(&file, bytes).unwrap();
+    let first: *const Model = package.model().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::ptr::eq(first, package.model().unwrap()));
 }
 
 /// `metadata.json` of multi-function and flexible models, written after what compilers write.
@@ -299,7 +359,7 @@ fn metadata_json_with_functions() {
                                 "shape": "[8, 2]"}}]}}]}}]"#
     );
     std::fs::write(compiled.path.join("metadata.json"), &json).unwrap();
-    let description = Package::open(&compiled.path).unwrap().description().clone();
+    let description = Package::open(&compiled.path).unwrap().description().unwrap().clone();
     assert_eq!(description.default_function, "infer");
     let infer = description.function("infer").unwrap();
     let features = infer.inputs.iter().chain(&infer.outputs).chain(&infer.states);
@@ -328,7 +388,7 @@ fn metadata_json_with_functions() {
 fn truncated_models_do_not_panic() {
     let bytes = std::fs::read(model_file(&fixture("palettized.mlpackage"))).unwrap();
     let whole = Model::decode(&bytes).unwrap();
-    assert!(whole.program.is_some());
+    assert!(whole.program().is_some());
     let mut refused = 0;
     for length in 0..bytes.len() {
         match Model::decode(&bytes[..length]) {
@@ -349,8 +409,9 @@ fn programs_in_memory() {
     } -> (y, x); }"#;
     let program = from_text(text).unwrap();
     let package = Package::from_program(program.clone()).unwrap();
-    assert_eq!((package.kind(), package.program()), (PackageKind::Memory, &program));
-    let description = package.description();
+    assert_eq!(package.kind(), PackageKind::Memory);
+    assert_eq!(**package.program().unwrap(), program);
+    let description = package.description().unwrap();
     assert_eq!(description.specification_version, 7);
     let function = description.function("f").unwrap();
     let names = |features: &[FeatureDescription]| -> Vec<String> {

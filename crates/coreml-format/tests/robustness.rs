@@ -41,7 +41,7 @@ fn edits() -> impl Strategy<Value = Vec<(u8, u16, u8)>> {
 }
 
 fn read_model(bytes: &[u8]) {
-    if let Ok(Model { program: Some(program), .. }) = Model::decode(bytes) {
+    if let Some(program) = Model::decode(bytes).ok().and_then(|model| model.program().cloned()) {
         let _ = validate(&program);
         let _ = to_text(&program);
     }

@@ -55,9 +55,10 @@ fn assert_twins(package: &Path, compiled: &Path) {
     let compiled = Package::open(compiled).unwrap();
     assert_eq!(package.kind(), PackageKind::Package);
     assert_eq!(compiled.kind(), PackageKind::Compiled);
-    assert_eq!(package.description(), compiled.description());
+    assert_eq!(package.description().unwrap(), compiled.description().unwrap());
 
-    let (written, printed) = (normalised(package.program()), normalised(compiled.program()));
+    let (written, printed) =
+        (normalised(package.program().unwrap()), normalised(compiled.program().unwrap()));
     for (name, function) in &written.functions {
         let twin = &printed.functions[name];
         assert_eq!(function.inputs, twin.inputs);
@@ -90,11 +91,11 @@ fn metadata_json_suffices() {
         let full = Package::open(&compiled).unwrap();
         std::fs::remove_file(compiled.join("coremldata.bin")).unwrap();
         let reduced = Package::open(&compiled).unwrap();
-        assert_eq!(reduced.description(), full.description());
+        assert_eq!(reduced.description().unwrap(), full.description().unwrap());
 
         // Without both there is nothing that describes the model.
         std::fs::remove_file(compiled.join("metadata.json")).unwrap();
-        let error = Package::open(&compiled).unwrap_err().to_string();
+        let error = Package::open(&compiled).unwrap().model().unwrap_err().to_string();
         assert!(error.contains("metadata.json"), "{error}");
     }
 }
@@ -113,7 +114,7 @@ fn real_models_are_twins() {
 
 #[test]
 fn descriptions_of_fixtures() {
-    let description = |name| Package::open(fixture(name)).unwrap().description().clone();
+    let description = |name| Package::open(fixture(name)).unwrap().description().unwrap().clone();
     let text = |description: &ModelDescription| {
         let features = description.inputs.iter().chain(&description.outputs);
         let lines = features.chain(&description.states).map(|f| format!("{}: {}", f.name, f.ty));

@@ -21,11 +21,12 @@ pub trait Backend: Send + Sync {
     /// Its name, e.g. `portable`.
     fn name(&self) -> &'static str;
 
-    /// Prepares a model to run.
+    /// Prepares a model to run. The package is of any kind; it is found, but not decoded before the
+    /// backend [asks for the model](Package::model), which happens once whoever asks.
     ///
     /// # Errors
-    /// When the model has something that the backend can't compute, or is wrong.
-    fn load(&self, package: Package, options: &LoadOptions) -> Result<Arc<dyn Executable>>;
+    /// When the model is of a kind, or has something, that the backend can't compute, or is wrong.
+    fn load(&self, package: Arc<Package>, options: &LoadOptions) -> Result<Arc<dyn Executable>>;
 }
 
 /// A model that a backend has made ready. Predictions may run on several threads at once.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use coreml_format::Package;
 #[cfg(test)]
 use coreml_format::description::ModelDescription;
 
@@ -11,9 +10,9 @@ use super::facts::FunctionFacts;
 use super::manifest::Manifest;
 use super::model_config::{CONFIG_FILE, ModelConfig};
 use super::original_config;
-use super::packages::PackageNaming;
 #[cfg(test)]
 use super::packages::{FoundPackage, functions};
+use super::packages::{OpenedPackages, PackageNaming};
 use super::roles::{self, Component, Components};
 use super::stated::Stated;
 use crate::error::Result;
@@ -28,6 +27,8 @@ pub(crate) struct Discovery {
     pub(crate) manifest: Option<Manifest>,
     /// Number of tokens as `config.json` tells it.
     pub(crate) vocabulary: Option<usize>,
+    /// What was read to find all that.
+    pub(crate) opened: OpenedPackages,
 }
 
 impl Discovery {
@@ -39,6 +40,7 @@ impl Discovery {
         config: Option<&ModelConfig>,
     ) -> Result<Self> {
         let manifest = Manifest::read(directory)?;
+        let opened = OpenedPackages::default();
         let given = config.filter(|config| !config.components.is_empty());
         let file = directory.join(CONFIG_FILE);
         let written = match given {
@@ -49,15 +51,16 @@ impl Discovery {
             directory,
             config,
             foreign: written.is_some(),
+            opened: &opened,
         });
         let mut components = match stated.as_ref().map(Stated::components).transpose()?.flatten() {
             Some(components) => components,
             None => {
-                let packages = naming.packages(directory)?;
+                let packages = naming.packages(directory, &opened)?;
                 roles::components(directory, &packages, manifest.as_ref())?
             }
         };
-        let facts = facts(&components)?;
+        let facts = facts(&components, &opened)?;
         if let Some(stated) = stated {
             let differing = stated.check(&components)?;
             components.findings.extend(differing);
@@ -68,6 +71,7 @@ impl Discovery {
             facts,
             manifest,
             vocabulary: original_config::size(directory, "vocab_size"),
+            opened,
         })
     }
 
@@ -90,6 +94,7 @@ impl Discovery {
             directory,
             manifest,
             vocabulary: None,
+            opened: OpenedPackages::default(),
         })
     }
 
@@ -102,21 +107,20 @@ impl Discovery {
     }
 }
 
-/// Reads every package once.
-fn facts(components: &Components) -> Result<HashMap<(PathBuf, String), FunctionFacts>> {
+/// The facts about the functions of all components but the embeddings.
+fn facts(
+    components: &Components,
+    opened: &OpenedPackages,
+) -> Result<HashMap<(PathBuf, String), FunctionFacts>> {
     let layers = components.chunks.iter().flat_map(|chunk| {
         [Some(&chunk.infer), chunk.prefill.as_ref(), chunk.infer_rotate.as_ref()]
     });
     let all = layers.chain([components.lm_head.as_ref()]).flatten();
-    let mut packages: HashMap<&Path, Package> = HashMap::new();
     let mut facts = HashMap::new();
     for component in all {
-        let path = component.path.as_path();
-        if !packages.contains_key(path) {
-            packages.insert(path, Package::open(path)?);
-        }
-        let program = packages.get(path).map(Package::program);
-        if let Some(function) = program.and_then(|p| p.functions.get(&component.function.name)) {
+        let package = opened.open(&component.path)?;
+        let program = package.program()?;
+        if let Some(function) = program.functions.get(&component.function.name) {
             let key = (component.path.clone(), component.function.name.clone());
             facts.insert(key, FunctionFacts::new(function));
         }

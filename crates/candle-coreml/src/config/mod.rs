@@ -26,6 +26,7 @@ pub(crate) use manifest::Manifest;
 pub use model_config::{
     CONFIG_FILE, ComponentConfig, ModelConfig, ModelInfo, NamingConfig, ShapeConfig, TensorConfig,
 };
+pub(crate) use packages::OpenedPackages;
 pub use packages::PackageNaming;
 pub use recommended::RecommendedSampling;
 pub(crate) use roles::{Chunk, Component};

@@ -1,7 +1,8 @@
 //! The model packages of a directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coreml_format::Package;
 use coreml_format::description::{FunctionDescription, ModelDescription};
@@ -33,7 +34,11 @@ impl PackageNaming {
     }
 
     /// The packages of a directory, and of its subdirectory `coreml`, in the order of their names.
-    pub(super) fn packages(&self, directory: &Path) -> Result<Vec<FoundPackage>> {
+    pub(super) fn packages(
+        &self,
+        directory: &Path,
+        opened: &OpenedPackages,
+    ) -> Result<Vec<FoundPackage>> {
         let mut packages: BTreeMap<String, PathBuf> = BTreeMap::new();
         for extension in EXTENSIONS.iter().filter(|&&known| self.takes_extension(known)) {
             for place in [directory.to_owned(), directory.join("coreml")] {
@@ -45,7 +50,8 @@ impl PackageNaming {
                 }
             }
         }
-        Ok(packages.into_iter().map(|(stem, path)| FoundPackage::read(stem, path)).collect())
+        let read = |(stem, path)| FoundPackage::read(stem, path, opened);
+        Ok(packages.into_iter().map(read).collect())
     }
 
     fn takes_extension(&self, extension: &str) -> bool {
@@ -64,12 +70,33 @@ pub(super) struct FoundPackage {
 }
 
 impl FoundPackage {
-    fn read(stem: String, path: PathBuf) -> Self {
-        let functions = match Package::describe(&path) {
-            Ok(summary) => Ok(functions(&summary.description)),
-            Err(error) => Err(error.into()),
-        };
+    fn read(stem: String, path: PathBuf, opened: &OpenedPackages) -> Self {
+        let functions = opened.functions(&path);
         FoundPackage { stem, path, functions }
+    }
+}
+
+/// The packages that were opened for a model: each is read once, whoever asks for it.
+#[derive(Debug, Default)]
+pub(crate) struct OpenedPackages {
+    packages: Mutex<HashMap<PathBuf, Arc<Package>>>,
+}
+
+impl OpenedPackages {
+    /// The package at a path.
+    pub(crate) fn open(&self, path: &Path) -> Result<Arc<Package>> {
+        let mut packages = self.packages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(package) = packages.get(path) {
+            return Ok(package.clone());
+        }
+        let package = Arc::new(Package::open(path)?);
+        packages.insert(path.to_owned(), package.clone());
+        Ok(package)
+    }
+
+    /// The interfaces of a package's functions.
+    pub(super) fn functions(&self, path: &Path) -> Result<Vec<FunctionDescription>> {
+        Ok(functions(self.open(path)?.description()?))
     }
 }
 
@@ -138,7 +165,7 @@ mod tests {
         for name in names {
             std::fs::create_dir_all(directory.path().join(name)).unwrap();
         }
-        let packages = naming.packages(directory.path()).unwrap();
+        let packages = naming.packages(directory.path(), &OpenedPackages::default()).unwrap();
         assert!(packages.iter().all(|package| package.functions.is_err()), "they are empty");
         let name = |package: &FoundPackage| {
             let path = package.path.strip_prefix(directory.path()).unwrap();
@@ -152,7 +179,8 @@ mod tests {
         let names =
             ["coreml/q_b.mlmodelc", "q_a.mlpackage", "q_a.mlmodelc", "q_c.mlmodel", "notes.txt"];
         assert_eq!(found(&PackageNaming::default(), &names), [names[1], names[0]]);
-        let absent = PackageNaming::default().packages(Path::new("/no/such"));
+        let absent =
+            PackageNaming::default().packages(Path::new("/no/such"), &OpenedPackages::default());
         assert!(matches!(absent, Err(Error::Io { .. })));
     }
 

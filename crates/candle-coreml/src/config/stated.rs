@@ -2,11 +2,10 @@
 
 use std::path::{self, Path, PathBuf};
 
-use coreml_format::Package;
 use coreml_format::description::FeatureDescription;
 
 use super::model_config::{ModelConfig, TensorConfig};
-use super::packages::functions;
+use super::packages::OpenedPackages;
 use super::roles::{Chunk, Component, Components, chunk_key};
 use crate::error::{Error, Result};
 use crate::words::list;
@@ -17,6 +16,7 @@ pub(super) struct Stated<'a> {
     pub(super) config: &'a ModelConfig,
     /// Whether it came with the model, so that its paths must not lead out of the directory.
     pub(super) foreign: bool,
+    pub(super) opened: &'a OpenedPackages,
 }
 
 impl Stated<'_> {
@@ -73,7 +73,7 @@ impl Stated<'_> {
         let Some(config) = self.config.components.get(name) else { return Ok(None) };
         let Some(stated) = &config.file_path else { return Ok(None) };
         let path = self.resolve(name, Path::new(stated))?;
-        let all = functions(&Package::describe(&path)?.description);
+        let all = self.opened.functions(&path)?;
         let wanted = match config.functions.as_slice() {
             [only] => only,
             several if several.iter().any(|name| name == function) => function,

@@ -9,7 +9,8 @@ use coreml_engine::{Rewrites, Workers};
 
 use crate::backend::{BackendKind, LoadOptions};
 use crate::config::{
-    Chunk, Component, Discovery, Layout, ModelConfig, PackageNaming, RecommendedSampling, describe,
+    Chunk, Component, Discovery, Layout, ModelConfig, OpenedPackages, PackageNaming,
+    RecommendedSampling, describe,
 };
 use crate::error::Result;
 #[cfg(feature = "hub")]
@@ -120,7 +121,7 @@ impl LanguageModel {
             tracing::warn!(directory = %directory.display(), "{finding}");
         }
         let tokenizer = TextTokenizer::load(directory)?;
-        let mut packages = Packages { options, loaded: HashMap::new() };
+        let mut packages = Packages { options, opened: &discovery.opened, loaded: HashMap::new() };
         let pipeline = packages.pipeline(&discovery, layout)?;
         let config = describe(&discovery, &pipeline.layout);
         let mut model = Self::assemble(pipeline, config, tokenizer);
@@ -322,6 +323,7 @@ fn recommended(discovery: &Discovery) -> Result<RecommendedSampling> {
 /// Loads each package once, whatever number of its functions is used.
 struct Packages<'a> {
     options: &'a LanguageModelOptions,
+    opened: &'a OpenedPackages,
     loaded: HashMap<PathBuf, CoreMLModel>,
 }
 
@@ -362,7 +364,8 @@ impl Packages<'_> {
                 let mut options =
                     LoadOptions::new().backend(asked.backend).rewrites(asked.rewrites);
                 options.workers.clone_from(&asked.workers);
-                let model = CoreMLModel::load(&component.path, &options)?;
+                let package = self.opened.open(&component.path)?;
+                let model = CoreMLModel::from_package(package, &options)?;
                 self.loaded.insert(component.path.clone(), model.clone());
                 model
             }

@@ -164,8 +164,8 @@ mod tests {
         let context = Context::new(Workers::serial());
         read_arguments::taken();
         for program in fixtures::operations() {
-            let weights = Weights::new(Package::from_program(program).unwrap());
-            for (name, function) in &weights.package().program().functions {
+            let weights = Weights::new(Package::from_program(program).unwrap()).unwrap();
+            for (name, function) in &weights.program().functions {
                 let inputs = fixtures::defaults(weights.package(), name, function);
                 let shapes: Vec<Option<Shape>> =
                     inputs.unwrap_or_default().into_iter().map(|(shape, _)| Some(shape)).collect();

@@ -156,8 +156,8 @@ fn check(name: &str, function: &Function, weights: &Arc<Weights>, context: &Cont
 
 fn check_package(package: Package) -> usize {
     let context = Context::new(Workers::shared());
-    let weights = Weights::new(package);
-    let functions = &weights.package().program().functions;
+    let weights = Weights::new(package).unwrap();
+    let functions = &weights.program().functions;
     functions.iter().filter(|(name, function)| check(name, function, &weights, &context)).count()
 }
 

@@ -55,7 +55,11 @@ impl Setting {
         let context = Context::new(Workers::serial());
         let text = "program(1.0) { func main<ios15>(fp32 x) { } -> (x); }";
         let package = Package::from_program(from_text(text).unwrap()).unwrap();
-        Setting { alphabet: Alphabet::new(&context), context, weights: Weights::new(package) }
+        Setting {
+            alphabet: Alphabet::new(&context),
+            context,
+            weights: Weights::new(package).unwrap(),
+        }
     }
 }
 

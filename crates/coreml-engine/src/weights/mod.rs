@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coreml_format::mil::{ElementType, Opset, TensorData, TensorValue, Value};
+use coreml_format::mil::{ElementType, Opset, Program, TensorData, TensorValue, Value};
 use coreml_format::{FormatError, Package};
 use half::{bf16, f16};
 
@@ -25,7 +25,8 @@ pub(crate) type Folded = Vec<Constant>;
 /// Weights of a package: mapped from its blob files, and what was made of them, once for all plans,
 /// functions and sessions.
 pub(crate) struct Weights {
-    package: Package,
+    package: Arc<Package>,
+    program: Arc<Program>,
     forms: Mutex<HashMap<(ConstantKey, Form), Constant>>,
     expressions: Mutex<HashMap<Expression, Folded>>,
     forms_made: AtomicUsize,
@@ -73,18 +74,27 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Weights {
-    pub(crate) fn new(package: Package) -> Arc<Self> {
-        Arc::new(Weights {
+    /// Those of a package with an ML Program.
+    pub(crate) fn new(package: impl Into<Arc<Package>>) -> Result<Arc<Self>, FormatError> {
+        let package = package.into();
+        let program = package.program()?.clone();
+        Ok(Arc::new(Weights {
             package,
+            program,
             forms: Mutex::default(),
             expressions: Mutex::default(),
             forms_made: AtomicUsize::new(0),
-        })
+        }))
     }
 
     /// The package that the weights belong to.
     pub(crate) fn package(&self) -> &Package {
         &self.package
+    }
+
+    /// The program that they belong to.
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
     }
 
     /// A constant value of the program.

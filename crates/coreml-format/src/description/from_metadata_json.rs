@@ -12,6 +12,7 @@ use super::{
     MultiArrayType, SequenceType, ShapeFlexibility,
 };
 use crate::FormatError;
+use crate::proto::model::known_kind;
 
 /// One entry of `metadata.json`. Fields that the compiler left out are empty.
 #[derive(Debug, Default, Deserialize)]
@@ -75,11 +76,10 @@ impl CompiledMetadata {
         entries.into_iter().next().ok_or_else(|| broken("the list is empty".into()))
     }
 
-    /// The model's kind as in `Model.proto`, e.g. `mlProgram`, if stated.
-    pub fn model_kind(&self) -> Option<&str> {
+    /// The model's kind as in `Model.proto`, e.g. `mlProgram`, if it states one that is known there.
+    pub fn model_kind(&self) -> Option<&'static str> {
         let name = self.model_type.name.as_str();
-        let kind = name.strip_prefix("MLModelType_").unwrap_or(name);
-        (!kind.is_empty()).then_some(kind)
+        known_kind(name.strip_prefix("MLModelType_").unwrap_or(name))
     }
 
     /// The whole description.

@@ -1,14 +1,16 @@
 //! Compiled models (`.mlmodelc`): `model.mil`, `metadata.json`, `coremldata.bin`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use prost::Message;
 
-use super::{Contents, ModelSummary, PackageKind, paths};
+use super::paths;
 use crate::FormatError;
 use crate::blob::refuse_lfs_pointer;
 use crate::description::{CompiledMetadata, ModelDescription, specification_version};
 use crate::mil::{self, Program};
+use crate::model::{Body, MOST_NESTED, Model, Stage, UNKNOWN};
 use crate::proto;
 
 const PROGRAM: &str = "model.mil";
@@ -24,8 +26,13 @@ pub(super) fn is_compiled(root: &Path) -> bool {
     [PROGRAM, METADATA, DESCRIPTION].iter().any(|name| root.join(name).is_file())
 }
 
-/// Reads the compiled model in `root` (canonical).
-pub(super) fn read(root: &Path) -> Result<Contents, FormatError> {
+/// The file with the program of the compiled model in `root`.
+pub(super) fn program_file(root: &Path) -> PathBuf {
+    root.join(PROGRAM)
+}
+
+/// Reads the compiled model in `root` (canonical), which lies within so many pipelines.
+pub(super) fn read(root: &Path, depth: usize) -> Result<Model, FormatError> {
     let metadata = match optional_file(root, METADATA)? {
         Some((file, bytes)) => {
             Some(CompiledMetadata::parse(&bytes).map_err(|error| error.in_file(&file))?)
@@ -34,29 +41,43 @@ pub(super) fn read(root: &Path) -> Result<Contents, FormatError> {
     };
     let binary = optional_file(root, DESCRIPTION)?;
     let program = read_program(root)?;
+    if let (None, Some(model)) = (&program, binary.as_ref().and_then(|file| model_in(&file.1))) {
+        return Ok(model);
+    }
     let description = describe(root, binary.as_ref().map(|file| &*file.1), metadata.as_ref())?;
     let stated_kind = metadata.as_ref().and_then(CompiledMetadata::model_kind);
     let kind = match (&program, stated_kind) {
         (Some(_), _) => proto::model::ML_PROGRAM,
         (None, Some(kind)) => kind,
-        (None, None) => binary.as_ref().and_then(|file| kind_of(&file.1)).unwrap_or("unknown"),
+        (None, None) => binary.as_ref().and_then(|file| kind_of(&file.1)).unwrap_or(UNKNOWN),
     };
-    if program.is_none() && kind == proto::model::ML_PROGRAM {
-        let message = format!("is a compiled ML Program without its `{PROGRAM}`");
+    let body = match program {
+        Some(program) => Body::Program(Arc::new(program)),
+        None if kind == proto::model::ML_PROGRAM => {
+            let message = format!("is a compiled ML Program without its `{PROGRAM}`");
+            return Err(FormatError::container(root, message));
+        }
+        None if kind.starts_with("pipeline") => Body::Pipeline(stages(root, depth)?),
+        None => Body::Other(None),
+    };
+    Ok(Model { kind, description: complete(description, &body), body })
+}
+
+/// The models of a compiled pipeline, which lie in directories `model0`, `model1`, …
+fn stages(root: &Path, depth: usize) -> Result<Vec<Stage>, FormatError> {
+    if depth >= MOST_NESTED {
+        let message = format!("holds pipelines that are nested more than {MOST_NESTED} deep");
         return Err(FormatError::container(root, message));
     }
-    let summary = ModelSummary {
-        package_kind: PackageKind::Compiled,
-        model_kind: kind.to_owned(),
-        description: complete(description, program.as_ref()),
-    };
-    Ok(Contents {
-        summary,
-        program,
-        program_file: root.join(PROGRAM),
-        model_dir: root.to_owned(),
-        root: root.to_owned(),
-    })
+    let mut stages = Vec::new();
+    loop {
+        let name = format!("model{}", stages.len());
+        if !root.join(&name).is_dir() {
+            return Ok(stages);
+        }
+        let model = read(&paths::resolve(root, root, &name)?, depth + 1)?;
+        stages.push(Stage { name, model });
+    }
 }
 
 /// A file of the model, if there is one.
@@ -108,9 +129,9 @@ fn describe(
 }
 
 /// The version that the opset implies where the files state none.
-fn complete(mut description: ModelDescription, program: Option<&Program>) -> ModelDescription {
-    if description.specification_version == 0 {
-        description.specification_version = program.map_or(0, specification_version);
+fn complete(mut description: ModelDescription, body: &Body) -> ModelDescription {
+    if let (0, Body::Program(program)) = (description.specification_version, body) {
+        description.specification_version = specification_version(program);
     }
     description
 }
@@ -118,6 +139,15 @@ fn complete(mut description: ModelDescription, program: Option<&Program>) -> Mod
 /// The first u32 of `coremldata.bin` is the field number of the model's kind in `Model.proto`.
 fn kind_of(bytes: &[u8]) -> Option<&'static str> {
     proto::model::kind_name(u32::from_le_bytes(*bytes.first_chunk()?))
+}
+
+/// The serialized `Model` that `coremldata.bin` of a classic model holds behind these letters.
+const WHOLE_MODEL: &[u8] = b"spec";
+
+fn model_in(bytes: &[u8]) -> Option<Model> {
+    let header = &bytes[..bytes.len().min(LONGEST_HEADER)];
+    let at = header.windows(WHOLE_MODEL.len()).position(|window| window == WHOLE_MODEL)?;
+    Model::decode(&bytes[at + WHOLE_MODEL.len()..]).ok().filter(|model| model.kind != UNKNOWN)
 }
 
 /// Finds the serialized `ModelDescription` in `coremldata.bin`: the first run of bytes after a

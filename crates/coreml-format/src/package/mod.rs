@@ -8,13 +8,18 @@ mod paths;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use self::manifest::ModelFile;
 use crate::FormatError;
 use crate::blob::{BlobFile, map_file, refuse_lfs_pointer};
 use crate::description::ModelDescription;
 use crate::mil::{self, Program};
-use crate::model::Model;
+use crate::model::{Body, Model};
+use crate::proto::model::ML_PROGRAM;
+
+/// The program of a Core AI model (`.aimodel`), as MLIR bytecode.
+const CORE_AI_PROGRAM: &str = "main.mlirb";
 
 /// Form of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,75 +46,53 @@ impl fmt::Display for PackageKind {
     }
 }
 
-/// An ML Program with its description and its weights. Weights are mapped when first asked for.
+/// A model of any kind with its files, or a program in memory. Its files are found when it is opened,
+/// decoded when they are first asked for, and weights are mapped when they are. Nothing is read twice.
 #[derive(Debug)]
 pub struct Package {
     path: PathBuf,
     kind: PackageKind,
-    description: ModelDescription,
-    program: Program,
     /// What `@model_path` stands for.
     model_dir: PathBuf,
     /// Nothing outside this directory is read.
     root: PathBuf,
+    /// The file with the `Model` message of a `.mlpackage` or a `.mlmodel`.
+    model_file: PathBuf,
+    model: OnceLock<Model>,
+    /// Held by the call that decodes.
+    decoding: Mutex<()>,
     blobs: Mutex<BTreeMap<String, Arc<BlobFile>>>,
-}
-
-/// What can be told about a model of any kind.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ModelSummary {
-    /// Form on disk.
-    pub package_kind: PackageKind,
-    /// The model's kind by its name in `Model.proto`: `mlProgram`, `neuralNetwork`, …
-    pub model_kind: String,
-    /// Its interface.
-    pub description: ModelDescription,
-}
-
-/// A container's content before it is known to be an ML Program.
-struct Contents {
-    summary: ModelSummary,
-    program: Option<Program>,
-    /// The file that holds the program.
-    program_file: PathBuf,
-    model_dir: PathBuf,
-    root: PathBuf,
 }
 
 impl Package {
     /// Opens a model: a `.mlpackage` or `.mlmodelc` directory or a `.mlmodel` file, told apart by
-    /// what they hold. The program is read and [validated](mil::validate); weights are not touched.
+    /// what they hold. What they hold is not yet decoded.
     ///
     /// # Errors
-    /// When something is missing or malformed, or the model is no ML Program.
+    /// When there is no model at the path.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FormatError> {
         let path = path.as_ref();
-        let contents = read(path)?;
-        let program = contents.program.ok_or_else(|| FormatError::UnsupportedModel {
-            path: path.to_owned(),
-            kind: contents.summary.model_kind,
-        })?;
-        mil::validate(&program).map_err(|error| error.in_file(&contents.program_file))?;
-        let mut description = contents.summary.description;
-        description.complete(&program);
-        Ok(Package {
-            path: path.to_owned(),
-            kind: contents.summary.package_kind,
-            description,
-            program,
-            model_dir: contents.model_dir,
-            root: contents.root,
-            blobs: Mutex::default(),
-        })
-    }
-
-    /// Describes a model of any kind, also those that [`open`](Self::open) refuses.
-    ///
-    /// # Errors
-    /// When something is missing or malformed.
-    pub fn describe(path: impl AsRef<Path>) -> Result<ModelSummary, FormatError> {
-        Ok(read(path.as_ref())?.summary)
+        let root = path.canonicalize().map_err(FormatError::io(path))?;
+        if root.is_file() {
+            let model_dir = directory_of(path, &root);
+            let kind = PackageKind::ModelFile;
+            return Ok(Package { model_file: root, ..Package::new(path, kind, model_dir) });
+        }
+        if let Some(ModelFile { file, dir }) = manifest::model_file(&root)? {
+            let package = Package::new(path, PackageKind::Package, dir);
+            return Ok(Package { root, model_file: file, ..package });
+        }
+        if root.join(CORE_AI_PROGRAM).is_file() {
+            return Err(FormatError::CoreAi { path: path.to_owned() });
+        }
+        if compiled::is_compiled(&root) {
+            return Ok(Package::new(path, PackageKind::Compiled, root));
+        }
+        Err(FormatError::container(
+            path,
+            "is not a Core ML model: expected a directory with `Manifest.json` (.mlpackage) or \
+             `model.mil` (.mlmodelc), or a .mlmodel file",
+        ))
     }
 
     /// A package of a program in memory, described by the program itself: parameters and results of
@@ -120,15 +103,79 @@ impl Package {
     /// When the program is not well formed.
     pub fn from_program(program: Program) -> Result<Self, FormatError> {
         mil::validate(&program)?;
-        Ok(Package {
-            path: PathBuf::new(),
-            kind: PackageKind::Memory,
+        let model = Model {
+            kind: ML_PROGRAM,
             description: ModelDescription::from_program(&program),
-            program,
-            model_dir: PathBuf::new(),
-            root: PathBuf::new(),
+            body: Body::Program(Arc::new(program)),
+        };
+        let package = Package::new(Path::new(""), PackageKind::Memory, PathBuf::new());
+        Ok(Package { model: OnceLock::from(model), ..package })
+    }
+
+    /// A package whose directory is `dir`, not yet decoded.
+    fn new(path: &Path, kind: PackageKind, dir: PathBuf) -> Self {
+        Package {
+            path: path.to_owned(),
+            kind,
+            root: dir.clone(),
+            model_dir: dir,
+            model_file: PathBuf::new(),
+            model: OnceLock::new(),
+            decoding: Mutex::default(),
             blobs: Mutex::default(),
+        }
+    }
+
+    /// The model, decoded at the first call. A program is read and [validated](mil::validate).
+    ///
+    /// # Errors
+    /// When something is missing or malformed.
+    pub fn model(&self) -> Result<&Model, FormatError> {
+        if let Some(model) = self.model.get() {
+            return Ok(model);
+        }
+        let _decoding = self.decoding.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = self.model.get() {
+            return Ok(model);
+        }
+        tracing::debug!(path = %self.path.display(), "decoding");
+        let mut model = match self.kind {
+            PackageKind::Compiled => compiled::read(&self.root, 0)?,
+            _ => read_model_file(&self.model_file)?,
+        };
+        if let Body::Program(program) = &model.body {
+            mil::validate(program).map_err(|error| error.in_file(&self.program_file()))?;
+            model.description.complete(program);
+        }
+        Ok(self.model.get_or_init(|| model))
+    }
+
+    /// The model's interface.
+    ///
+    /// # Errors
+    /// As for [`model`](Self::model).
+    pub fn description(&self) -> Result<&ModelDescription, FormatError> {
+        Ok(&self.model()?.description)
+    }
+
+    /// The model's program.
+    ///
+    /// # Errors
+    /// As for [`model`](Self::model), and when the model is no ML Program.
+    pub fn program(&self) -> Result<&Arc<Program>, FormatError> {
+        let model = self.model()?;
+        model.program().ok_or_else(|| FormatError::NotAProgram {
+            path: self.path.clone(),
+            kind: model.kind_in_words(),
         })
+    }
+
+    /// The file that holds the program.
+    fn program_file(&self) -> PathBuf {
+        match self.kind {
+            PackageKind::Compiled => compiled::program_file(&self.root),
+            _ => self.model_file.clone(),
+        }
     }
 
     /// The path that was opened; empty for a program in memory.
@@ -139,16 +186,6 @@ impl Package {
     /// The form, on disk or in memory.
     pub fn kind(&self) -> PackageKind {
         self.kind
-    }
-
-    /// The model's interface.
-    pub fn description(&self) -> &ModelDescription {
-        &self.description
-    }
-
-    /// The model's program.
-    pub fn program(&self) -> &Program {
-        &self.program
     }
 
     /// The blob file with this name, spelled as in the program: `@model_path/weights/weight.bin`.
@@ -178,25 +215,6 @@ impl Package {
     }
 }
 
-fn read(path: &Path) -> Result<Contents, FormatError> {
-    let root = path.canonicalize().map_err(FormatError::io(path))?;
-    if root.is_file() {
-        let model_dir = directory_of(path, &root);
-        return read_model_file(&root, model_dir.clone(), model_dir, PackageKind::ModelFile);
-    }
-    if let Some(model) = manifest::model_file(&root)? {
-        return read_model_file(&model.file, model.dir, root, PackageKind::Package);
-    }
-    if compiled::is_compiled(&root) {
-        return compiled::read(&root);
-    }
-    Err(FormatError::container(
-        path,
-        "is not a Core ML model: expected a directory with `Manifest.json` (.mlpackage) or \
-         `model.mil` (.mlmodelc), or a .mlmodel file",
-    ))
-}
-
 /// The directory of a model file, where its weights are: that of the file itself if `path` is a
 /// link, unless it is one to a blob of a Hugging Face cache, which has its weights beside the link.
 fn directory_of(path: &Path, file: &Path) -> PathBuf {
@@ -207,12 +225,7 @@ fn directory_of(path: &Path, file: &Path) -> PathBuf {
     if paths::is_hub_blob(&of_link, file) { of_link } else { own.to_owned() }
 }
 
-fn read_model_file(
-    file: &Path,
-    model_dir: PathBuf,
-    root: PathBuf,
-    package_kind: PackageKind,
-) -> Result<Contents, FormatError> {
+fn read_model_file(file: &Path) -> Result<Model, FormatError> {
     let map = map_file(file)?;
     let bytes = map.as_deref().unwrap_or_default();
     refuse_lfs_pointer(file, bytes)?;
@@ -222,16 +235,5 @@ fn read_model_file(
     if bytes.starts_with(b"PK\x03\x04") {
         return Err(FormatError::container(file, "is a zip archive; unpack it and open the model"));
     }
-    let model = Model::decode(bytes).map_err(|error| error.in_file(file))?;
-    Ok(Contents {
-        summary: ModelSummary {
-            package_kind,
-            model_kind: model.kind.to_owned(),
-            description: model.description,
-        },
-        program: model.program,
-        program_file: file.to_owned(),
-        model_dir,
-        root,
-    })
+    Model::decode(bytes).map_err(|error| error.in_file(file))
 }

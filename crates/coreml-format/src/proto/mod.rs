@@ -6,3 +6,4 @@
 pub(crate) mod feature_types;
 pub(crate) mod mil;
 pub(crate) mod model;
+pub(crate) mod wire;

@@ -6,6 +6,8 @@ use prost::Message;
 
 use super::feature_types::FeatureType;
 use super::mil::Program;
+use super::wire::fields;
+use crate::FormatError;
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Model {
@@ -128,33 +130,23 @@ pub fn kind_name(tag: u32) -> Option<&'static str> {
     MODEL_KINDS.iter().find(|row| row.0 == tag).map(|row| row.1)
 }
 
-/// The kind of a serialized `Model`: the last member of the oneof on the wire, as protobuf has it;
-/// `None` when there is none. The members themselves are skipped. Stops at malformed bytes, which
-/// decoding the message reports.
-pub fn kind_of(mut bytes: &[u8]) -> Option<&'static str> {
-    let mut kind = None;
-    while let Some((tag, rest)) = skip_field(bytes) {
-        kind = kind_name(tag).or(kind);
-        bytes = rest;
-    }
-    kind
+/// A name of a model kind, if it is one.
+pub fn known_kind(name: &str) -> Option<&'static str> {
+    MODEL_KINDS.iter().find(|row| row.1 == name).map(|row| row.1)
 }
 
-/// The first field's number and what follows the field.
-fn skip_field(mut bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let key = prost::decode_length_delimiter(&mut bytes).ok()?;
-    let rest = match key & 7 {
-        0 => {
-            prost::decode_length_delimiter(&mut bytes).ok()?;
-            bytes
+/// Number and bytes of the body of a serialized `Model`: the last member of the oneof on the wire, as
+/// protobuf has it; number 0 and no bytes when there is none.
+///
+/// # Errors
+/// When the bytes are no protobuf message.
+pub fn body_of(bytes: &[u8]) -> Result<(u32, &[u8]), FormatError> {
+    let mut body = (0, [].as_slice());
+    for field in fields(bytes) {
+        let field = field?;
+        if let (Some(_), Some(bytes)) = (kind_name(field.number), field.value.bytes()) {
+            body = (field.number, bytes);
         }
-        1 => bytes.get(8..)?,
-        2 => {
-            let length = prost::decode_length_delimiter(&mut bytes).ok()?;
-            bytes.get(length..)?
-        }
-        5 => bytes.get(4..)?,
-        _ => return None,
-    };
-    Some((u32::try_from(key >> 3).ok()?, rest))
+    }
+    Ok(body)
 }

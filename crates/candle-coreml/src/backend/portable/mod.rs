@@ -26,7 +26,15 @@ impl Backend for Portable {
         "portable"
     }
 
-    fn load(&self, package: Package, options: &LoadOptions) -> Result<Arc<dyn Executable>> {
+    fn load(&self, package: Arc<Package>, options: &LoadOptions) -> Result<Arc<dyn Executable>> {
+        let model = package.model()?;
+        if model.program().is_none() {
+            return Err(Error::UnsupportedModel {
+                path: package.path().to_owned(),
+                kind: model.kind_in_words().to_string(),
+                backend: self.name(),
+            });
+        }
         let options = Options::new(options.chosen_workers()?).rewrites(options.rewrites);
         Ok(Arc::new(PortableModel { model: Model::load(package, &options)? }))
     }
@@ -39,7 +47,7 @@ struct PortableModel {
 
 impl Executable for PortableModel {
     fn description(&self) -> &ModelDescription {
-        self.model.package().description()
+        self.model.description()
     }
 
     fn make_state(&self, function: &str) -> Result<CoreMLState> {

@@ -68,12 +68,12 @@ pub(super) struct Case<'a> {
 impl<'a> Case<'a> {
     pub(super) fn new(generated: &'a Generated, context: &'a Context) -> Result<Self, String> {
         let package = Package::from_program(generated.program.clone());
-        let weights = Weights::new(package.map_err(|error| error.to_string())?);
+        let weights = package.and_then(Weights::new).map_err(|error| error.to_string())?;
         Ok(Case { generated, weights, context })
     }
 
     fn function(&self) -> &Function {
-        &self.weights.package().program().functions["main"]
+        &self.weights.program().functions["main"]
     }
 
     /// Compares all plans; says what is wrong.

@@ -38,7 +38,11 @@ impl Program {
         });
         let inputs = inputs.collect();
         let package = Package::from_program(program).unwrap();
-        Program { weights: Weights::new(package), context: Context::new(Workers::serial()), inputs }
+        Program {
+            weights: Weights::new(package).unwrap(),
+            context: Context::new(Workers::serial()),
+            inputs,
+        }
     }
 
     fn shapes(&self, known: bool) -> Vec<Option<Shape>> {
@@ -48,7 +52,7 @@ impl Program {
     /// How often rules are used, and the lines of operations that the rewritten graph has, without
     /// columns.
     fn rewritten(&self, known: bool, rewrites: Rewrites) -> (Counts, Vec<String>) {
-        let function = &self.weights.package().program().functions["main"];
+        let function = &self.weights.program().functions["main"];
         let shapes = self.shapes(known);
         let mut graph = bind("main", function, &shapes, &self.weights, &self.context).unwrap();
         let counts = rewrite("main", &mut graph, rewrites).unwrap();
@@ -60,7 +64,7 @@ impl Program {
 
     /// The results with rewrites are those without: bit for bit, or up to rounding.
     fn check_results(&self, known: bool, effect: Effect) {
-        let function = &self.weights.package().program().functions["main"];
+        let function = &self.weights.program().functions["main"];
         let results = |rewrites| {
             let (shapes, options) = (self.shapes(known), Options { share: true, rewrites });
             let plan = build("main", function, &shapes, &self.weights, &self.context, options);
@@ -347,7 +351,7 @@ fn error_of(replace: fn(&mut Site, &Match) -> Option<Replacement>) -> String {
     let rule = Rule { name: "wrong rule", effect: Effect::Exact, pattern, replace };
     let operations = "tensor<fp32, [6]> y = reshape(shape = tensor<int32, [1]>([6]), x = x);";
     let program = Program::new("tensor<fp32, [2, 3]> x", operations);
-    let function = &program.weights.package().program().functions["main"];
+    let function = &program.weights.program().functions["main"];
     let shapes = program.shapes(true);
     let mut graph = bind("main", function, &shapes, &program.weights, &program.context).unwrap();
     let mut body = std::mem::take(&mut graph.body);
@@ -378,8 +382,8 @@ fn reshaped(rule: ReshapeRule, found: &Match) -> Option<Replacement> {
 /// How often each rule is used in the functions of a package, added up.
 fn count(package: Package, used: &mut BTreeMap<&'static str, usize>) {
     let context = Context::new(Workers::serial());
-    let weights = Weights::new(package);
-    for (name, function) in &weights.package().program().functions {
+    let weights = Weights::new(package).unwrap();
+    for (name, function) in &weights.program().functions {
         let Some(inputs) = fixtures::defaults(weights.package(), name, function) else { continue };
         let shapes: Vec<Option<Shape>> = inputs.into_iter().map(|(shape, _)| Some(shape)).collect();
         let mut graph = bind(name, function, &shapes, &weights, &context).unwrap();

@@ -1,0 +1,68 @@
+//! Neural networks as far as they are told apart: their layers and labels.
+
+use super::labels::ClassLabels;
+use super::layer_kinds::layer_kind;
+use crate::FormatError;
+use crate::proto::wire::fields;
+
+/// A neural network: `NeuralNetwork`, `NeuralNetworkClassifier` or `NeuralNetworkRegressor` of
+/// `NeuralNetwork.proto`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct NeuralNetwork {
+    /// Its layers, in the order in which they run.
+    pub layers: Vec<Layer>,
+    /// A classifier's labels.
+    pub labels: Option<ClassLabels>,
+}
+
+/// A layer of a neural network.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Layer {
+    /// Its name.
+    pub name: String,
+    /// Its kind as the schema names it: `convolution`, `innerProduct`, …; `unknown` for one that the
+    /// schema does not have.
+    pub kind: &'static str,
+    /// Names of the values that it reads.
+    pub inputs: Vec<String>,
+    /// Names of the values that it gives.
+    pub outputs: Vec<String>,
+}
+
+const LAYERS: u32 = 1;
+
+impl NeuralNetwork {
+    /// Reads the layers' names and kinds; their weights are skipped.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut layers = Vec::new();
+        for field in fields(bytes) {
+            let field = field?;
+            if let (LAYERS, Some(layer)) = (field.number, field.value.bytes()) {
+                let place = format!("layer {}", layers.len());
+                layers.push(Layer::decode(layer).map_err(|error| error.within(&place))?);
+            }
+        }
+        let labels = ClassLabels::decode("neuralNetworkClassifier", bytes)?;
+        Ok(NeuralNetwork { layers, labels })
+    }
+}
+
+impl Layer {
+    fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let kind = super::UNKNOWN;
+        let mut layer =
+            Layer { name: String::new(), kind, inputs: Vec::new(), outputs: Vec::new() };
+        for field in fields(bytes) {
+            let field = field?;
+            match field.number {
+                1 => layer.name = field.value.text("name")?,
+                2 => layer.inputs.push(field.value.text("input")?),
+                3 => layer.outputs.push(field.value.text("output")?),
+                number => layer.kind = layer_kind(number).unwrap_or(layer.kind),
+            }
+        }
+        Ok(layer)
+    }
+}

@@ -6,7 +6,7 @@ use coreml_format::model::Model;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(Model { program: Some(program), .. }) = Model::decode(bytes) {
+    if let Some(program) = Model::decode(bytes).ok().and_then(|model| model.program().cloned()) {
         let _ = validate(&program);
     }
 });

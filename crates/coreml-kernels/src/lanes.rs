@@ -3,7 +3,7 @@
 //! [`Order::Lanes`]: crate::Order::Lanes
 
 use crate::arch::{self, Number};
-use crate::context::Context;
+use crate::context::{Context, Lease};
 use crate::error::KernelError;
 use crate::matrix::{Block, Matrix, Threads, check_product};
 use crate::thresholds;
@@ -29,23 +29,12 @@ pub(crate) fn multiply<T: Number>(
     if c.is_empty() {
         return Ok(());
     }
-    if b.row_stride != 1 && b.rows != 1 && b.col_stride != 1 && b.cols != 1 {
-        let mut copy = ctx.scratch().take::<T>(count(kernel, b.rows, b.cols)?)?;
-        b.copy_to(&mut copy);
-        let b = Matrix::row_major(&copy, b.rows, b.cols);
-        return divided(kernel, ctx, threads, a, b, c);
-    }
-    divided(kernel, ctx, threads, a, b, c)
-}
-
-fn divided<T: Number>(
-    kernel: &'static str,
-    ctx: &Context,
-    threads: Threads,
-    a: Matrix<f32>,
-    b: Matrix<T>,
-    c: Block,
-) -> Result<(), KernelError> {
+    let dense = b.row_stride == 1 || b.rows == 1 || b.col_stride == 1 || b.cols == 1;
+    let copy = if dense { None } else { Some(rows_of(kernel, ctx, b)?) };
+    let b = match &copy {
+        Some(rows) => Matrix::row_major(rows, b.rows, b.cols),
+        None => b,
+    };
     let (work, workers) = (a.rows * b.rows * b.cols, ctx.workers().threads());
     if threads == Threads::One || workers == 1 || work < thresholds::FEW_ROWS {
         return columns(kernel, ctx, a, b, c);
@@ -77,12 +66,8 @@ fn columns<T: Number>(
     }
     let apart = b.row_stride == 1 || b.rows == 1;
     let (width, stride) = if apart { (DOTS, b.col_stride) } else { (arch::SUMS, b.row_stride) };
-    let mut copy = None;
-    if a.col_stride != 1 && a.cols != 1 {
-        let mut rows = ctx.scratch().take::<f32>(count(kernel, a.rows, a.cols)?)?;
-        a.copy_to(&mut rows);
-        copy = Some(rows);
-    }
+    let dense = a.col_stride == 1;
+    let copy = if dense { None } else { Some(rows_of(kernel, ctx, a)?) };
     let a = match &copy {
         Some(rows) => Matrix::row_major(rows, a.rows, a.cols),
         None => a,
@@ -120,6 +105,15 @@ fn outer<T: Number>(a: Matrix<f32>, b: Matrix<T>, c: Block) {
     }
 }
 
-fn count(kernel: &'static str, rows: usize, cols: usize) -> Result<usize, KernelError> {
-    rows.checked_mul(cols).ok_or(KernelError::Overflow { kernel, argument: "sizes" })
+/// A copy of a matrix, one row after the other.
+fn rows_of<'s, T: Number>(
+    kernel: &'static str,
+    ctx: &'s Context,
+    matrix: Matrix<T>,
+) -> Result<Lease<'s, T>, KernelError> {
+    let count = matrix.rows.checked_mul(matrix.cols);
+    let count = count.ok_or(KernelError::Overflow { kernel, argument: "sizes" })?;
+    let mut copy = ctx.scratch().take(count)?;
+    matrix.copy_to(&mut copy);
+    Ok(copy)
 }

@@ -110,16 +110,11 @@ impl Call<'_> {
 
     /// A copy of the columns one after the other, unless each is dense already.
     fn dense_columns<'s>(&self, ctx: &'s Context) -> Result<Option<Lease<'s, f32>>, KernelError> {
-        let Matrix { data, rows, cols, row_stride, col_stride } = self.x;
-        if row_stride == 1 || rows <= 1 {
+        if self.x.row_stride == 1 || self.x.rows <= 1 {
             return Ok(None);
         }
-        let mut copy = ctx.scratch().take(rows * cols)?;
-        for (col, values) in copy.chunks_exact_mut(rows).enumerate() {
-            for (row, value) in values.iter_mut().enumerate() {
-                *value = data[row * row_stride + col * col_stride];
-            }
-        }
+        let mut copy = ctx.scratch().take(self.x.rows * self.x.cols)?;
+        self.x.transposed().copy_to(&mut copy);
         Ok(Some(copy))
     }
 

@@ -108,7 +108,7 @@ impl Body {
     fn decode(kind: &str, bytes: &[u8], depth: usize) -> Result<Self, FormatError> {
         match kind {
             "neuralNetwork" | "neuralNetworkClassifier" | "neuralNetworkRegressor" => {
-                NeuralNetwork::decode(bytes).map(Body::NeuralNetwork)
+                NeuralNetwork::decode(kind, bytes).map(Body::NeuralNetwork)
             }
             "pipeline" => pipeline::decode(bytes, depth).map(Body::Pipeline),
             "pipelineClassifier" | "pipelineRegressor" => {

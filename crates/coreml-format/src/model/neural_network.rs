@@ -35,7 +35,7 @@ const LAYERS: u32 = 1;
 
 impl NeuralNetwork {
     /// Reads the layers' names and kinds; their weights are skipped.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+    pub(super) fn decode(kind: &str, bytes: &[u8]) -> Result<Self, FormatError> {
         let mut layers = Vec::new();
         for field in fields(bytes) {
             let field = field?;
@@ -44,7 +44,7 @@ impl NeuralNetwork {
                 layers.push(Layer::decode(layer).map_err(|error| error.within(&place))?);
             }
         }
-        let labels = ClassLabels::decode("neuralNetworkClassifier", bytes)?;
+        let labels = ClassLabels::decode(kind, bytes)?;
         Ok(NeuralNetwork { layers, labels })
     }
 }

@@ -156,7 +156,7 @@ fn lane_dots_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32
         for ((sum, column), x) in all.iter_mut().zip(&column[body.len() * SUMS..]).zip(tail) {
             *sum = x.mul_add(column.wide(), *sum);
         }
-        *out = fold(all);
+        *out = fold(all, |a, b| a + b);
     }
 }
 
@@ -168,20 +168,12 @@ fn lane_sums_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32
         let mut sums = [_mm256_setzero_ps(); SUMS];
         for (i, x) in x.chunks(SUMS).enumerate() {
             for (lane, (sum, &x)) in sums.iter_mut().zip(x).enumerate() {
-                let row = b[(i * SUMS + lane) * stride + block * LANES..].first_chunk();
-                let Some(row) = row else { continue };
-                let row = load_numbers(row);
+                let row = &b[(i * SUMS + lane) * stride + block * LANES..];
+                let row = load_numbers(&row.as_chunks().0[0]);
                 *sum = _mm256_fmadd_ps(_mm256_set1_ps(x), row, *sum);
             }
         }
-        let mut half = SUMS / 2;
-        while half > 0 {
-            for lane in 0..half {
-                sums[lane] = _mm256_add_ps(sums[lane], sums[lane + half]);
-            }
-            half /= 2;
-        }
-        store(out, sums[0]);
+        store(out, fold(sums, |a, b| _mm256_add_ps(a, b)));
     }
     for (j, out) in rest.iter_mut().enumerate() {
         *out = lane_column(b, whole + j, stride, x, f32::mul_add);

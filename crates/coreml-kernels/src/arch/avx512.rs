@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
+use super::generic::fold;
 use super::{LookupTable, Number, PackedRow, SUMS, avx2};
 use crate::isa::Avx512;
 
@@ -205,14 +206,14 @@ fn lane_dots_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32
     let (mask, x) = (lanes(tail.len()), load_some(tail));
     for ((sum, column), out) in sums.iter().zip(&columns).zip(out) {
         let column = load_numbers(&column[body.len() * LANES..]);
-        *out = fold(_mm512_mask3_fmadd_ps(x, column, *sum, mask));
+        *out = fold_lanes(_mm512_mask3_fmadd_ps(x, column, *sum, mask));
     }
 }
 
 /// Adds the upper half of the lanes to the lower half until one is left.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn fold(sums: __m512) -> f32 {
+fn fold_lanes(sums: __m512) -> f32 {
     let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums)));
     avx2::sum(_mm256_add_ps(_mm512_castps512_ps256(sums), upper))
 }
@@ -234,14 +235,7 @@ fn lane_sums_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32
         let row = load_numbers(row(body.len() * SUMS + lane));
         *sum = _mm512_fmadd_ps(_mm512_set1_ps(x), row, *sum);
     }
-    let mut half = SUMS / 2;
-    while half > 0 {
-        for lane in 0..half {
-            all[lane] = _mm512_add_ps(all[lane], all[lane + half]);
-        }
-        half /= 2;
-    }
-    store_some(out, all[0]);
+    store_some(out, fold(all, |a, b| _mm512_add_ps(a, b)));
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]

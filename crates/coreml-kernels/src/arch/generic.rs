@@ -57,16 +57,16 @@ pub(super) fn lane_column<T: Number>(
     for (p, &x) in x.iter().enumerate() {
         sums[p % SUMS] = add(x, b[first + p * stride].wide(), sums[p % SUMS]);
     }
-    fold(sums)
+    fold(sums, |a, b| a + b)
 }
 
-/// Adds the upper half of the sums to the lower half until one is left.
+/// Adds the upper half of the sums, or of vectors of sums, to the lower half until one is left.
 #[inline(always)]
-pub(super) fn fold(mut sums: [f32; SUMS]) -> f32 {
+pub(super) fn fold<T: Copy>(mut sums: [T; SUMS], add: impl Fn(T, T) -> T) -> T {
     let mut half = SUMS / 2;
     while half > 0 {
         for lane in 0..half {
-            sums[lane] += sums[lane + half];
+            sums[lane] = add(sums[lane], sums[lane + half]);
         }
         half /= 2;
     }

@@ -298,6 +298,9 @@ fn nudged(mut inputs: Vec<(Shape, Buffer)>, factor: f32) -> Vec<(Shape, Buffer)>
 /// The first difference between what two plans gave. NaNs are the same whatever their bits: which
 /// of two operands' NaN a product has is nowhere said.
 fn difference(got: &[Seen], expected: &[Seen]) -> Option<String> {
+    if got.len() != expected.len() {
+        return Some(format!("{} results instead of {}", got.len(), expected.len()));
+    }
     let differs =
         |(got, expected): (&Seen, &Seen)| got != expected && plain(got) != plain(expected);
     let place = got.iter().zip(expected).position(differs)?;

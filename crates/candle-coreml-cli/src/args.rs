@@ -20,7 +20,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Shows a model's functions, metadata, operations and weights, or how a function is run
+    /// Says what a model is, whether it runs here and what is inside, or how a function is run
     Inspect(InspectArgs),
     /// Runs a model on given inputs
     Predict(PredictArgs),

@@ -168,7 +168,7 @@ fn shape(sizes: &[usize]) -> Shape {
 
 /// Two functions of any number of steps with the same layer, whose weights are kept as `fp16`.
 #[test]
-fn an_lstm_widens_its_weights_once() {
+fn an_lstm_reads_its_weights_as_they_are() {
     let mut blobs = Blobs::new();
     let (weight_ih, weight_hh) = (blobs.halves(&[32, 3]), blobs.halves(&[32, 8]));
     let bias = blobs.halves(&[32]);
@@ -185,13 +185,13 @@ fn an_lstm_widens_its_weights_once() {
     let (_directory, model) = compiled(&format!("{}\n{}", layer("one"), layer("other")), &blobs);
     let steps = |steps: usize| vec![shape(&[steps, 1, 3]), shape(&[1, 8]), shape(&[1, 8])];
     call_all(&model, |_| (1..20).map(steps).collect());
-    assert_eq!(model.weight_forms_made(), 3);
+    // The bias alone is widened, for both functions.
+    assert_eq!(model.weight_forms_made(), 1);
     assert!(model.functions().all(|function| function.plans_made() <= FEW));
 }
 
-/// Compressed filters stay so, but those of one channel each: these are widened once for all calls.
 #[test]
-fn compressed_filters_are_widened_once_or_never() {
+fn compressed_filters_stay_compressed() {
     let mut blobs = Blobs::new();
     let (small, single) = (blobs.palettized(&[4, 300, 1]), blobs.palettized(&[300, 1, 1]));
     let filters = |name: &str| {
@@ -207,7 +207,7 @@ fn compressed_filters_are_widened_once_or_never() {
     let (_directory, model) =
         compiled(&format!("{}\n{}", filters("one"), filters("other")), &blobs);
     call_all(&model, |_| (1..12).map(|points| vec![shape(&[1, 300, points])]).collect());
-    assert_eq!(model.weight_forms_made(), 1);
+    assert_eq!(model.weight_forms_made(), 0);
     assert!(model.functions().all(|function| function.plans_made() <= FEW));
 }
 
@@ -232,7 +232,7 @@ fn weights_of_fixtures_have_one_form_at_most() {
         checked += 1;
         widened += forms;
     }
-    assert!(checked > 80 && widened > 500, "{widened} forms in {checked} models");
+    assert!(checked > 80 && widened > 300, "{widened} forms in {checked} models");
 }
 
 /// Apple's layout: masks that grow with each token, of several sessions in step.

@@ -99,7 +99,7 @@ pub struct ConvParams<'a> {
 
 /// Convolves `x` with the filters `w`, of `out_channels` rows and
 /// `in_channels / groups * kernel…` columns, into `out`. Filters over single points are projected
-/// directly, one filter per channel is applied in place, all else is unfolded. Divided among threads
+/// directly, a few filters per channel are applied in place, all else is unfolded. Divided among threads
 /// if large.
 ///
 /// # Errors
@@ -121,7 +121,7 @@ pub fn conv(
         return fill_bias(bias, shape.points_out, out);
     }
     for (x, out) in x.chunks_exact(x_step).zip(out.chunks_exact_mut(out_step)) {
-        if shape.in_per_group == 1 && shape.taps > 1 {
+        if shape.depthwise() {
             depthwise(ctx, &shape, x, w, bias, out)?;
         } else {
             grouped(ctx, &shape, x, w, bias, out)?;
@@ -202,6 +202,12 @@ impl Shape {
         let expected = product(KERNEL, "w", &[self.in_per_group, self.taps])?;
         check_len(KERNEL, "columns of `w`", expected, w.cols)?;
         bias.map_or(Ok(()), |bias| check_len(KERNEL, "bias", params.out_channels, bias.len()))
+    }
+
+    /// Whether each filter is better run over its one channel than over an unfolded copy, which
+    /// pays where many filters share it.
+    fn depthwise(&self) -> bool {
+        self.in_per_group == 1 && self.out_per_group < thresholds::SHARED_CHANNEL
     }
 
     /// Whether the filter covers one point at a time, in order.
@@ -307,19 +313,27 @@ fn depthwise(
     bias: Option<&[f32]>,
     out: &mut [f32],
 ) -> Result<(), KernelError> {
-    let mut filters = ctx.scratch().take::<f32>(w.rows * w.cols)?;
-    w.dequantize_rows(ctx, 0..w.rows, &mut filters)?;
-    let filters = &*filters;
-    let run = |channel: usize, out: &mut [f32]| {
-        let input = &x[channel / shape.out_per_group * shape.points_in..][..shape.points_in];
-        let filter = &filters[channel * shape.taps..][..shape.taps];
-        out.fill(bias.map_or(0.0, |bias| bias[channel]));
-        compiled::run(ctx.isa(), Depthwise { shape, input, filter, out });
+    let (taps, points) = (shape.taps, shape.points_out);
+    let channels = (thresholds::FILTERS / taps).max(1);
+    let run = |number: usize, out: &mut [f32]| {
+        let first = number * channels;
+        let filters = w.rows_in_floats(ctx, first..first + out.len() / points)?;
+        let each = out.chunks_exact_mut(points).zip(filters.chunks_exact(taps));
+        for (channel, (out, filter)) in (first..).zip(each) {
+            let input = &x[channel / shape.out_per_group * shape.points_in..][..shape.points_in];
+            out.fill(bias.map_or(0.0, |bias| bias[channel]));
+            compiled::run(ctx.isa(), Depthwise { shape, input, filter, out });
+        }
+        Ok(())
     };
     // Each output costs as many multiplications as the filter has taps.
-    let threshold = thresholds::DEPTHWISE / shape.taps;
-    ctx.workers().for_each_row_mut(out, shape.points_out, threshold, run);
-    Ok(())
+    if out.len().saturating_mul(taps) < thresholds::DEPTHWISE {
+        return out
+            .chunks_mut(channels * points)
+            .enumerate()
+            .try_for_each(|(number, out)| run(number, out));
+    }
+    ctx.workers().try_for_each_chunk_mut(out, channels * points, run)
 }
 
 /// Adds the products of one filter with one channel.

@@ -77,7 +77,7 @@ pub(crate) fn multiply(
     }
     check_product(KERNEL, &a, &b, (c.rows, c.cols))?;
     let rows = c.rows.div_ceil(count).next_multiple_of(thresholds::GEMM_ROWS);
-    c.try_for_each_rows(ctx.workers(), rows, |first, c| {
+    c.try_for_each_rows(Some(ctx.workers()), rows, |first, c| {
         multiply_here(a.rows_from(first, c.rows), b, c, sum)
     })
 }

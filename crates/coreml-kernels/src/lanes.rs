@@ -41,7 +41,7 @@ pub(crate) fn multiply<T: Number>(
     }
     // The columns are divided: they are the rows of the transposed result.
     let part = c.cols.div_ceil(workers).next_multiple_of(arch::SUMS);
-    c.transposed().try_for_each_rows(ctx.workers(), part, |first, part| {
+    c.transposed().try_for_each_rows(Some(ctx.workers()), part, |first, part| {
         let b = b.transposed().rows_from(first, part.rows).transposed();
         columns(kernel, ctx, a, b, part.transposed())
     })

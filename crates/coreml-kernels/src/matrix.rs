@@ -178,27 +178,32 @@ impl<'a> Block<'a> {
     }
 
     /// Calls `task` with every block of `count` rows (the last may have fewer) and the number of
-    /// its first row, in parallel.
+    /// its first row, in parallel if workers are given.
     ///
     /// # Errors
     /// One of the tasks' errors.
     pub(crate) fn try_for_each_rows(
         self,
-        workers: &Workers,
+        workers: Option<&Workers>,
         count: usize,
         task: impl Fn(usize, Block) -> Result<(), KernelError> + Sync,
     ) -> Result<(), KernelError> {
         let (start, count) = (Shared(self.start), count.max(1));
         let (rows, cols) = (self.rows, self.cols);
         let (row_stride, col_stride) = (self.row_stride, self.col_stride);
-        workers.try_for_each(rows.div_ceil(count), |index| {
+        let run = |index: usize| {
             let first = index * count;
-            // SAFETY: the rows are some of the matrix, within the slice. `try_for_each` runs no
-            // index twice, so that no two blocks share an element, and returns before `self` ends.
+            // SAFETY: the rows are some of the matrix, within the slice. No index is run twice, so
+            // that no two blocks share an element, and all have been before `self` ends.
             let start = unsafe { start.get().add(first * row_stride) };
             let rows = count.min(rows - first);
             task(first, Block { start, rows, cols, row_stride, col_stride, elements: PhantomData })
-        })
+        };
+        let tasks = rows.div_ceil(count);
+        match workers {
+            Some(workers) => workers.try_for_each(tasks, run),
+            None => (0..tasks).try_for_each(run),
+        }
     }
 }
 

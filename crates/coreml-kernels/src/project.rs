@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::context::{Context, Lease};
 use crate::error::{KernelError, check_len};
-use crate::gemm::{Sum, multiply, multiply_here};
+use crate::gemm::{Sum, multiply};
 use crate::matrix::{Block, Matrix, MatrixMut, Threads};
 use crate::thresholds;
 use crate::weights::{Encoding, Weights};
@@ -105,7 +105,7 @@ impl Call<'_> {
         if self.w.cols.saturating_mul(out.rows) < thresholds::WEIGHTS {
             return task(0, out);
         }
-        out.try_for_each_rows(ctx.workers(), self.w.rows_per_task(), task)
+        out.try_for_each_rows(Some(ctx.workers()), self.w.rows_per_task(), task)
     }
 
     /// A copy of the columns one after the other, unless each is dense already.
@@ -144,32 +144,45 @@ impl Call<'_> {
     }
 
     /// All columns at once: blocks of rows are expanded and multiplied.
-    fn many(&self, ctx: &Context, mut out: Block) -> Result<(), KernelError> {
-        let sum = if self.bias.is_some() { Sum::Added } else { Sum::New };
-        let cols = self.w.cols;
-        if let Encoding::F32(values) = &self.w.encoding {
-            self.bias.into_iter().for_each(|bias| out.fill_rows(bias));
-            let values = &values[self.rows.start * cols..self.rows.end * cols];
-            let w = Matrix::row_major(values, out.rows, cols);
-            return multiply(ctx, Threads::All, w, self.x, out, sum);
+    fn many(&self, ctx: &Context, out: Block) -> Result<(), KernelError> {
+        let per_block = self.rows_per_block();
+        if out.rows <= per_block || matches!(self.w.encoding, Encoding::F32(_)) {
+            return self.block(ctx, Threads::All, 0, out);
         }
-        let per_block = (thresholds::EXPANDED / cols.max(1)).max(1);
-        if out.rows <= per_block {
-            self.bias.into_iter().for_each(|bias| out.fill_rows(bias));
-            let mut values = ctx.scratch().take(out.rows * cols)?;
-            self.w.expand(ctx, self.rows.start, &mut values)?;
-            let w = Matrix::row_major(&values, out.rows, cols);
-            return multiply(ctx, Threads::All, w, self.x, out, sum);
-        }
+        let (weights, columns) = (out.rows.saturating_mul(self.w.cols), out.cols);
+        let small =
+            weights < thresholds::WEIGHTS && weights.saturating_mul(columns) < thresholds::GEMM;
+        let workers = if small { None } else { Some(ctx.workers()) };
         let share = out.rows.div_ceil(ctx.workers().threads()).max(thresholds::GEMM_ROWS);
         let per_block = per_block.min(share).next_multiple_of(self.w.group());
-        out.try_for_each_rows(ctx.workers(), per_block, |first, mut out| {
-            self.bias.into_iter().for_each(|bias| out.fill_rows(&bias[first..first + out.rows]));
-            let mut values = ctx.scratch().take(out.rows * cols)?;
-            self.w.expand(ctx, self.rows.start + first, &mut values)?;
-            let w = Matrix::row_major(&values, out.rows, cols);
-            multiply_here(w, self.x, out, sum)
+        out.try_for_each_rows(workers, per_block, |first, out| {
+            self.block(ctx, Threads::One, first, out)
         })
+    }
+
+    /// Rows that are expanded at a time.
+    fn rows_per_block(&self) -> usize {
+        let cols = self.w.cols.max(1);
+        let arranged = self.x.cols.saturating_mul(thresholds::ROWS_PER_COLUMN);
+        arranged.max(thresholds::EXPANDED / cols).min(thresholds::MOST_EXPANDED / cols).max(1)
+    }
+
+    /// Products of the rows of `out`, of which the first is `first`, with all columns.
+    fn block(
+        &self,
+        ctx: &Context,
+        threads: Threads,
+        first: usize,
+        mut out: Block,
+    ) -> Result<(), KernelError> {
+        let rows = self.rows.start + first..self.rows.start + first + out.rows;
+        let values = self.w.rows_in_floats(ctx, rows)?;
+        let w = Matrix::row_major(&values, out.rows, self.w.cols);
+        let Some(bias) = self.bias else {
+            return multiply(ctx, threads, w, self.x, out, Sum::New);
+        };
+        out.fill_rows(&bias[first..first + out.rows]);
+        multiply(ctx, threads, w, self.x, out, Sum::Added)
     }
 }
 

@@ -29,8 +29,14 @@ pub(crate) const GEMM: usize = 1 << 19;
 /// Multiplications of few rows with a matrix, which are bound by memory.
 pub(crate) const FEW_ROWS: usize = 1 << 17;
 
-/// Multiplications of a convolution with one filter per channel.
+/// Multiplications of a convolution with few filters per channel.
 pub(crate) const DEPTHWISE: usize = 1 << 17;
+
+/// Filters over one channel from which on it is unfolded for them.
+pub(crate) const SHARED_CHANNEL: usize = 8;
+
+/// Taps of filters over one channel that are expanded at a time, and make a task: 32 KB.
+pub(crate) const FILTERS: usize = 1 << 13;
 
 /// Values of an unfolded input, which are copied.
 pub(crate) const UNFOLD: usize = 1 << 17;
@@ -48,9 +54,16 @@ pub(crate) const LANE_ROWS: usize = 3;
 /// The same for a half-precision matrix, which would have to be widened first.
 pub(crate) const LANE_ROWS_F16: usize = 8;
 
-/// Weights that are expanded at a time before they are multiplied: 2 MB, so many rows that
-/// arranging the columns for each block of them does not show.
-pub(crate) const EXPANDED: usize = 1 << 19;
+/// Weights that are expanded at a time before they are multiplied: 128 KB, which caches of the
+/// second level hold.
+pub(crate) const EXPANDED: usize = 1 << 15;
+
+/// Rows that are expanded at a time for each column they are multiplied with, if that is more: so
+/// many that arranging the columns for each block of rows does not show.
+pub(crate) const ROWS_PER_COLUMN: usize = 16;
+
+/// The most weights that are expanded at a time: 1 MB.
+pub(crate) const MOST_EXPANDED: usize = 1 << 18;
 
 /// Rows of a product that are worth a task: smaller pieces fill no tile of registers.
 pub(crate) const GEMM_ROWS: usize = 16;

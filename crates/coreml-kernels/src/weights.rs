@@ -1,6 +1,6 @@
 //! Constant matrices as they lie in a model file: dense or compressed.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use half::f16;
 
@@ -82,6 +82,23 @@ pub struct Blockwise<'a> {
 
 const VALIDATE: &str = "weights";
 
+/// Values in single precision.
+pub(crate) enum Floats<'a> {
+    Borrowed(&'a [f32]),
+    Expanded(Lease<'a, f32>),
+}
+
+impl Deref for Floats<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Borrowed(values) => values,
+            Self::Expanded(values) => values,
+        }
+    }
+}
+
 impl Table<'_> {
     /// The number of values.
     pub fn len(&self) -> usize {
@@ -162,6 +179,25 @@ impl Weights<'_> {
             Encoding::Palettized(p) if p.rows_per_group <= 64 => p.rows_per_group.max(1),
             _ => 1,
         }
+    }
+
+    /// Some rows in single precision: as they lie where they are, else expanded on the calling
+    /// thread; sizes have been checked.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub(crate) fn rows_in_floats<'s>(
+        &'s self,
+        ctx: &'s Context,
+        rows: Range<usize>,
+    ) -> Result<Floats<'s>, KernelError> {
+        let (first, count) = (rows.start, rows.len() * self.cols);
+        if let Encoding::F32(values) = &self.encoding {
+            return Ok(Floats::Borrowed(&values[first * self.cols..][..count]));
+        }
+        let mut values = ctx.scratch().take(count)?;
+        self.expand(ctx, first, &mut values)?;
+        Ok(Floats::Expanded(values))
     }
 
     /// Expands as many whole rows from `first` on as `out` holds, on the calling thread; sizes

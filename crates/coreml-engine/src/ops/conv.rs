@@ -8,11 +8,8 @@ use smallvec::SmallVec;
 use super::linear::weight_matrix;
 use crate::error::OpError;
 use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
-use crate::value::{Constant, Shape, Storage, count};
-use crate::weights::{Form, Weights, matrix};
-
-/// Half-precision filters of up to so many bytes (of `f32` elements) are widened once for all calls.
-const SMALL_FILTERS: usize = 256 << 10;
+use crate::value::{Constant, Shape, count};
+use crate::weights::{Weights, matrix};
 
 /// Where zeros are added around the input.
 #[derive(Clone, Debug)]
@@ -102,18 +99,6 @@ impl Conv {
         }
         Ok(dims)
     }
-
-    /// The filters widened, where that is better done once than at each call: small ones, and those
-    /// of one channel each, which the kernel computes with as `f32`. Other compressed filters stay as
-    /// they are: a model is compressed to take less memory.
-    fn widened(&self, inputs: &Inputs, weights: &Weights) -> Result<Option<Constant>, OpError> {
-        let narrow = |filters: &&Constant| filters.storage() == Some(Storage::F16);
-        let Some(filters) = inputs.constant(self.weight).filter(narrow) else { return Ok(None) };
-        let bytes = count(&filters.shape).saturating_mul(Storage::F32.size());
-        let one_channel = filters.shape.get(1) == Some(&1);
-        let widened = one_channel || bytes <= SMALL_FILTERS && !filters.is_compressed();
-        widened.then(|| weights.form(filters, Form::Wide)).transpose()
-    }
 }
 
 impl Op for Conv {
@@ -135,18 +120,14 @@ impl Op for Conv {
         one(inputs.element(self.x)?, shape)
     }
 
-    fn prepare(&self, inputs: &Inputs, weights: &Weights) -> Result<Kernel, OpError> {
+    fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
         let (shape, filters) = (inputs.shape(self.x)?, inputs.shape(self.weight)?);
         let spatial = self.spatial(shape, filters)?;
         let (batch, in_channels) = (shape[0], shape[1]);
         let (out_channels, cols) = (filters[0], count(&filters[1..]));
-        let widened = self.widened(inputs, weights)?;
         let &Conv { x, weight, bias, groups, .. } = self;
         kernel(move |inputs, outputs, context| {
-            let w = match widened.as_ref().and_then(|filters| matrix(filters, out_channels, cols)) {
-                Some(w) => w,
-                None => weight_matrix(inputs, weight, out_channels, cols)?,
-            };
+            let w = weight_matrix(inputs, weight, out_channels, cols)?;
             let bias = match bias {
                 Some(bias) => Some(inputs.tensor(bias)?.f32s()?),
                 None => None,

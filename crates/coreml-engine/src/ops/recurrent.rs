@@ -5,12 +5,12 @@ use coreml_kernels::{ColumnLayout, Context, OutputLayout, project};
 use smallvec::SmallVec;
 
 use super::elementwise_unary::Unary;
-use super::linear::weight_matrix;
+use super::linear::{is_weight_matrix, weight_matrix};
 use crate::error::OpError;
 use crate::op::{
     Binder, Inputs, Kernel, Op, OpDef, Output, Outputs, ResultType, ResultTypes, bound, def, kernel,
 };
-use crate::value::{Shape, count, same_count};
+use crate::value::{Constant, Shape, count, same_count};
 use crate::weights::Weights;
 
 /// Gates of a cell. In all weights they are in the order input, forget, output, cell.
@@ -148,6 +148,11 @@ impl Lstm {
             }
         }
         Ok(Sizes { steps, batch, inputs: size, hidden, width })
+    }
+
+    /// Whether an input is a matrix of weights.
+    fn is_matrix(&self, input: usize) -> bool {
+        self.directions.iter().any(|d| [d.weight_ih, d.weight_hh].contains(&input))
     }
 
     /// Shape of the first result: the hidden states of all steps or of the last one.
@@ -313,6 +318,14 @@ impl Op for Lstm {
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
         let (lstm, sizes) = (self.clone(), self.sizes(inputs)?);
         kernel(move |inputs, outputs, context| lstm.run(inputs, outputs, context, sizes))
+    }
+
+    fn reads_half(&self, input: usize) -> bool {
+        self.is_matrix(input)
+    }
+
+    fn reads_compressed(&self, input: usize, constant: &Constant) -> bool {
+        self.is_matrix(input) && is_weight_matrix(constant)
     }
 }
 

@@ -1,3 +1,4 @@
+use half::f16;
 use proptest::prelude::*;
 
 use super::*;
@@ -66,11 +67,15 @@ fn check(params: &ConvParams) -> Result<(), TestCaseError> {
         params.in_channels / params.groups * dims.iter().map(|d| d.kernel).product::<usize>();
     let points: usize = dims.iter().map(|d| d.input).product();
     let x = noise(params.batch * params.in_channels * points, 1);
-    let filters = noise(params.out_channels * cols, 2);
+    let halves: Vec<f16> =
+        noise(params.out_channels * cols, 2).into_iter().map(f16::from_f32).collect();
+    let filters: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
     let bias = noise(params.out_channels, 3);
-    let w = Weights { rows: params.out_channels, cols, encoding: Encoding::F32(&filters) };
     let expected = oracle(params, dims, &x, &filters, &bias);
-    for isa in Isa::available() {
+    let encodings = [Encoding::F32(&filters), Encoding::F16(&halves)];
+    for (isa, encoding) in Isa::available().into_iter().flat_map(|isa| encodings.map(|e| (isa, e)))
+    {
+        let w = Weights { rows: params.out_channels, cols, encoding };
         let mut out = vec![f32::NAN; expected.len()];
         let ctx = Context::with_isa(Workers::shared(), isa);
         conv(&ctx, params, &x, &w, Some(&bias), &mut out).unwrap();
@@ -84,7 +89,7 @@ fn check(params: &ConvParams) -> Result<(), TestCaseError> {
 proptest! {
     #[test]
     fn matches_definition(spatial in prop::collection::vec(dim(), 1..4), batch in 1usize..3,
-                          groups in 1usize..4, per_in in 1usize..4, per_out in 1usize..4) {
+                          groups in 1usize..4, per_in in 1usize..4, per_out in 1usize..12) {
         let params = ConvParams { batch, in_channels: groups * per_in,
                                   out_channels: groups * per_out, groups,
                                   spatial: &spatial };

@@ -20,7 +20,7 @@ fn main() -> Result<()> {
             scope.spawn(move || session.generate(prompt, options))
         };
         let running: Vec<_> = PROMPTS.into_iter().map(start).collect();
-        let failed = || Err(Error::Generation("a thread failed".to_owned()));
+        let failed = || Err(Error::other("a thread failed"));
         running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| failed())).collect()
     });
     for (prompt, generation) in PROMPTS.iter().zip(texts) {

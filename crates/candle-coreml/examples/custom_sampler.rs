@@ -18,7 +18,7 @@ impl ChooseToken for NeverAgainWithin {
             .filter(|(id, _)| !recent.contains(id))
             .max_by(|a, b| a.1.total_cmp(b.1))
             .map(|(id, _)| id)
-            .ok_or_else(|| Error::Generation("every token came up lately".to_owned()))
+            .ok_or_else(|| Error::other("every token came up lately"))
     }
 }
 

@@ -34,16 +34,16 @@ fn embed(model: &CoreMLModel, ids: &[u32]) -> Result<Vec<f32>> {
     for &id in ids {
         let input = Tensor::new(&[[i64::from(id)]], &Device::Cpu)?;
         let mut outputs = model.predict(&[("input_ids", &input)])?;
-        let vector = outputs.remove("hidden_states").ok_or_else(|| {
-            Error::Generation("the model has no output `hidden_states`".to_owned())
-        })?;
+        let vector = outputs
+            .remove("hidden_states")
+            .ok_or_else(|| Error::other("the model has no output `hidden_states`"))?;
         let vector = vector.flatten_all()?.to_dtype(DType::F32)?;
         sum = Some(match sum {
             Some(sum) => (sum + vector)?,
             None => vector,
         });
     }
-    let sum = sum.ok_or_else(|| Error::Generation("a word has no tokens".to_owned()))?;
+    let sum = sum.ok_or_else(|| Error::other("a word has no tokens"))?;
     Ok(sum.to_vec1()?)
 }
 

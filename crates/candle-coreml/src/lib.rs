@@ -5,6 +5,9 @@
 //! Apple framework is involved.
 
 mod backend;
+mod call;
+#[cfg(any(feature = "hub", feature = "llm"))]
+mod cancel;
 pub mod compat;
 #[cfg(feature = "llm")]
 pub mod config;
@@ -16,30 +19,42 @@ pub mod llm;
 mod model;
 mod state;
 mod tensors;
+mod values;
 mod words;
 
-pub use backend::{Backend, BackendKind, Executable, LoadOptions, THREADS_VARIABLE};
+pub use backend::{
+    Backend, BackendCall, BackendKind, Executable, LoadOptions, ReadOutput, THREADS_VARIABLE,
+    WriteElements,
+};
+pub use call::BoundCall;
+#[cfg(any(feature = "hub", feature = "llm"))]
+pub use cancel::CancelToken;
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
-pub use coreml_engine::{KernelError, Pool, Rewrites, Workers};
+pub use coreml_engine::{
+    EngineError, KernelError, OpError, OperationError, OutOfMemory, Pool, Rewrites, Workers,
+};
 pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{
     Body, ClassLabels, KindInWords, Layer, Model, NeuralNetwork, Stage,
 };
-pub use coreml_format::{FormatError, Package, PackageKind, description};
-pub use error::{Error, Result};
+pub use coreml_format::{ErrorKind, FormatError, Package, PackageKind, description};
+#[cfg(feature = "llm")]
+pub use error::GenerationError;
+pub use error::{Error, Result, ValueError};
 #[cfg(feature = "hub")]
 pub use hub::{DownloadOptions, HubClient, HubError, OwnCache};
 #[cfg(feature = "async")]
 pub use llm::AsyncTokenStream;
 #[cfg(feature = "llm")]
 pub use llm::{
-    CancelToken, ChatMessage, ChatOptions, ChatTemplate, ChooseToken, ContextOverflow,
-    FinishReason, Generation, GenerationOptions, LanguageModel, LanguageModelOptions,
-    RecommendedSampling, Session, Speculation, TextTokenizer, Timings, Token, TokenStream, Usage,
+    ChatMessage, ChatOptions, ChatTemplate, ChooseToken, ContextOverflow, FinishReason, Generation,
+    GenerationOptions, LanguageModel, LanguageModelOptions, RecommendedSampling, Session,
+    Speculation, TextTokenizer, Timings, Token, TokenStream, Usage,
 };
 pub use model::CoreMLModel;
 pub use state::{BackendState, CoreMLState};
+pub use values::{Array, Dictionary, FeatureValue, Features, Image, OutputValue, Sequence};
 
 // Paths of the older crate.
 #[cfg(feature = "hub")]

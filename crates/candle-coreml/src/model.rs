@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use coreml_engine::Workers;
 use coreml_format::Package;
 use coreml_format::description::{FunctionDescription, ModelDescription};
 
 use crate::backend::{self, Executable, LoadOptions};
-use crate::error::{Error, Result};
+use crate::call::{BoundCall, Calls};
+use crate::error::{Error, Result, ValueError};
 use crate::state::CoreMLState;
+use crate::values::Features;
 
 /// A loaded Core ML model, or one function of it. Clones share everything; predictions may run on
 /// several threads at once.
@@ -32,6 +34,7 @@ use crate::state::CoreMLState;
 pub struct CoreMLModel {
     executable: Arc<dyn Executable>,
     function: FunctionDescription,
+    calls: Arc<Calls>,
 }
 
 impl CoreMLModel {
@@ -66,7 +69,8 @@ impl CoreMLModel {
         let name = function.unwrap_or(&description.default_function).to_owned();
         let function =
             description.function(&name).ok_or_else(|| unknown_function(description, &name))?;
-        Ok(CoreMLModel { executable, function })
+        let calls = Arc::new(Calls::new(executable.clone(), &function));
+        Ok(CoreMLModel { executable, function, calls })
     }
 
     /// Inputs, outputs, states, functions and metadata of the whole model.
@@ -94,7 +98,7 @@ impl CoreMLModel {
     /// When the backend chooses its threads itself.
     pub fn with_workers(&self, workers: &Workers) -> Result<Self> {
         let executable = self.executable.with_workers(workers)?;
-        Ok(CoreMLModel { executable, function: self.function.clone() })
+        Self::from_executable(executable, Some(&self.function.name))
     }
 
     /// Runs the function: outputs by name, in the dtypes that the program declares (`bool` and
@@ -107,7 +111,35 @@ impl CoreMLModel {
     /// When an input is missing, unknown or has a wrong shape or dtype, the function has states,
     /// or an operation fails.
     pub fn predict(&self, inputs: &[(&str, &Tensor)]) -> Result<HashMap<String, Tensor>> {
-        self.executable.predict(&self.function.name, inputs, None)
+        self.predict_tensors(inputs, None)
+    }
+
+    /// Runs the function on values of any type by name; gives the outputs, of the types that the model
+    /// describes, by name and in its order. `state` is needed if the function has states.
+    ///
+    /// # Errors
+    /// As for [`predict`](Self::predict) and [`predict_with_state`](Self::predict_with_state).
+    pub fn predict_features(
+        &self,
+        inputs: &Features,
+        state: Option<&mut CoreMLState>,
+    ) -> Result<Features> {
+        let mut call = self.bind()?;
+        for (place, (name, value)) in inputs.iter().enumerate() {
+            refuse_second(name, inputs.iter().take(place).map(|(name, _)| name))?;
+            let index = call.input(name)?;
+            call.set(index, value.clone())?;
+        }
+        call.run_to_features(state)
+    }
+
+    /// Makes ready to call the function many times, by index and with memory that is used again: for
+    /// loops that must not lose time.
+    ///
+    /// # Errors
+    /// When the backend can't.
+    pub fn bind(&self) -> Result<BoundCall> {
+        self.calls.bind()
     }
 
     /// What the backend runs for the function at its default shapes, as text: steps, shapes, where
@@ -144,8 +176,40 @@ impl CoreMLModel {
         inputs: &[(&str, &Tensor)],
         state: &mut CoreMLState,
     ) -> Result<HashMap<String, Tensor>> {
-        self.executable.predict(&self.function.name, inputs, Some(state))
+        self.predict_tensors(inputs, Some(state))
     }
+
+    fn predict_tensors(
+        &self,
+        inputs: &[(&str, &Tensor)],
+        state: Option<&mut CoreMLState>,
+    ) -> Result<HashMap<String, Tensor>> {
+        let device = inputs.first().map_or(&Device::Cpu, |(_, tensor)| tensor.device());
+        let mut call = self.bind()?;
+        for (place, (name, tensor)) in inputs.iter().enumerate() {
+            refuse_second(name, inputs.iter().take(place).map(|(name, _)| *name))?;
+            let index = call.input(name)?;
+            call.set(index, *tensor)?;
+        }
+        let mut tensors = Vec::with_capacity(call.outputs().len());
+        call.run(state, |_, value| {
+            tensors.push(value.array().and_then(|array| array.to_tensor()));
+            Ok(())
+        })?;
+        let outputs = call.outputs().iter().zip(tensors).map(|(name, tensor)| {
+            let tensor = tensor.map_err(|source| Error::Output { name: name.clone(), source })?;
+            Ok((name.clone(), tensor.to_device(device)?))
+        });
+        outputs.collect()
+    }
+}
+
+/// Fails if a name was there before.
+fn refuse_second<'a>(name: &str, mut before: impl Iterator<Item = &'a str>) -> Result<()> {
+    if before.any(|earlier| earlier == name) {
+        return Err(Error::Input { name: name.to_owned(), source: ValueError::GivenTwice });
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for CoreMLModel {

@@ -21,12 +21,19 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
+/// Allocations of at least [`LARGE`] bytes.
+static LARGE_ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static LARGE: AtomicUsize = AtomicUsize::new(usize::MAX);
+
 // SAFETY: every call is handed on as it is to the system's allocator, which keeps the contract. What
 // is not here goes through `alloc` by default and is thus counted, too.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        if layout.size() >= LARGE.load(Ordering::Relaxed) {
+            LARGE_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
         // SAFETY: the caller's promises are those that the system's allocator asks for.
         unsafe { System.alloc(layout) }
     }
@@ -356,10 +363,73 @@ fn predictions(threads: usize) {
     }
 }
 
+/// Calls that are bound once, on every function that decodes: inputs are converted into memory that is
+/// there, and outputs read from where they lie.
+fn bound_calls(threads: usize) {
+    let options = LoadOptions::new().threads(threads).expect("threads");
+    for path in models() {
+        let model = CoreMLModel::load(&path, &options).expect("a model");
+        let functions = &model.description().functions;
+        let names: Vec<String> = match functions.is_empty() {
+            true => vec![model.description().default_function.clone()],
+            false => functions.iter().map(|function| function.name.clone()).collect(),
+        };
+        for name in names.iter().filter(|name| !has_many_columns(&path, name)) {
+            let model = model.function(name).expect("a function");
+            let inputs = tensors(&model);
+            let (mut state, mut call) =
+                (model.make_state().expect("a state"), model.bind().expect("a call"));
+            let indices: Vec<usize> =
+                inputs.iter().map(|(name, _)| call.input(name).expect("an input")).collect();
+            let mut floats = vec![0.0; 1 << 16];
+            check(&format!("{}, {name}, bound", path.display()), threads, 0, |_| {
+                for (&index, (_, tensor)) in indices.iter().zip(&inputs) {
+                    call.set(index, tensor).expect("an input");
+                }
+                call.run(Some(&mut state), |_, output| {
+                    let array = output.array()?;
+                    if array.element().is_float() {
+                        array.read_floats(0..array.len(), &mut floats[..array.len()])?;
+                    }
+                    Ok(())
+                })
+                .expect("a prediction");
+            });
+        }
+    }
+}
+
+/// A token's logits are copied once, from the engine's memory to where the sampler has them: of the
+/// blocks of memory that a token takes, one alone is large enough for them, even as halves.
+#[cfg(feature = "llm")]
+fn logits() {
+    use candle_coreml::{GenerationOptions, LanguageModel};
+
+    let directory = common::fixtures().join("../crates/candle-coreml-cli/demo");
+    let model = LanguageModel::load(directory).expect("a model");
+    let size = model.vocabulary_size() * size_of::<half::f16>();
+    let options = GenerationOptions::new().max_tokens(40).ignore_eos(true);
+    let options = options.speculation(candle_coreml::Speculation::Off);
+    let mut session = model.session();
+    let mut stream = session.stream("Once upon a time", &options).expect("a prompt");
+    (0..8).for_each(|_| drop(stream.next().expect("a token").expect("a token")));
+    for _ in 8..40 {
+        LARGE.store(size, Ordering::Relaxed);
+        let before = LARGE_ALLOCATIONS.load(Ordering::Relaxed);
+        stream.next().expect("a token").expect("a token");
+        let taken = LARGE_ALLOCATIONS.load(Ordering::Relaxed) - before;
+        LARGE.store(usize::MAX, Ordering::Relaxed);
+        assert_eq!(taken, 1, "blocks of {size} bytes or more for a token");
+    }
+}
+
 /// One test, as other tests' allocations would count.
 #[test]
 fn calls_take_memory_for_inputs_and_outputs_only() {
+    #[cfg(feature = "llm")]
+    logits();
     for threads in [1, 2] {
+        bound_calls(threads);
         functions(threads);
         large_weights(threads);
         operations(threads);

@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 /// (`lib.rs`) lies above all.
 const ROOMS: &[&[&str]] = &[
     &["words"],
+    &["cancel"],
     &["hub"],
     &["error"],
-    &["tensors"],
+    &["tensors", "values"],
     &["state"],
     &["backend"],
+    &["call"],
     &["model"],
     &["config"],
     &["llm"],

@@ -26,9 +26,9 @@ const GROUPS: &[(&str, &[&str], &[&str])] = &[
             "supports_operation",
             "operation_hint",
         ],
-        &["backend", "model", "state", "coreml_engine"],
+        &["backend", "call", "model", "state", "coreml_engine"],
     ),
-    ("Values, descriptions and programs", &[], &["coreml_format"]),
+    ("Values, descriptions and programs", &[], &["values", "coreml_format"]),
     ("Language models", &["RecommendedSampling"], &["llm"]),
     (
         "Sessions and what they give",
@@ -49,7 +49,20 @@ const GROUPS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("Models by name: hub and caches", &[], &["hub"]),
     ("Configuration", &[], &["config"]),
-    ("Errors", &["FormatError", "HubError", "KernelError"], &["error"]),
+    (
+        "Errors",
+        &[
+            "EngineError",
+            "ErrorKind",
+            "FormatError",
+            "HubError",
+            "KernelError",
+            "OpError",
+            "OperationError",
+            "OutOfMemory",
+        ],
+        &["error"],
+    ),
     ("Names of the older crate", &[], &["compat"]),
 ];
 

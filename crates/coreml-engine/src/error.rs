@@ -1,8 +1,8 @@
 //! What can go wrong: in one operation ([`OpError`]), and in a program that is planned or run
 //! ([`Error`]).
 
-use coreml_format::FormatError;
 use coreml_format::mil::Opset;
+use coreml_format::{ErrorKind, FormatError};
 use coreml_kernels::KernelError;
 
 /// Result of the engine's functions.
@@ -19,7 +19,7 @@ pub enum Error {
     /// The program has an operation that the engine does not compute.
     #[error(
         "function `{function}`: operation `{operation}` is a `{operator}` of opset {opset}, which \
-         the engine does not compute{hint}"
+         the engine does not compute{hint}; convert the model without it"
     )]
     UnsupportedOperation {
         /// Function of the program.
@@ -34,17 +34,32 @@ pub enum Error {
         hint: String,
     },
 
-    /// An operation is wrong or failed.
-    #[error("function `{function}`, operation `{operation}` ({operator}): {source}")]
-    Operation {
+    /// An operation of the program is wrong, whatever it is run on.
+    #[error(transparent)]
+    Operation(Box<OperationError>),
+
+    /// An operation can't be run on the inputs of a call: on their shapes or on their values.
+    #[error(transparent)]
+    Run(Box<OperationError>),
+
+    /// The memory or the results of a function can't be had.
+    #[error("function `{function}`: {source}")]
+    Function {
         /// Function of the program.
         function: String,
-        /// Name of the operation.
-        operation: String,
-        /// Its operator.
-        operator: String,
-        /// What is wrong with it.
-        source: Box<OpError>,
+        /// Why not.
+        source: OpError,
+    },
+
+    /// A rewrite of the engine's own is wrong.
+    #[error("function `{function}`: the rewrite `{rule}` {message}; please report this model")]
+    Rewrite {
+        /// Function of the program.
+        function: String,
+        /// Name of the rewrite.
+        rule: &'static str,
+        /// What it does, as the rest of a sentence.
+        message: String,
     },
 
     /// The program is wrong in another way than in one of its operations.
@@ -64,6 +79,48 @@ pub enum Error {
         /// The model's functions.
         available: Vec<String>,
     },
+}
+
+impl Error {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Format(error) => error.kind(),
+            Error::UnsupportedOperation { .. } => ErrorKind::Unsupported,
+            Error::Operation(error) => error.source.kind(),
+            Error::Function { source, .. } => source.kind(),
+            Error::Run(error) => match error.source.kind() {
+                ErrorKind::BrokenModel => ErrorKind::InvalidInput,
+                other => other,
+            },
+            Error::Rewrite { .. } => ErrorKind::Other,
+            Error::Program { .. } => ErrorKind::BrokenModel,
+            Error::UnknownFunction { .. } => ErrorKind::NotFound,
+        }
+    }
+
+    /// The same error of a function that runs on other inputs.
+    pub(crate) fn of_these_inputs(self) -> Self {
+        match self {
+            Error::Operation(error) => Error::Run(error),
+            other => other,
+        }
+    }
+}
+
+/// What went wrong in an operation of a program.
+#[derive(Debug, thiserror::Error)]
+#[error("function `{function}`, operation `{operation}` ({operator}): {source}")]
+#[non_exhaustive]
+pub struct OperationError {
+    /// Function of the program.
+    pub function: String,
+    /// Name of the operation.
+    pub operation: String,
+    /// Its operator.
+    pub operator: String,
+    /// What is wrong with it.
+    pub source: OpError,
 }
 
 /// What went wrong in an operation, which does not know its own name: whoever binds or runs it adds
@@ -110,6 +167,21 @@ pub struct OutOfMemory {
 }
 
 impl OpError {
+    /// What kind of error it is, if it is the program that asks for the operation.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            OpError::NotYetKnown => ErrorKind::Other,
+            OpError::Missing(_) | OpError::Argument { .. } | OpError::Invalid(_) => {
+                ErrorKind::BrokenModel
+            }
+            OpError::Unsupported(_) => ErrorKind::Unsupported,
+            OpError::Kernel(KernelError::Memory { .. } | KernelError::Overflow { .. })
+            | OpError::OutOfMemory(_) => ErrorKind::Limit,
+            OpError::Kernel(KernelError::Threads { .. }) => ErrorKind::Unavailable,
+            OpError::Kernel(_) => ErrorKind::BrokenModel,
+        }
+    }
+
     /// A broken rule.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         OpError::Invalid(message.into())

@@ -9,7 +9,7 @@ use coreml_format::mil::{self, Dimension, TensorType, ValueType};
 use coreml_kernels::Context;
 
 use self::plans::{Choice, Plans};
-use crate::error::{Error, Result};
+use crate::error::{Error, OperationError, Result};
 use crate::graph::StateType;
 use crate::plan::{self, Plan};
 use crate::run::{self, Call, StepError, Workspace};
@@ -30,6 +30,7 @@ pub struct Function {
     options: plan::Options,
     inputs: Vec<FunctionInput>,
     states: Vec<StateType>,
+    outputs: Vec<String>,
     plans: Mutex<Plans<Arc<Prepared>>>,
     /// Held by the call that makes a plan.
     planning: Mutex<()>,
@@ -82,6 +83,7 @@ impl Function {
             options,
             inputs,
             states,
+            outputs: function.block.outputs.clone(),
             plans: Mutex::new(Plans::new(flexible)),
             planning: Mutex::default(),
         };
@@ -118,6 +120,11 @@ impl Function {
         &self.states
     }
 
+    /// Names of the outputs, in the program's order.
+    pub fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
     /// The shapes that it is prepared for when it is loaded, if the model states them.
     pub fn default_shapes(&self) -> Option<Vec<Shape>> {
         self.inputs.iter().map(FunctionInput::default_shape).collect()
@@ -129,7 +136,7 @@ impl Function {
     }
 
     /// Runs the function on `inputs`, bytes of dense tensors held as [`inputs`](Self::inputs) say,
-    /// with these shapes; then calls `read` with the name and the elements of every output. `states`
+    /// with these shapes; then calls `read` with the number and the elements of every output. `states`
     /// are those of [`states`](Self::states), and `context` has the threads to run on: those of the
     /// [model](crate::Model::context), or of a share of it.
     ///
@@ -141,11 +148,13 @@ impl Function {
         shapes: &[Shape],
         inputs: &[&[u8]],
         states: &mut [Buffer],
-        mut read: impl FnMut(&str, &TensorRef),
+        mut read: impl FnMut(usize, &TensorRef),
     ) -> Result<()> {
-        let prepared = self.prepared(context, shapes)?;
+        let prepared = self.prepared(context, shapes).map_err(Error::of_these_inputs)?;
         let plan = &prepared.plan;
-        let mut workspace = prepared.workspace().map_err(|e| self.program_error(e.to_string()))?;
+        let mut workspace = prepared
+            .workspace()
+            .map_err(|error| Error::Function { function: self.name.clone(), source: error })?;
         let mut call = Call { inputs, shapes, states, workspace: &mut workspace };
         let mut ran = || run::run(plan, context, std::slice::from_mut(&mut call));
         let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
@@ -153,9 +162,12 @@ impl Function {
             false => context.workers().enter(ran),
         };
         let mut result = ran.map_err(|error| self.step_error(error));
-        for (name, operand) in plan.outputs.iter().filter(|_| result.is_ok()) {
+        for (number, (name, operand)) in plan.outputs.iter().enumerate() {
+            if result.is_err() {
+                break;
+            }
             let found =
-                run::result(plan, context, &mut call, *operand, |tensor| read(name, &tensor));
+                run::result(plan, context, &mut call, *operand, |tensor| read(number, &tensor));
             if found.is_none() {
                 result = Err(self.program_error(format!("output `{name}` is no tensor")));
                 break;
@@ -241,12 +253,12 @@ impl Function {
     }
 
     fn step_error(&self, error: StepError) -> Error {
-        Error::Operation {
+        Error::Run(Box::new(OperationError {
             function: self.name.clone(),
             operation: error.source.name,
             operator: error.source.operator,
-            source: error.error,
-        }
+            source: *error.error,
+        }))
     }
 }
 

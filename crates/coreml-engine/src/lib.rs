@@ -23,7 +23,7 @@ mod value;
 mod weights;
 
 pub use coreml_kernels::{Context, KernelError, Pool, Workers};
-pub use error::{Error, OpError, OutOfMemory, Result};
+pub use error::{Error, Error as EngineError, OpError, OperationError, OutOfMemory, Result};
 pub use function::{Function, FunctionInput};
 pub use graph::StateType;
 pub use model::{Model, Options, computes, support_hint, supports};

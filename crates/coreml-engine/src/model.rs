@@ -54,7 +54,7 @@ pub struct Model {
 struct Loaded {
     weights: Arc<Weights>,
     description: ModelDescription,
-    functions: BTreeMap<String, Function>,
+    functions: BTreeMap<String, Arc<Function>>,
 }
 
 impl Model {
@@ -80,7 +80,7 @@ impl Model {
                 &context,
                 plans,
             )?;
-            functions.insert(name.clone(), function);
+            functions.insert(name.clone(), Arc::new(function));
         }
         Ok(Model { loaded: Arc::new(Loaded { weights, description, functions }), context })
     }
@@ -92,7 +92,7 @@ impl Model {
     }
 
     /// What functions of this model are run with.
-    pub fn context(&self) -> &Context {
+    pub fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
@@ -110,7 +110,7 @@ impl Model {
     ///
     /// # Errors
     /// When there is none.
-    pub fn function(&self, name: &str) -> Result<&Function> {
+    pub fn function(&self, name: &str) -> Result<&Arc<Function>> {
         self.loaded.functions.get(name).ok_or_else(|| Error::UnknownFunction {
             name: name.to_owned(),
             available: self.loaded.functions.keys().cloned().collect(),
@@ -119,7 +119,7 @@ impl Model {
 
     /// All functions.
     pub fn functions(&self) -> impl Iterator<Item = &Function> {
-        self.loaded.functions.values()
+        self.loaded.functions.values().map(|function| &**function)
     }
 
     /// How many times a weight was widened or brought into another form so far, for all functions,

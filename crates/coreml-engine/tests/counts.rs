@@ -120,7 +120,7 @@ impl<'a> Session<'a> {
             .collect();
         let bytes: Vec<&[u8]> = zeros.iter().map(Buffer::bytes).collect();
         let mut first = None;
-        let read = |_: &str, tensor: &coreml_engine::TensorRef| {
+        let read = |_: usize, tensor: &coreml_engine::TensorRef| {
             first.get_or_insert(tensor.dense_bytes().unwrap().to_vec());
         };
         let result = self.function.predict(self.context, shapes, &bytes, &mut self.states, read);

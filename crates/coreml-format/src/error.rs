@@ -4,6 +4,50 @@ use std::path::{Path, PathBuf};
 
 use crate::model::KindInWords;
 
+/// The error behind an error, of whatever type.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// What kind of thing went wrong, for those who have to act on it: a server that picks a status code,
+/// a binding that picks an exception. Errors of every layer have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// What the caller gave does not fit: an input's name, shape or value, an option, a prompt.
+    InvalidInput,
+    /// What the caller named is not there: a file, a function, a model of the hub.
+    NotFound,
+    /// The caller may not have it.
+    Denied,
+    /// The model is sound, but has something that is not computed here.
+    Unsupported,
+    /// The model's files are damaged, contradict each other, or say what can't be.
+    BrokenModel,
+    /// More memory, disk, context or threads would be needed than there are.
+    Limit,
+    /// It was stopped before its end.
+    Cancelled,
+    /// The system or the network failed; another try may succeed.
+    Unavailable,
+    /// Anything else: a fault of this library, or an error of the caller's own code that it passes on.
+    Other,
+}
+
+impl ErrorKind {
+    /// The kind of an error of the operating system.
+    pub fn of_io(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        match error.kind() {
+            Io::NotFound | Io::NotADirectory | Io::IsADirectory => ErrorKind::NotFound,
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
+            Io::InvalidInput | Io::InvalidFilename => ErrorKind::InvalidInput,
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge | Io::OutOfMemory => {
+                ErrorKind::Limit
+            }
+            _ => ErrorKind::Unavailable,
+        }
+    }
+}
+
 /// Why a model could not be read. The text names the file, the field or the place, what was
 /// expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -24,11 +68,13 @@ pub enum FormatError {
         path: PathBuf,
         /// What is wrong, as the rest of a sentence that starts with the path.
         message: String,
+        /// The error behind it, if there is one.
+        source: Option<Cause>,
     },
     /// A Git LFS pointer lies where the file's content is expected.
     #[error(
         "`{}` is a Git LFS pointer, not the file itself: run `git lfs pull`, or download the model \
-         with `candle-coreml download ORG/NAME`",
+         again with its large files",
         path.display()
     )]
     GitLfsPointer {
@@ -63,6 +109,8 @@ pub enum FormatError {
         field: String,
         /// What was expected and what was found.
         message: String,
+        /// The error behind it, if there is one.
+        source: Option<Cause>,
     },
     /// MIL text is malformed.
     #[error("line {line}, column {column}: {message}")]
@@ -101,22 +149,54 @@ pub enum FormatError {
         message: String,
     },
     /// An error inside a file.
-    #[error("in `{}`: {source}", path.display())]
-    InFile {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        source: Box<FormatError>,
-    },
+    #[error(transparent)]
+    InFile(Box<InFile>),
+}
+
+/// An error with the file that it is in.
+#[derive(Debug, thiserror::Error)]
+#[error("in `{}`: {source}", path.display())]
+pub struct InFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The error.
+    pub source: FormatError,
 }
 
 impl FormatError {
     pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
-        FormatError::Field { field: field.into(), message: message.into() }
+        FormatError::Field { field: field.into(), message: message.into(), source: None }
     }
 
     pub(crate) fn container(path: &Path, message: impl Into<String>) -> Self {
-        FormatError::Container { path: path.to_owned(), message: message.into() }
+        FormatError::Container { path: path.to_owned(), message: message.into(), source: None }
+    }
+
+    /// Names the error behind this one, a [`Field`](Self::Field) or a [`Container`](Self::Container).
+    pub(crate) fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
+        if let FormatError::Container { source, .. } | FormatError::Field { source, .. } = &mut self
+        {
+            *source = Some(cause.into());
+        }
+        self
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        use FormatError::*;
+        match self {
+            Io { source, .. } => ErrorKind::of_io(source),
+            FormatError::InFile(error) => error.source.kind(),
+            CoreAi { .. } | NotAProgram { .. } => ErrorKind::Unsupported,
+            Container { .. }
+            | GitLfsPointer { .. }
+            | Protobuf(_)
+            | Field { .. }
+            | Text { .. }
+            | Blob { .. }
+            | FileName { .. }
+            | InvalidProgram { .. } => ErrorKind::BrokenModel,
+        }
     }
 
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
@@ -132,21 +212,24 @@ impl FormatError {
             | GitLfsPointer { .. }
             | CoreAi { .. }
             | NotAProgram { .. }
-            | InFile { .. } => self,
+            | FormatError::InFile(_) => self,
             Protobuf(_)
             | Field { .. }
             | Text { .. }
             | Blob { .. }
             | FileName { .. }
-            | InvalidProgram { .. } => InFile { path: path.to_owned(), source: Box::new(self) },
+            | InvalidProgram { .. } => {
+                let path = path.to_owned();
+                FormatError::InFile(Box::new(self::InFile { path, source: self }))
+            }
         }
     }
 
     /// Puts an outer place before the field's own: `inner` becomes `outer, inner`.
     pub(crate) fn within(self, outer: &str) -> Self {
         match self {
-            FormatError::Field { field, message } => {
-                FormatError::Field { field: format!("{outer}, {field}"), message }
+            FormatError::Field { field, message, source } => {
+                FormatError::Field { field: format!("{outer}, {field}"), message, source }
             }
             other => other,
         }

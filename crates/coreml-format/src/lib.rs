@@ -13,7 +13,7 @@ mod proto;
 
 pub use blob::{BlobFile, BlobRecord, BlobView, refuse_lfs_pointer, unpack_sub_byte};
 pub use description::ModelDescription;
-pub use error::FormatError;
+pub use error::{Cause, ErrorKind, FormatError, InFile};
 pub use model::{Body, Model};
 pub use package::{Package, PackageKind};
 

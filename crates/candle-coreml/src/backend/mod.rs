@@ -3,16 +3,15 @@
 mod options;
 mod portable;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use coreml_engine::Workers;
 use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ValueError};
 use crate::state::CoreMLState;
+use crate::values::{FeatureValue, OutputValue};
 
 pub use self::options::{BackendKind, LoadOptions, THREADS_VARIABLE};
 
@@ -41,27 +40,18 @@ pub trait Executable: Send + Sync {
     /// When there is no such function.
     fn make_state(&self, function: &str) -> Result<CoreMLState>;
 
-    /// Runs a function: outputs by name.
+    /// Makes ready to call a function: once for many calls, one at a time.
     ///
     /// # Errors
-    /// When an input or state is missing, unknown or has a wrong shape or dtype, or an operation
-    /// fails.
-    fn predict(
-        &self,
-        function: &str,
-        inputs: &[(&str, &Tensor)],
-        state: Option<&mut CoreMLState>,
-    ) -> Result<HashMap<String, Tensor>>;
+    /// When there is no such function.
+    fn bind(&self, function: &str) -> Result<Box<dyn BackendCall>>;
 
     /// What the backend runs for a function at its default shapes, as text for people.
     ///
     /// # Errors
     /// When there is no such function, or the backend can't tell.
-    fn plan(&self, function: &str) -> Result<String> {
-        Err(Error::Program {
-            function: function.to_owned(),
-            message: "this backend does not tell how it runs a function".to_owned(),
-        })
+    fn plan(&self, _function: &str) -> Result<String> {
+        Err(Error::NotByBackend("does not tell how it runs a function"))
     }
 
     /// How many plans were made for a function so far: one for fixed shapes, few for flexible ones.
@@ -77,8 +67,62 @@ pub trait Executable: Send + Sync {
     /// # Errors
     /// When the backend chooses its threads itself.
     fn with_workers(&self, _workers: &Workers) -> Result<Arc<dyn Executable>> {
-        Err(Error::Threads("this backend chooses its threads itself".to_owned()))
+        Err(Error::NotByBackend("chooses its threads itself"))
     }
+}
+
+/// Writes the elements of an input.
+pub type WriteElements<'w, T> = &'w mut dyn FnMut(&mut [T]) -> Result<(), ValueError>;
+
+/// Reads an output, which has this index.
+pub type ReadOutput<'r> = &'r mut dyn FnMut(usize, &OutputValue) -> Result<()>;
+
+/// A function with the memory of one call at a time. Inputs and outputs have the indices of their names
+/// here.
+pub trait BackendCall: Send {
+    /// Names of the inputs.
+    fn inputs(&self) -> &[String];
+
+    /// Names of the outputs.
+    fn outputs(&self) -> &[String];
+
+    /// Gives an input a value, which it keeps until it is given another or all are cleared.
+    ///
+    /// # Errors
+    /// When there is no such input, or the value is not what it takes.
+    fn set(&mut self, index: usize, value: &FeatureValue) -> Result<(), ValueError>;
+
+    /// Gives an input of floats a value of this shape, which `write` writes: over what was written before,
+    /// if the shape is the same.
+    ///
+    /// # Errors
+    /// When there is no such input, it takes no floats of this shape, or `write` fails.
+    fn write_floats(
+        &mut self,
+        index: usize,
+        shape: &[usize],
+        write: WriteElements<f32>,
+    ) -> Result<(), ValueError>;
+
+    /// As [`write_floats`](Self::write_floats), for an input of integers.
+    ///
+    /// # Errors
+    /// When there is no such input, it takes no integers of this shape, or `write` fails.
+    fn write_ints(
+        &mut self,
+        index: usize,
+        shape: &[usize],
+        write: WriteElements<i32>,
+    ) -> Result<(), ValueError>;
+
+    /// Takes all inputs their values.
+    fn clear(&mut self);
+
+    /// Runs the function; then calls `read` with every output, in the order of their indices.
+    ///
+    /// # Errors
+    /// When an input or a state is missing, an operation fails, or `read` does.
+    fn run(&mut self, state: Option<&mut CoreMLState>, read: ReadOutput) -> Result<()>;
 }
 
 /// The backend of this kind.

@@ -1,6 +1,9 @@
 //! How a model is loaded.
 
+use std::num::ParseIntError;
+
 use coreml_engine::{Rewrites, Workers};
+use coreml_format::Cause;
 
 use crate::error::{Error, Result};
 
@@ -61,7 +64,7 @@ impl LoadOptions {
     /// # Errors
     /// When `threads` is 0 or they can't be started.
     pub fn threads(self, threads: usize) -> Result<Self> {
-        let workers = Workers::new(threads).map_err(|error| Error::Threads(error.to_string()))?;
+        let workers = Workers::new(threads).map_err(|source| Error::Threads { source })?;
         Ok(self.workers(workers))
     }
 
@@ -90,17 +93,22 @@ impl LoadOptions {
         }
         let made = match std::env::var(THREADS_VARIABLE) {
             Err(_) => Workers::shared(),
-            Ok(text) => {
-                let threads = text.trim().parse().map_err(|_| {
-                    Error::Threads(format!(
-                        "{THREADS_VARIABLE}: expected a number of threads, got `{text}`"
-                    ))
-                })?;
-                Workers::new(threads).map_err(|error| {
-                    Error::Threads(format!("{THREADS_VARIABLE}={threads}: {error}"))
-                })?
-            }
+            Ok(text) => threads_of(&text)?,
         };
         Ok(SHARED.get_or_init(|| made).clone())
     }
+}
+
+/// As many threads as the variable says.
+fn threads_of(text: &str) -> Result<Workers> {
+    let wrong = |message: String, source: Cause| Error::Variable {
+        name: THREADS_VARIABLE,
+        value: text.to_owned(),
+        message,
+        source: Some(source),
+    };
+    let threads = text.trim().parse().map_err(|error: ParseIntError| {
+        wrong("expected a number of threads".to_owned(), Box::new(error))
+    })?;
+    Workers::new(threads).map_err(|error| wrong(error.to_string(), Box::new(error)))
 }

@@ -51,10 +51,10 @@ impl UnifiedModelLoader {
             (Some(directory), _) => directory.to_owned(),
             (None, Some(id)) => self.ensure_model_available(id)?,
             (None, None) => {
-                return Err(Error::Generation(
-                    "the configuration names no model: set model_info.path to an existing \
-                     directory, or model_info.model_id"
-                        .to_owned(),
+                return Err(Error::language_model(
+                    "the configuration",
+                    "names no model: set model_info.path to an existing directory, or \
+                     model_info.model_id",
                 ));
             }
         };

@@ -5,7 +5,7 @@
 pub mod mask {
     use candle_core::{Device, Tensor};
 
-    use crate::error::{Error, Result};
+    use crate::error::{GenerationError, Result};
 
     /// The causal mask `[n, n]`, float32: row `r` is 0 up to column `r`, −∞ behind.
     ///
@@ -50,9 +50,8 @@ pub mod mask {
         device: &Device,
     ) -> Result<Tensor> {
         if start.checked_add(rows).is_none_or(|end| end > context) {
-            return Err(Error::Generation(format!(
-                "{rows} mask rows from position {start} on do not fit into a context of {context}"
-            )));
+            let expected = format!("mask rows must end within the context of {context}");
+            return Err(GenerationError::option(expected, format!("{rows} from {start} on")).into());
         }
         let value =
             |row: usize, column| if column <= start + row { 0.0 } else { f32::NEG_INFINITY };
@@ -67,9 +66,8 @@ pub mod mask {
     /// When the position lies outside of the context.
     pub fn create_update_mask(position: usize, context: usize, device: &Device) -> Result<Tensor> {
         if position >= context {
-            return Err(Error::Generation(format!(
-                "position {position} lies outside of a context of {context}"
-            )));
+            let expected = format!("the position must lie within the context of {context}");
+            return Err(GenerationError::option(expected, position).into());
         }
         let values: Vec<f32> =
             (0..context).map(|row| if row == position { 1.0 } else { 0.0 }).collect();
@@ -121,7 +119,7 @@ pub mod multi_component {
 
     use candle_core::{D, Tensor};
 
-    use crate::error::{Error, Result};
+    use crate::error::{GenerationError, Result};
 
     /// Joins the outputs `logits1`, `logits2` up to `logits{parts}`, or `logits` alone, on the last
     /// axis.
@@ -138,10 +136,10 @@ pub mod multi_component {
         let part = |number: usize| {
             let name = format!("logits{number}");
             outputs.get(&name).ok_or_else(|| {
-                Error::Generation(format!("the outputs have no `{name}` of {parts} parts"))
+                GenerationError::Results(format!("the outputs have no `{name}` of {parts} parts"))
             })
         };
-        let parts: Vec<&Tensor> = (1..=parts).map(part).collect::<Result<_>>()?;
+        let parts: Vec<&Tensor> = (1..=parts).map(part).collect::<Result<_, _>>()?;
         Ok(Tensor::cat(&parts, D::Minus1)?)
     }
 }

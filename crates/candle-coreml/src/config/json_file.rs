@@ -18,8 +18,7 @@ pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
 /// A JSON file; `None` when there is none.
 pub(crate) fn read_json(path: &Path) -> Result<Option<Json>> {
     let Some(text) = read_text(path)? else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|error| Error::LanguageModel {
-        path: path.to_owned(),
-        message: format!("is not valid JSON: {error}"),
+    serde_json::from_str(&text).map(Some).map_err(|error| {
+        Error::language_model(path, format!("is not valid JSON: {error}")).caused_by(error)
     })
 }

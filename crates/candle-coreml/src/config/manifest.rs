@@ -53,8 +53,8 @@ impl Manifest {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
-        let wrong = |message| Error::LanguageModel { path: path.to_owned(), message };
-        let fields = Fields(flatten(text).map_err(wrong)?);
+        let wrong = |message: String| Error::language_model(path, message);
+        let fields = Fields(flatten(path, text)?);
         Ok(Manifest {
             path: path.to_owned(),
             architecture: fields.0.get("model_info.architecture").cloned(),
@@ -125,11 +125,13 @@ enum Level {
 
 /// All scalars of a document by their path, e.g. `model_info.parameters.num_chunks`; the items of a
 /// sequence have numbers for keys. Aliases are refused: a short file could grow without bound.
-fn flatten(text: &str) -> Result<BTreeMap<String, String>, String> {
+fn flatten(path: &Path, text: &str) -> Result<BTreeMap<String, String>> {
     let mut levels: Vec<Level> = Vec::new();
     let mut scalars = BTreeMap::new();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| format!("is not valid YAML: {error}"))?;
+        let (event, span) = event.map_err(|error| {
+            Error::language_model(path, format!("is not valid YAML: {error}")).caused_by(error)
+        })?;
         match event {
             Event::Scalar(value, ..) => match levels.last_mut() {
                 Some(Level::Mapping(key @ None)) => *key = Some(value.into_owned()),
@@ -145,10 +147,11 @@ fn flatten(text: &str) -> Result<BTreeMap<String, String>, String> {
                 value_ended(&mut levels);
             }
             Event::Alias(_) => {
-                return Err(format!(
+                let message = format!(
                     "line {} has an alias, which is not read here; write the value itself",
                     span.start.line()
-                ));
+                );
+                return Err(Error::language_model(path, message));
             }
             _ => {}
         }

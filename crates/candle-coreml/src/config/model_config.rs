@@ -125,11 +125,12 @@ impl ModelConfig {
         let path = path.as_ref();
         let text =
             std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        serde_json::from_slice(&text).map_err(|error| Error::LanguageModel {
-            path: path.to_owned(),
-            message: format!(
-                "is not a model configuration: {error}; `candle-coreml config DIR` shows one"
-            ),
+        serde_json::from_slice(&text).map_err(|error| {
+            let message = format!(
+                "is not a model configuration: {error}; `config::explain` and \
+                 `ModelConfig::save_to_file` make one"
+            );
+            Error::language_model(path, message).caused_by(error)
         })
     }
 
@@ -179,7 +180,7 @@ impl ModelConfig {
         };
         if let Some(missing) = needed.iter().find(|name| !has(name)) {
             return Err(self.wrong(format!(
-                "component `{missing}` is missing; `candle-coreml config DIR` finds components"
+                "component `{missing}` is missing; `config::explain` finds components"
             )));
         }
         let ShapeConfig { batch_size, context_length, hidden_size, vocab_size } = self.shapes;
@@ -248,9 +249,6 @@ impl ModelConfig {
     fn wrong(&self, message: String) -> Error {
         let info = &self.model_info;
         let place = info.path.as_ref().or(info.model_id.as_ref());
-        Error::LanguageModel {
-            path: place.map_or("the model's configuration", String::as_str).into(),
-            message,
-        }
+        Error::language_model(place.map_or("the model's configuration", String::as_str), message)
     }
 }

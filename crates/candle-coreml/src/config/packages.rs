@@ -66,12 +66,12 @@ pub(super) struct FoundPackage {
     pub(super) stem: String,
     pub(super) path: PathBuf,
     /// What can't be read is no component, and matters only if one is missing.
-    pub(super) functions: Result<Vec<FunctionDescription>>,
+    pub(super) functions: Result<Vec<FunctionDescription>, Arc<Error>>,
 }
 
 impl FoundPackage {
     fn read(stem: String, path: PathBuf, opened: &OpenedPackages) -> Self {
-        let functions = opened.functions(&path);
+        let functions = opened.functions(&path).map_err(Arc::new);
         FoundPackage { stem, path, functions }
     }
 }

@@ -226,7 +226,7 @@ impl Search<'_> {
     }
 
     fn wrong(&self, message: String) -> Error {
-        Error::LanguageModel { path: self.directory.to_owned(), message }
+        Error::language_model(self.directory, message)
     }
 
     /// Whether the model is the one that takes token ids itself, where both kinds are there.
@@ -378,11 +378,15 @@ impl Search<'_> {
         let unreadable = self.packages.iter().find_map(|package| package.functions.as_ref().err());
         let cause = unreadable
             .map_or_else(String::new, |error| format!("; a package can't be read: {error}"));
-        self.wrong(format!(
+        let error = self.wrong(format!(
             "has no {what} package; expected embeddings, FFN and LM head packages as ANEMLL \
              exports them, or one package that takes `input_ids` or `inputIds` and gives logits\
              {cause}"
-        ))
+        ));
+        match unreadable {
+            Some(cause) => error.caused_by(cause.clone()),
+            None => error,
+        }
     }
 
     fn several(&self, what: &str, names: &[&str]) -> Error {

@@ -46,12 +46,12 @@ impl Stated<'_> {
             });
         }
         let needed = |name: &str| {
-            self.component(name, "main")?.map(Some).ok_or_else(|| Error::LanguageModel {
-                path: self.directory.to_owned(),
-                message: format!(
+            self.component(name, "main")?.map(Some).ok_or_else(|| {
+                let message = format!(
                     "the configuration states the model's layers but no `{name}`; set \
                      components.{name}.file_path, or leave all paths out to have them found"
-                ),
+                );
+                Error::language_model(self.directory, message)
             })
         };
         let whole = prefix.is_empty();
@@ -85,14 +85,12 @@ impl Stated<'_> {
             Some(found) => Ok(Some(Component { path, function: found.clone() })),
             None => {
                 let names: Vec<&str> = all.iter().map(|found| found.name.as_str()).collect();
-                Err(Error::LanguageModel {
-                    path,
-                    message: format!(
-                        "component `{name}` asks for function `{wanted}`; the package has {}; \
-                         look at components.{name}.functions",
-                        list(&names)
-                    ),
-                })
+                let message = format!(
+                    "component `{name}` asks for function `{wanted}`; the package has {}; look at \
+                     components.{name}.functions",
+                    list(&names)
+                );
+                Err(Error::language_model(path, message))
             }
         }
     }
@@ -111,12 +109,12 @@ impl Stated<'_> {
             self.directory.join(source),
             self.directory.join(compiled),
         ];
-        places.into_iter().find(|path| path.exists()).ok_or_else(|| Error::LanguageModel {
-            path: self.directory.to_owned(),
-            message: format!(
+        places.into_iter().find(|path| path.exists()).ok_or_else(|| {
+            let message = format!(
                 "component `{name}`: there is no `{}`; look at components.{name}.file_path",
                 stated.display()
-            ),
+            );
+            Error::language_model(self.directory, message)
         })
     }
 
@@ -152,10 +150,8 @@ fn check_tensor(
     path: &Path,
 ) -> Result<()> {
     let wrong = |message: String| {
-        Err(Error::LanguageModel {
-            path: path.to_owned(),
-            message: format!("component `{component}`, {side} `{}`: {message}", stated.name),
-        })
+        let message = format!("component `{component}`, {side} `{}`: {message}", stated.name);
+        Err(Error::language_model(path, message))
     };
     let Some(feature) = features.iter().find(|feature| feature.name == stated.name) else {
         let names: Vec<&str> = features.iter().map(|feature| feature.name.as_str()).collect();

@@ -50,7 +50,7 @@ impl Api<'_> {
         let answer: Revision = parse(&url, &text)?;
         if !is_commit(&answer.sha) {
             let message = format!("expected a commit, got `{}`", answer.sha);
-            return Err(HubError::Answer { url, message });
+            return Err(HubError::answer(&url, message));
         }
         Ok(answer.sha)
     }
@@ -64,14 +64,13 @@ impl Api<'_> {
             let (text, next) = self.text(&url, id, commit)?;
             for entry in parse::<Vec<Entry>>(&url, &text)? {
                 if entry.kind == "file" {
-                    let file = file(entry)
-                        .map_err(|message| HubError::Answer { url: url.clone(), message })?;
+                    let file = file(entry).map_err(|message| HubError::answer(&url, message))?;
                     list.files.push(file);
                 }
             }
             if list.files.len() > MOST_FILES || next.as_ref() == Some(&url) {
                 let message = format!("the list of files does not end, or has over {MOST_FILES}");
-                return Err(HubError::Answer { url, message });
+                return Err(HubError::answer(&url, message));
             }
             page = next;
         }
@@ -122,9 +121,8 @@ impl Api<'_> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(url: &str, text: &str) -> Result<T, HubError> {
-    serde_json::from_str(text).map_err(|error| HubError::Answer {
-        url: url.to_owned(),
-        message: format!("is not what a hub answers: {error}"),
+    serde_json::from_str(text).map_err(|error| {
+        HubError::answer(url, format!("is not what a hub answers: {error}")).caused_by(error)
     })
 }
 

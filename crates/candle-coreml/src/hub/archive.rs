@@ -23,7 +23,8 @@ const CLUTTER: [&str; 2] = ["__MACOSX", ".DS_Store"];
 /// directory in it, or all of it.
 pub(super) fn unpack(archive: &Path, directory: &Path) -> Result<PathBuf, HubError> {
     let wrong = |error: zip::result::ZipError| {
-        HubError::archive(archive, format!("is not a sound zip archive: {error}"))
+        let message = format!("is not a sound zip archive: {error}");
+        HubError::archive(archive, message).caused_by(error)
     };
     let file = File::open(archive).map_err(HubError::io(archive))?;
     let size = file.metadata().map_err(HubError::io(archive))?.len();

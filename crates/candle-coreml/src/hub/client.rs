@@ -118,12 +118,16 @@ impl HubClient {
         }
         let cache = ModelCache::new(&self.settings, &id);
         let _user = files::lock_shared(&cache.users())?;
-        let online = Online::new(&self.settings, self.patience);
+        let online = Online::new(&self.settings, self.patience, options);
         match online.list(&cache, &id, &options.revision) {
             Ok(list) => self.complete(id, &cache, &online, list, options),
             Err(error) if error.is_outage() => {
                 let reason = format!("the hub can't be reached: {error}");
-                let snapshot = self.in_cache(&id, options, Some(&reason))?;
+                let cached = self.in_cache(&id, options, Some(&reason));
+                let snapshot = match cached {
+                    Ok(snapshot) => snapshot,
+                    Err(missing) => return Err(missing.caused_by(error)),
+                };
                 let message = format!("using the cache, since the hub can't be reached: {error}");
                 options.report(&DownloadEvent::Note { message });
                 Ok(snapshot)

@@ -29,7 +29,7 @@ impl HubClient {
         let id = ModelId::parse(id)?;
         check_revision(&options.revision)?;
         let cache = ModelCache::new(&self.settings, &id);
-        let online = Online::new(&self.settings, self.patience);
+        let online = Online::new(&self.settings, self.patience, options);
         let list = self.list(&id, &cache, &online, options)?;
         let selection = Online::select(&list, options)?;
         let parts = directory.join(PARTS);

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use coreml_format::{Cause, ErrorKind};
+
 /// Why a model could not be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -14,6 +16,8 @@ pub enum HubError {
         value: String,
         /// What is wrong with it, as the rest of a sentence that starts with the value.
         message: String,
+        /// The error behind it, if there is one.
+        source: Option<Cause>,
     },
     /// The hub has no such model, or does not show it.
     #[error(
@@ -70,6 +74,8 @@ pub enum HubError {
         url: String,
         /// What happened.
         message: String,
+        /// The error behind it, if there is one.
+        source: Option<Cause>,
     },
     /// The answer is not what a hub answers.
     #[error("{url}: {message}")]
@@ -78,6 +84,8 @@ pub enum HubError {
         url: String,
         /// What was expected and what came.
         message: String,
+        /// The error behind it, if there is one.
+        source: Option<Cause>,
     },
     /// What was downloaded, or what lies in the cache, is not the file that the hub lists.
     #[error("`{path}`: expected {expected}, got {got}; {advice}")]
@@ -114,6 +122,8 @@ pub enum HubError {
         missing: String,
         /// Why it can't be fetched.
         reason: String,
+        /// The error behind it, if there is one.
+        source: Option<Cause>,
     },
     /// The repository has no Core ML model, or several.
     #[error("`{id}` {message}")]
@@ -130,6 +140,8 @@ pub enum HubError {
         path: PathBuf,
         /// What is wrong, as the rest of a sentence that starts with the path.
         message: String,
+        /// The error behind it, if there is one.
+        source: Option<Cause>,
     },
     /// Files that a model needs are not there.
     #[error("`{}` is not complete: {message}", path.display())]
@@ -147,12 +159,30 @@ pub enum HubError {
         /// The system's error.
         source: io::Error,
     },
-    /// The download was given up since another file failed.
+    /// The download was cancelled, or given up since another file failed.
     #[error("the download was stopped")]
     Stopped,
 }
 
 impl HubError {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        use HubError::*;
+        match self {
+            Argument { .. } | Selection { .. } => ErrorKind::InvalidInput,
+            NoModel { .. } | NoRevision { .. } => ErrorKind::NotFound,
+            Restricted { .. } | Status { status: 401 | 403, .. } => ErrorKind::Denied,
+            Status { status: 404 | 410, .. } => ErrorKind::NotFound,
+            Status { .. } | Network { .. } | Answer { .. } | NotCached { .. } => {
+                ErrorKind::Unavailable
+            }
+            Content { .. } | Archive { .. } | Incomplete { .. } => ErrorKind::BrokenModel,
+            Space { .. } => ErrorKind::Limit,
+            Io { source, .. } => ErrorKind::of_io(source),
+            Stopped => ErrorKind::Cancelled,
+        }
+    }
+
     /// Whether the hub is out of reach or out of order, rather than the request wrong.
     pub(super) fn is_outage(&self) -> bool {
         match self {
@@ -167,22 +197,45 @@ impl HubError {
     }
 
     /// Why nothing is fetched.
-    pub(super) const OFFLINE: &str = "the network is not to be used (HF_HUB_OFFLINE or --offline)";
+    pub(super) const OFFLINE: &str = "the network is not to be used (HF_HUB_OFFLINE, or told so)";
 
     pub(super) fn not_cached(id: &impl ToString, missing: &str, reason: &str) -> Self {
         HubError::NotCached {
             id: id.to_string(),
             missing: missing.to_owned(),
             reason: reason.to_owned(),
+            source: None,
         }
     }
 
     pub(super) fn argument(value: impl Into<String>, message: impl Into<String>) -> Self {
-        HubError::Argument { value: value.into(), message: message.into() }
+        HubError::Argument { value: value.into(), message: message.into(), source: None }
     }
 
     pub(super) fn archive(path: &Path, message: impl Into<String>) -> Self {
-        HubError::Archive { path: path.to_owned(), message: message.into() }
+        HubError::Archive { path: path.to_owned(), message: message.into(), source: None }
+    }
+
+    pub(super) fn network(url: &str, message: impl Into<String>) -> Self {
+        HubError::Network { url: url.to_owned(), message: message.into(), source: None }
+    }
+
+    pub(super) fn answer(url: &str, message: impl Into<String>) -> Self {
+        HubError::Answer { url: url.to_owned(), message: message.into(), source: None }
+    }
+
+    /// Names the error behind this one, if it has a place for it.
+    pub(super) fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
+        use HubError::{Answer, Archive, Argument, Network, NotCached};
+        if let Argument { source, .. }
+        | Network { source, .. }
+        | Answer { source, .. }
+        | NotCached { source, .. }
+        | Archive { source, .. } = &mut self
+        {
+            *source = Some(cause.into());
+        }
+        self
     }
 }
 

@@ -128,7 +128,7 @@ impl Fetcher<'_> {
                 self.rewind(job, &mut out, &mut have)?;
                 if response.status() != StatusCode::OK {
                     let url = job.url.clone();
-                    return Err(Failure::passing(HubError::Answer { url, message }));
+                    return Err(Failure::passing(HubError::answer(&url, message)));
                 }
             }
             self.receive(job, response, &mut out, have)?;
@@ -152,17 +152,18 @@ impl Fetcher<'_> {
             if self.stop.is_stopped() {
                 return Err(HubError::Stopped.into());
             }
-            let broken =
-                |message| Failure::passing(HubError::Network { url: job.url.clone(), message });
+            let broken = |message: String| HubError::network(&job.url, message);
             let count = match body.read(&mut buffer) {
                 Ok(0) if have < size => {
                     let message = format!("the connection ended after {have} of {size} bytes");
-                    return Err(broken(message));
+                    return Err(Failure::passing(broken(message)));
                 }
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(broken(error.to_string())),
+                Err(error) => {
+                    return Err(Failure::passing(broken(error.to_string()).caused_by(error)));
+                }
             };
             have += count as u64;
             if have > size {

@@ -10,6 +10,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::HubError;
+use crate::cancel::CancelToken;
 
 const MOST_REDIRECTS: usize = 10;
 /// A hub that asks for a longer pause has to be asked again by hand.
@@ -118,11 +119,11 @@ impl Http {
             let mut text = String::new();
             let mut body = response.into_body().into_reader().take(LONGEST_TEXT + 1);
             body.read_to_string(&mut text).map_err(|error| {
-                Failure::passing(HubError::Network { url: url.into(), message: error.to_string() })
+                Failure::passing(HubError::network(url, error.to_string()).caused_by(error))
             })?;
             if text.len() as u64 > LONGEST_TEXT {
                 let message = format!("expected a list of files, got over {LONGEST_TEXT} bytes");
-                return Err(HubError::Answer { url: url.to_owned(), message }.into());
+                return Err(HubError::answer(url, message).into());
             }
             Ok((text, next))
         })
@@ -140,13 +141,13 @@ impl Http {
             if let Some(token) = self.token.as_ref().filter(|_| self.is_endpoint(&place)) {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
-            let response = request.call().map_err(|error| unreachable(&place, &error))?;
+            let response = request.call().map_err(|error| unreachable(&place, error))?;
             match response.status() {
                 status if status.is_redirection() => {
                     let location = header(response.headers(), "location").unwrap_or_default();
-                    place = redirected(&place, location).ok_or_else(|| HubError::Answer {
-                        url: place.clone(),
-                        message: format!("redirects to `{location}`, which is not followed"),
+                    place = redirected(&place, location).ok_or_else(|| {
+                        let message = format!("redirects to `{location}`, which is not followed");
+                        HubError::answer(&place, message)
                     })?;
                 }
                 StatusCode::OK => return Ok(response),
@@ -159,7 +160,7 @@ impl Http {
             }
         }
         let message = format!("is redirected more than {MOST_REDIRECTS} times");
-        Err(HubError::Answer { url: url.to_owned(), message }.into())
+        Err(HubError::answer(url, message).into())
     }
 
     /// Whether an address is the hub's own, by scheme, host and port.
@@ -176,6 +177,9 @@ impl Http {
     ) -> Result<T, HubError> {
         let mut failed = 0;
         loop {
+            if stop.is_stopped() {
+                return Err(HubError::Stopped);
+            }
             let failure = match attempt() {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
@@ -196,33 +200,44 @@ impl Http {
     }
 }
 
-/// Tells the threads of a download that it has failed.
-#[derive(Default)]
+/// Tells the threads of a download that it has failed, or that nobody wants it any more.
 pub(super) struct Stop {
     stopped: Mutex<bool>,
     changed: Condvar,
+    cancel: Option<CancelToken>,
 }
 
+/// How long a pause lasts before it is asked whether the download is still wanted.
+const NAP: Duration = Duration::from_millis(100);
+
 impl Stop {
+    pub(super) fn new(cancel: Option<CancelToken>) -> Self {
+        Stop { stopped: Mutex::default(), changed: Condvar::default(), cancel }
+    }
+
     pub(super) fn stop(&self) {
         *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+        self.is_cancelled() || *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(CancelToken::is_cancelled)
     }
 
     /// Pauses, but for no longer than the download runs; true when it was stopped.
     fn wait(&self, pause: Duration) -> bool {
         let end = Instant::now() + pause;
         let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*stopped {
+        while !*stopped && !self.is_cancelled() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            let woken = self.changed.wait_timeout(stopped, left);
+            let woken = self.changed.wait_timeout(stopped, left.min(NAP));
             stopped = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
@@ -243,9 +258,9 @@ pub(super) fn escape(part: &str) -> String {
     utf8_percent_encode(part, PATH).to_string()
 }
 
-fn unreachable(url: &str, error: &ureq::Error) -> Failure {
+fn unreachable(url: &str, error: ureq::Error) -> Failure {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
-    let outlook = match error {
+    let outlook = match &error {
         ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => Outlook::Offline,
         ureq::Error::Io(error) => match error.kind() {
             ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable => {
@@ -256,12 +271,12 @@ fn unreachable(url: &str, error: &ureq::Error) -> Failure {
         ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Outlook::Passing,
         _ => Outlook::Final,
     };
-    let message = match error {
+    let message = match &error {
         ureq::Error::Timeout(_) => "there was no answer in time".to_owned(),
         ureq::Error::HostNotFound => "the host is not found; is the network up?".to_owned(),
         error => error.to_string(),
     };
-    let error = HubError::Network { url: url.to_owned(), message };
+    let error = HubError::network(url, message).caused_by(error);
     Failure { outlook, ..Failure::passing(error) }
 }
 

@@ -25,10 +25,14 @@ pub(super) struct Online<'a> {
 }
 
 impl<'a> Online<'a> {
-    pub(super) fn new(settings: &'a Settings, patience: Patience) -> Self {
+    pub(super) fn new(
+        settings: &'a Settings,
+        patience: Patience,
+        options: &DownloadOptions,
+    ) -> Self {
         let Settings { endpoint, token, .. } = settings;
         let http = Http::new(endpoint, token.as_deref(), patience);
-        Online { endpoint, http, stop: Stop::default() }
+        Online { endpoint, http, stop: Stop::new(options.cancel.clone()) }
     }
 
     pub(super) fn api(&self) -> Api<'_> {
@@ -60,7 +64,7 @@ impl<'a> Online<'a> {
         let selection = select(list, &options.include)?;
         if !selection.others.is_empty() {
             let message = format!(
-                "the repository has more models, in {}; --include 'DIRECTORY/*' fetches them",
+                "the repository has more models, in {}; the pattern 'DIRECTORY/*' fetches them",
                 crate::words::list(&selection.others)
             );
             options.report(&DownloadEvent::Note { message });
@@ -127,6 +131,7 @@ impl<'a> Online<'a> {
         });
         match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(self.api().explain(error, id, None)),
+            None if next(&queue).is_some() => Err(HubError::Stopped),
             None => Ok(()),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::HubError;
+use crate::cancel::CancelToken;
 
 /// What to download: a revision, which files, and who is told how it goes.
 #[derive(Clone)]
@@ -12,13 +13,15 @@ pub struct DownloadOptions {
     pub(super) revision: String,
     pub(super) include: Vec<String>,
     on_event: Option<EventHandler>,
+    pub(super) cancel: Option<CancelToken>,
 }
 
 type EventHandler = Arc<dyn Fn(&DownloadEvent<'_>) + Send + Sync>;
 
 impl Default for DownloadOptions {
     fn default() -> Self {
-        DownloadOptions { revision: "main".to_owned(), include: Vec::new(), on_event: None }
+        let revision = "main".to_owned();
+        DownloadOptions { revision, include: Vec::new(), on_event: None, cancel: None }
     }
 }
 
@@ -50,6 +53,13 @@ impl DownloadOptions {
         handler: impl Fn(&DownloadEvent<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.on_event = Some(Arc::new(handler));
+        self
+    }
+
+    /// Ends the download when the token is cancelled.
+    #[must_use]
+    pub fn cancel(mut self, token: CancelToken) -> Self {
+        self.cancel = Some(token);
         self
     }
 

@@ -54,7 +54,7 @@ pub(super) fn select(list: &FileList, include: &[String]) -> Result<Selection, H
 
 fn patterns(include: &[String]) -> Result<GlobSet, HubError> {
     let wrong = |error: globset::Error| {
-        HubError::argument(include.join(" "), format!("is no pattern: {error}"))
+        HubError::argument(include.join(" "), format!("is no pattern: {error}")).caused_by(error)
     };
     let mut builder = GlobSetBuilder::new();
     for pattern in include {
@@ -92,7 +92,7 @@ fn needed(list: &FileList) -> Result<Selection, HubError> {
         [_] => others.remove(0),
         several => {
             return wrong(format!(
-                "has several models, in the directories {}; choose one with --include 'DIRECTORY/*'",
+                "has several models, in the directories {}; choose one with the pattern 'DIRECTORY/*'",
                 quoted(several)
             ));
         }
@@ -238,7 +238,7 @@ mod tests {
 
         let below = ["x/a.mlmodel", "y/coreml/b.mlpackage/Manifest.json", "tokenizer.json"];
         let message = refusal(&below, &[]);
-        assert!(message.contains("`x` and `y`") && message.contains("--include"), "{message}");
+        assert!(message.contains("`x` and `y`") && message.contains("DIRECTORY/*"), "{message}");
         let (files, directory, _) = chosen(&below, &["y/*", "*.json"]);
         assert_eq!(files, below[1..]);
         assert_eq!(directory, "y");

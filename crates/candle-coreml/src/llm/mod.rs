@@ -40,3 +40,4 @@ pub use sampling::{ChooseToken, LogProbability, TokenLogProbabilities};
 pub use text::{ChatTemplate, TextTokenizer};
 
 pub use crate::config::RecommendedSampling;
+pub use crate::error::GenerationError;

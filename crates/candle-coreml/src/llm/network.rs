@@ -2,7 +2,7 @@
 
 use coreml_engine::Workers;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, GenerationError, Result};
 use crate::state::CoreMLState;
 
 /// A causal language model with a key-value cache, in whatever packages it comes.
@@ -47,7 +47,7 @@ pub(crate) trait Network: Send + Sync {
 
     /// The same model on other threads, with weights in common.
     fn with_workers(&self, _workers: &Workers) -> Result<Box<dyn Network>> {
-        Err(Error::Threads("this model chooses its threads itself".to_owned()))
+        Err(Error::NotByBackend("chooses its threads itself"))
     }
 }
 
@@ -65,11 +65,7 @@ impl Prediction {
     pub(crate) fn into_logits(self) -> Result<Vec<f32>> {
         match self {
             Prediction::Logits(logits) => Ok(logits),
-            Prediction::Token(_) => Err(Error::Generation(
-                "the model chooses the most likely token itself and gives no logits \
-                 (argmax_in_model); export it with logits to sample or to look at them"
-                    .to_owned(),
-            )),
+            Prediction::Token(_) => Err(GenerationError::NoLogits.into()),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use candle_coreml::hub::{DownloadEvent, DownloadOptions, HubClient, HubError};
+use candle_coreml::{CancelToken, ErrorKind};
 
 use crate::server::{self, COMMIT, Fault, ID, hash};
 use crate::{NEEDED, Place, WEIGHTS, files};
@@ -189,6 +190,50 @@ fn a_slow_hub_is_waited_for_and_a_silent_one_is_not() {
     let client = place.client().timeout(Duration::from_millis(50));
     let error = client.download(ID, &DownloadOptions::new()).unwrap_err();
     assert!(matches!(error, HubError::Network { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+#[test]
+fn a_cancelled_download_ends_and_is_resumed() {
+    let place = Place::new();
+    let token = CancelToken::new();
+    let cancel = token.clone();
+    let options = DownloadOptions::new().cancel(token).on_event(move |event| {
+        if matches!(event, DownloadEvent::Received { .. }) {
+            cancel.cancel();
+        }
+    });
+    let error = place.client().download(ID, &options).unwrap_err();
+    assert!(matches!(error, HubError::Stopped), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(place.client().cached(ID, &DownloadOptions::new()).unwrap().is_none());
+    place.client().download(ID, &DownloadOptions::new()).unwrap();
+
+    // One that is cancelled before it begins asks nothing of the hub.
+    let place = Place::new();
+    let token = CancelToken::new();
+    token.cancel();
+    let error = place.client().download(ID, &DownloadOptions::new().cancel(token)).unwrap_err();
+    assert!(matches!(error, HubError::Stopped), "{error}");
+}
+
+/// The kinds of errors that a server or a binding tells apart.
+#[test]
+fn errors_have_kinds() {
+    let place = Place::new();
+    let kind = |place: &Place, id: &str, options: &DownloadOptions| {
+        place.client().download(id, options).unwrap_err().kind()
+    };
+    let main = DownloadOptions::new();
+    assert_eq!(kind(&place, "org/modle", &main), ErrorKind::NotFound);
+    assert_eq!(kind(&place, ID, &DownloadOptions::new().revision("v2")), ErrorKind::NotFound);
+    assert_eq!(kind(&place, "not an id", &main), ErrorKind::InvalidInput);
+    let pattern = DownloadOptions::new().include("[");
+    let error = place.client().download(ID, &pattern).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(std::error::Error::source(&error).is_some(), "the pattern's error");
+    place.hub.update(|content| content.gated = true);
+    assert_eq!(kind(&place, ID, &main), ErrorKind::Denied);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use coreml_format::mil::Function;
 
 use super::memory::Memory;
 use super::{Block, Cond, Plan, PlanValue, Prepared, Run, Step, While, Work};
-use crate::error::{Error, OpError, Result};
+use crate::error::{Error, OpError, OperationError, Result};
 use crate::graph::{self, Graph, Node, Origin};
 use crate::ids::{Operand, ValueId};
 use crate::op::{Arrangement, Frame, Inputs};
@@ -87,11 +87,13 @@ impl Preparer<'_> {
         let work = match node.work {
             graph::Work::Run(run) if self.graph.is_view(&run) => return Ok(None),
             graph::Work::Run(run) => {
-                let kernel = self.kernel(&run).map_err(|error| Error::Operation {
-                    function: self.name.to_owned(),
-                    operation: source.name.clone(),
-                    operator: source.operator.clone(),
-                    source: Box::new(error),
+                let kernel = self.kernel(&run).map_err(|error| {
+                    Error::Operation(Box::new(OperationError {
+                        function: self.name.to_owned(),
+                        operation: source.name.clone(),
+                        operator: source.operator.clone(),
+                        source: error,
+                    }))
                 })?;
                 let graph::Run { op, inputs, outputs, in_place } = run;
                 Work::Run(Run { op, inputs, outputs, in_place, kernel })

@@ -72,7 +72,7 @@ impl CompiledMetadata {
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let broken = |message: String| FormatError::field("metadata.json", message);
         let entries: Vec<CompiledMetadata> =
-            serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|e| broken(e.to_string()).caused_by(e))?;
         entries.into_iter().next().ok_or_else(|| broken("the list is empty".into()))
     }
 

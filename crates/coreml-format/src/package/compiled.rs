@@ -95,8 +95,9 @@ fn read_program(root: &Path) -> Result<Option<Program>, FormatError> {
     let Some((file, bytes)) = optional_file(root, PROGRAM)? else {
         return Ok(None);
     };
-    let text = String::from_utf8(bytes)
-        .map_err(|error| FormatError::container(&file, format!("is not UTF-8 text: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        FormatError::container(&file, format!("is not UTF-8 text: {error}")).caused_by(error)
+    })?;
     mil::from_text(&text).map(Some).map_err(|error| error.in_file(&file))
 }
 

@@ -59,7 +59,7 @@ fn root_item(file: &Path) -> Result<String, FormatError> {
     let bytes = std::fs::read(file).map_err(FormatError::io(file))?;
     refuse_lfs_pointer(file, &bytes)?;
     let mut manifest: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| FormatError::field("manifest", error.to_string()))?;
+        .map_err(|error| FormatError::field("manifest", error.to_string()).caused_by(error))?;
     let root = manifest.root_model_identifier;
     manifest.item_info_entries.remove(&root).map(|item| item.path).ok_or_else(|| {
         FormatError::field(

@@ -6,7 +6,7 @@ use crate::backend::BackendKind;
 use crate::compat::ModelNamingConfig;
 use crate::compat::utils::mask;
 use crate::config::ModelConfig;
-use crate::error::{Error, Result};
+use crate::error::{GenerationError, Result};
 use crate::llm::LanguageModelOptions;
 
 /// What to load, and the sizes of what was loaded. The default finds everything out.
@@ -51,10 +51,12 @@ impl QwenConfig {
     /// When the model is not known.
     pub fn for_model_id(model_id: &str) -> Result<Self> {
         ModelConfig::get_builtin_config(model_id).map(Self::from_model_config).ok_or_else(|| {
-            Error::Generation(format!(
-                "there is no built-in configuration of `{model_id}`, and none is needed: load the \
-                 model's directory or its name, and its shapes are found out"
-            ))
+            GenerationError::option(
+                "the id must be that of a built-in configuration (none is needed: load the model's \
+                 directory or its name, and its shapes are found out)",
+                format!("`{model_id}`"),
+            )
+            .into()
         })
     }
 
@@ -130,10 +132,8 @@ impl QwenConfig {
     pub fn create_embeddings_input_tensor(&self, tokens: &[i64]) -> Result<Tensor> {
         let window = if tokens.len() == 1 { 1 } else { self.batch_size() };
         if tokens.len() > window {
-            return Err(Error::Generation(format!(
-                "{} tokens do not fit into a window of {window}; run them window by window",
-                tokens.len()
-            )));
+            let expected = format!("at most {window} tokens, a window; run them window by window");
+            return Err(GenerationError::option(expected, tokens.len()).into());
         }
         let mut tokens = tokens.to_vec();
         tokens.resize(window, 0);
@@ -161,10 +161,8 @@ impl QwenConfig {
         let window = self.batch_size();
         let Some(&last) = positions.last().filter(|_| !is_prefill || positions.len() <= window)
         else {
-            return Err(Error::Generation(format!(
-                "expected 1 to {window} positions, got {}",
-                positions.len()
-            )));
+            let expected = format!("expected 1 to {window} positions");
+            return Err(GenerationError::option(expected, positions.len()).into());
         };
         if !is_prefill {
             return Ok(Tensor::from_vec(vec![last], 1, &self.device)?);

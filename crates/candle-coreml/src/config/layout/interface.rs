@@ -45,10 +45,8 @@ pub(crate) struct Interface<'a>(pub(crate) &'a Component);
 
 impl Interface<'_> {
     pub(super) fn wrong(&self, message: impl AsRef<str>) -> Error {
-        Error::LanguageModel {
-            path: self.0.path.clone(),
-            message: format!("function `{}`: {}", self.0.function.name, message.as_ref()),
-        }
+        let message = format!("function `{}`: {}", self.0.function.name, message.as_ref());
+        Error::language_model(&self.0.path, message)
     }
 
     /// All inputs; an error when one must be fed and nobody knows with what.

@@ -62,10 +62,7 @@ impl Layout {
     pub(crate) fn new(discovery: &Discovery) -> Result<Self> {
         let chunks = &discovery.components.chunks;
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
-            return Err(Error::LanguageModel {
-                path: discovery.directory.clone(),
-                message: "has no layers".to_owned(),
-            });
+            return Err(Error::language_model(&discovery.directory, "has no layers"));
         };
         let manifest = discovery.manifest.as_ref();
         let head_component = discovery.components.lm_head.as_ref().unwrap_or(&last.infer);

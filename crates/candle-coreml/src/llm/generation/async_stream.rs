@@ -9,7 +9,7 @@ use futures_core::Stream;
 use super::outcome::{Generation, Token};
 use super::session::Session;
 use super::stream::TokenStream;
-use crate::error::{Error, Result};
+use crate::error::{GenerationError, Result};
 use crate::llm::request::{CancelToken, ChatMessage, ChatOptions, GenerationOptions};
 
 /// The tokens of a generation that runs on a thread of its own, a few tokens ahead of whoever takes
@@ -46,7 +46,7 @@ impl AsyncTokenStream {
         std::thread::Builder::new()
             .name("generation".to_owned())
             .spawn(run)
-            .map_err(|error| Error::Generation(format!("can't start a thread: {error}")))?;
+            .map_err(GenerationError::Thread)?;
         Ok(AsyncTokenStream { events: Box::pin(receiver), dropped, finished: None })
     }
 

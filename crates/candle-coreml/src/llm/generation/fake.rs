@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::{Device, Tensor};
 
 use super::{Core, Session};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ValueError};
 use crate::llm::network::{Network, Prediction};
 use crate::llm::text::TextTokenizer;
 use crate::llm::text::testing::byte_tokenizer;
@@ -164,7 +164,7 @@ impl Fake {
         for &id in ids {
             let mut fails_at = self.fails_at.lock().unwrap();
             if fails_at.take_if(|position| *position == held.len()).is_some() {
-                return Err(Error::Generation("planted".to_owned()));
+                return Err(Error::other("planted"));
             }
             held.push(id);
             each.push(self.predict(held));
@@ -186,7 +186,10 @@ impl BackendState for Held {
     }
 
     fn write(&mut self, name: &str, _value: &Tensor) -> Result<()> {
-        Err(Error::State { name: name.to_owned(), message: "is not written".to_owned() })
+        Err(Error::State {
+            name: name.to_owned(),
+            source: ValueError::Unknown { owner: "the fake".to_owned(), available: Vec::new() },
+        })
     }
 
     fn reset(&mut self) {

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::outcome::Generation;
 use super::prompt::Prompt;
 use super::stream::TokenStream;
-use crate::error::{Error, Result};
+use crate::error::{GenerationError, Result};
 use crate::llm::network::{Network, Prediction};
 use crate::llm::request::{
     CancelToken, ChatMessage, ChatOptions, ContextOverflow, GenerationOptions,
@@ -263,11 +263,11 @@ impl Session {
         let next = self.model.network.run_each(&batch, start, &mut self.states);
         let next = next.and_then(|next| match next.len() == batch.len() {
             true => Ok(next),
-            false => Err(Error::Generation(format!(
-                "the model told what follows {} of {} tokens",
-                next.len(),
-                batch.len()
-            ))),
+            false => {
+                let (told, all) = (next.len(), batch.len());
+                let message = format!("the model told what follows {told} of {all} tokens");
+                Err(GenerationError::Results(message).into())
+            }
         });
         self.ran(&batch, next)
     }
@@ -281,14 +281,14 @@ impl Session {
 
     fn check_tokens(&self, prompt: &[u32]) -> Result<()> {
         if prompt.is_empty() {
-            return Err(Error::Generation("the prompt has no tokens; give some text".to_owned()));
+            return Err(GenerationError::EmptyPrompt { no_begin: false }.into());
         }
         let size = self.model.network.vocabulary_size();
         match prompt.iter().find(|&&id| id as usize >= size) {
-            Some(id) => Err(Error::Generation(format!(
-                "the prompt has token {id}, but the model knows only {size} tokens; is the \
-                 tokenizer another model's?"
-            ))),
+            Some(&id) => {
+                let hint = Some("; is the tokenizer another model's?");
+                Err(GenerationError::unknown_token("the prompt has", id, size, hint).into())
+            }
             None => Ok(()),
         }
     }
@@ -298,11 +298,7 @@ impl Session {
         if length <= context {
             return Ok(());
         }
-        Err(Error::Generation(format!(
-            "the prompt has {length} tokens, but the model's context is {context} tokens; shorten \
-             the prompt (to leave room for the answer, by more than the difference), let earlier \
-             text be forgotten (overflow: shift), or use a model with a longer context"
-        )))
+        Err(GenerationError::PromptTooLong { tokens: length, context }.into())
     }
 }
 
@@ -310,27 +306,20 @@ impl Session {
 fn check_model(options: &GenerationOptions, network: &dyn Network, chooser: bool) -> Result<()> {
     let (size, context) = (network.vocabulary_size(), network.context_length());
     if let Some(id) = options.logit_bias.keys().find(|&&id| id as usize >= size) {
-        return Err(Error::Generation(format!(
-            "there is a bias for token {id}, but the model knows only {size} tokens"
-        )));
+        let error = GenerationError::unknown_token("there is a bias for", *id, size, None);
+        return Err(error.into());
     }
     match options.overflow {
         ContextOverflow::Shift { keep } if keep.saturating_add(2) > context => {
-            return Err(Error::Generation(format!(
-                "{keep} tokens can't stay when the context of {context} is full; keep {} at \
-                 most",
-                context.saturating_sub(2)
-            )));
+            let most = context.saturating_sub(2);
+            let expected =
+                format!("tokens that stay when the context is full must be {most} at most");
+            return Err(GenerationError::option(expected, keep).into());
         }
         _ => {}
     }
     if (chooser || options.needs_logits()) && !network.gives_logits() {
-        return Err(Error::Generation(
-            "the model chooses the most likely token itself and gives no logits \
-             (argmax_in_model); only temperature 0 works with it, without penalties, bias, \
-             log-probabilities or another sampler; export it with logits for these"
-                .to_owned(),
-        ));
+        return Err(GenerationError::NoLogits.into());
     }
     Ok(())
 }

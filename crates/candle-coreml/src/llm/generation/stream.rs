@@ -8,7 +8,7 @@ use super::prompt::Prompt;
 use super::session::Session;
 use super::speculation::Speculator;
 use super::stop::StopStrings;
-use crate::error::{Error, Result};
+use crate::error::{GenerationError, Result};
 use crate::llm::network::Prediction;
 use crate::llm::request::{ContextOverflow, GenerationOptions};
 use crate::llm::sampling::{Chooser, TokenLogProbabilities, log_probabilities};
@@ -172,11 +172,7 @@ impl<'a> TokenStream<'a> {
             return Ok(());
         }
         let ContextOverflow::Shift { keep } = self.options.overflow else {
-            return Err(Error::Generation(format!(
-                "prompt and generated text fill the model's context of {length} tokens; shorten \
-                 the prompt, ask for fewer tokens, or let generation stop or forget earlier text \
-                 there (overflow: stop, shift)"
-            )));
+            return Err(GenerationError::ContextFull { context: length }.into());
         };
         let generated = &self.result.token_ids;
         let shorter = self.prompt.shortened(generated, keep, length, &model.tokenizer)?;
@@ -209,10 +205,9 @@ impl<'a> TokenStream<'a> {
         };
         let id = self.chooser.choose(&logits, &self.prompt.ids, &self.result.token_ids)?;
         if id as usize >= logits.len() {
-            return Err(Error::Generation(format!(
-                "the sampler chose token {id}, but the model knows only {} tokens",
-                logits.len()
-            )));
+            let known = logits.len();
+            let error = GenerationError::unknown_token("the sampler chose", id, known, None);
+            return Err(error.into());
         }
         let tokenizer = &self.session.model().tokenizer;
         let logprobs = self.options.logprobs;

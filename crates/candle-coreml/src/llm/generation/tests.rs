@@ -332,7 +332,7 @@ fn a_prompt_that_is_too_long_is_an_error_or_shortened() {
     assert_eq!((generation.usage.prompt_tokens, generation.usage.shifted_tokens), (25, 16));
     let keep = options(2).overflow(ContextOverflow::Shift { keep: 15 });
     let message = session.generate(prompt, &keep).unwrap_err().to_string();
-    assert!(message.contains("keep 14"), "{message}");
+    assert!(message.contains("14 at most"), "{message}");
 }
 
 /// A model whose text goes in circles, so that drafts are often right, and often not.

@@ -12,10 +12,12 @@ use coreml_format::description::{
     ArrayElementType, FeatureDescription, FeatureType, FunctionDescription, ModelDescription,
     MultiArrayType, ShapeFlexibility,
 };
+use coreml_format::mil::ElementType;
 
-use crate::backend::Executable;
-use crate::error::{Error, Result};
+use crate::backend::{BackendCall, Executable, ReadOutput, WriteElements};
+use crate::error::{Error, Result, ValueError};
 use crate::state::{BackendState, CoreMLState};
+use crate::values::{Array, FeatureValue, OutputValue};
 
 /// Length of the fake's hidden states; only the first number of each means something.
 pub(super) const HIDDEN: usize = 2;
@@ -95,6 +97,7 @@ pub(super) enum Component {
     LmHead,
 }
 
+#[derive(Clone)]
 pub(super) struct Fake {
     layout: Layout,
     component: Component,
@@ -150,7 +153,7 @@ impl Fake {
             calls.len()
         };
         if self.fail_at == Some(call) {
-            return Err(Error::Generation("planted".to_owned()));
+            return Err(Error::other("planted"));
         }
         if self.layout.update_mask {
             let marks = inputs.floats("update_mask");
@@ -202,6 +205,92 @@ impl Executable for Fake {
         Ok(CoreMLState::new(Box::new(FakeState { values })))
     }
 
+    fn bind(&self, function: &str) -> Result<Box<dyn BackendCall>> {
+        let description = self.description.function(function).unwrap();
+        let names = |features: &[FeatureDescription]| -> Vec<String> {
+            features.iter().map(|feature| feature.name.clone()).collect()
+        };
+        Ok(Box::new(FakeCall {
+            fake: self.clone(),
+            function: function.to_owned(),
+            given: description.inputs.iter().map(|_| None).collect(),
+            inputs: names(&description.inputs),
+            outputs: names(&description.outputs),
+        }))
+    }
+}
+
+/// A call of a fake's function.
+struct FakeCall {
+    fake: Fake,
+    function: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    given: Vec<Option<Tensor>>,
+}
+
+impl BackendCall for FakeCall {
+    fn inputs(&self) -> &[String] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    fn set(&mut self, _index: usize, value: &FeatureValue) -> Result<(), ValueError> {
+        panic!("the pipeline writes values, it does not set {value:?}")
+    }
+
+    fn write_floats(
+        &mut self,
+        index: usize,
+        shape: &[usize],
+        write: WriteElements<f32>,
+    ) -> Result<(), ValueError> {
+        let before = self.given[index].take().filter(|before| before.dims() == shape);
+        let mut values = match before {
+            Some(before) => before.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+            None => vec![f32::NAN; shape.iter().product()],
+        };
+        write(&mut values)?;
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(DType::F16)?;
+        self.given[index] = Some(tensor);
+        Ok(())
+    }
+
+    fn write_ints(
+        &mut self,
+        index: usize,
+        shape: &[usize],
+        write: WriteElements<i32>,
+    ) -> Result<(), ValueError> {
+        let mut values = vec![i32::MIN; shape.iter().product()];
+        write(&mut values)?;
+        self.given[index] = Some(Tensor::from_vec(values, shape, &Device::Cpu)?);
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.given.fill(None);
+    }
+
+    fn run(&mut self, state: Option<&mut CoreMLState>, read: ReadOutput) -> Result<()> {
+        let given = self.inputs.iter().zip(&self.given);
+        let inputs: Vec<(&str, &Tensor)> =
+            given.map(|(name, tensor)| (name.as_str(), tensor.as_ref().unwrap())).collect();
+        let outputs = self.fake.predict(&self.function, &inputs, state)?;
+        for (index, name) in self.outputs.iter().enumerate() {
+            let tensor = &outputs[name];
+            let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let array = Array::from_floats(ElementType::Float16, tensor.dims(), &values).unwrap();
+            read(index, &OutputValue::Array(array))?;
+        }
+        Ok(())
+    }
+}
+
+impl Fake {
     fn predict(
         &self,
         function: &str,

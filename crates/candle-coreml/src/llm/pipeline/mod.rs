@@ -2,25 +2,26 @@
 
 #[cfg(test)]
 mod fake;
+mod feeds;
 mod outputs;
 mod stage;
-mod tensors;
+
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::ops::Range;
 
-use candle_core::Tensor;
 use coreml_engine::Workers;
 
-use outputs::{output, prediction, take};
+use outputs::{Reader, index_of, missing};
 use stage::Fed;
 pub(crate) use stage::{ChunkStages, Stage};
 
 use crate::config::{Layout, Prefill};
-use crate::error::{Error, Result};
+use crate::error::{GenerationError, Result};
 use crate::llm::network::{Network, Prediction};
 use crate::state::CoreMLState;
+use crate::values::OutputValue;
 
 /// A model's components, loaded.
 pub(crate) struct Pipeline {
@@ -30,15 +31,12 @@ pub(crate) struct Pipeline {
     pub(crate) lm_head: Option<Stage>,
 }
 
-/// Consecutive tokens that go through the chunks together.
+/// Consecutive tokens that go through the chunks together. Padding behind them needs no care: what it
+/// writes into the cache is masked until the tokens of those positions overwrite it.
 #[derive(Clone, Copy)]
 struct Window<'a> {
-    ids: &'a [u32],
-    start: usize,
+    fed: Fed<'a>,
     function: Function,
-    /// Tokens that the function takes: `ids`, and padding behind them. Padding needs no care: what
-    /// it writes into the cache is masked until the tokens of those positions overwrite it.
-    rows: usize,
 }
 
 /// Which function of the chunks runs a window.
@@ -83,7 +81,7 @@ impl Network for Pipeline {
     /// `infer`, which is exact also where running a token twice would not be.
     fn run(&self, ids: &[u32], start: usize, states: &mut [CoreMLState]) -> Result<Prediction> {
         let Some((_, mut rest)) = ids.split_last() else {
-            return Err(Error::Generation("there are no tokens to run".to_owned()));
+            return Err(GenerationError::EmptyPrompt { no_begin: false }.into());
         };
         self.check_room(ids, start)?;
         if self.layout.prefill == Prefill::Free {
@@ -91,16 +89,16 @@ impl Network for Pipeline {
         }
         let mut position = start;
         while let Some(window) = self.next_window(rest, position) {
-            let outputs = self.run_chunks(window, states)?;
-            position += window.ids.len();
-            rest = rest.get(window.ids.len()..).unwrap_or_default();
+            let count = window.fed.ids.len();
+            position += count;
+            rest = rest.get(count..).unwrap_or_default();
             if position == start + ids.len() {
-                return self.predict(&outputs, window.ids.len() - 1);
+                return self.next(&window, states);
             }
+            self.run_chunks(&window, states, &mut |_, _| Ok(()))?;
         }
         let last = self.single(ids.get(ids.len() - 1..).unwrap_or_default(), position);
-        let outputs = self.run_chunks(last, states)?;
-        self.predict(&outputs, 0)
+        self.next(&last, states)
     }
 
     fn lookahead(&self, start: usize) -> usize {
@@ -121,27 +119,14 @@ impl Network for Pipeline {
     ) -> Result<Vec<Prediction>> {
         self.check_room(ids, start)?;
         if ids.len() > self.lookahead(start) {
-            return Err(Error::Generation(format!("can't look {} tokens ahead", ids.len())));
+            let expected = format!("at most {} tokens at once", self.lookahead(start));
+            return Err(GenerationError::option(expected, ids.len()).into());
         }
         let (function, rows) = match self.layout.prefill {
             Prefill::Free => (Function::Infer, ids.len()),
             _ => (Function::Prefill, self.layout.window),
         };
-        let mut outputs = self.run_chunks(Window { ids, start, function, rows }, states)?;
-        if let Some(lm_head) = self.lm_head.as_ref().filter(|_| self.layout.head_takes_windows) {
-            let mut fed = Fed::new(&[], 0, rows);
-            fed.hidden = Some(take(&mut outputs, "output_hidden_states")?);
-            let outputs = lm_head.run(&mut fed, None)?;
-            return (0..ids.len())
-                .map(|row| prediction(&self.layout.head, &outputs, row))
-                .collect();
-        }
-        match &self.layout.each {
-            Some(head) if self.lm_head.is_none() => {
-                (0..ids.len()).map(|row| prediction(head, &outputs, row)).collect()
-            }
-            _ => (0..ids.len()).map(|row| self.predict(&outputs, row)).collect(),
-        }
+        self.follow(&Window { fed: Fed { ids, start, rows }, function }, states, 0..ids.len())
     }
 
     fn plans_made(&self) -> usize {
@@ -167,10 +152,8 @@ impl Pipeline {
     fn check_room(&self, ids: &[u32], start: usize) -> Result<()> {
         let end = start.saturating_add(ids.len());
         if end > self.layout.context {
-            return Err(Error::Generation(format!(
-                "{end} tokens do not fit into the context of {}",
-                self.layout.context
-            )));
+            let context = self.layout.context;
+            return Err(GenerationError::PromptTooLong { tokens: end, context }.into());
         }
         Ok(())
     }
@@ -184,7 +167,8 @@ impl Pipeline {
         let Layout { window, context, .. } = self.layout;
         if self.layout.prefill == Prefill::Free {
             let ids = ids.get(..window).unwrap_or(ids);
-            return Some(Window { ids, start, function: Function::Infer, rows: ids.len() });
+            let fed = Fed { ids, start, rows: ids.len() };
+            return Some(Window { fed, function: Function::Infer });
         }
         let limit = self.layout.sliding.unwrap_or(context);
         let fits = start.saturating_add(window) <= limit;
@@ -197,7 +181,8 @@ impl Pipeline {
         };
         Some(if whole_window {
             let ids = ids.get(..window).unwrap_or(ids);
-            Window { ids, start, function: Function::Prefill, rows: window }
+            let fed = Fed { ids, start, rows: window };
+            Window { fed, function: Function::Prefill }
         } else {
             self.single(ids.get(..1).unwrap_or(ids), start)
         })
@@ -206,33 +191,58 @@ impl Pipeline {
     fn single<'a>(&self, ids: &'a [u32], start: usize) -> Window<'a> {
         let slides = self.layout.sliding.is_some_and(|sliding| start >= sliding);
         let function = if slides { Function::InferRotate } else { Function::Infer };
-        Window { ids, start, function, rows: 1 }
+        Window { fed: Fed { ids, start, rows: 1 }, function }
     }
 
-    /// Outputs of the last chunk for a window.
+    /// Runs the chunks on a window; `read` gets the outputs of the last one. Hidden states go from one
+    /// chunk's memory to the next one's.
     fn run_chunks(
         &self,
-        window: Window,
+        window: &Window,
         states: &mut [CoreMLState],
-    ) -> Result<HashMap<String, Tensor>> {
-        let Window { ids, start, function, rows } = window;
-        tracing::debug!(start, tokens = ids.len(), rows, "run");
-        let mut fed = Fed::new(ids, start, rows);
+        read: &mut dyn FnMut(usize, &OutputValue) -> Result<()>,
+    ) -> Result<()> {
+        let Window { fed, function } = window;
+        tracing::debug!(fed.start, tokens = fed.ids.len(), fed.rows, "run");
+        let mut stage = self.stage(0, *function)?;
+        let mut call = stage.call(fed)?;
         if let Some(embeddings) = &self.embeddings {
-            fed.hidden = Some(embeddings.embed(ids, rows)?);
+            embeddings.embed(fed, stage, &mut call)?;
         }
-        let mut outputs = HashMap::new();
-        for (number, chunk) in self.chunks.iter().enumerate() {
-            if number > 0 {
-                fed.hidden = Some(take(&mut outputs, "output_hidden_states")?);
-            }
-            let slot = self.slot(number);
-            let state = states.get_mut(slot).ok_or_else(|| {
-                Error::Generation(format!("there is no state for chunk {}", number + 1))
+        for number in 1..self.chunks.len() {
+            let next = self.stage(number, *function)?;
+            let mut following = next.call(fed)?;
+            let hidden = index_of(&stage.outputs, "output_hidden_states")?;
+            call.run(Some(self.state(number - 1, states)?), |index, output| {
+                if index != hidden {
+                    return Ok(());
+                }
+                next.pass_hidden(&mut following, output, 0..fed.rows, (0, fed.rows))
             })?;
-            outputs = chunk.stage(function).run(&mut fed, Some(state))?;
+            (stage, call) = (next, following);
         }
-        Ok(outputs)
+        call.run(Some(self.state(self.chunks.len() - 1, states)?), read)
+    }
+
+    fn stage(&self, chunk: usize, function: Function) -> Result<&Stage> {
+        let chunk = self.chunks.get(chunk).ok_or_else(|| missing("chunk to run"))?;
+        Ok(chunk.stage(function))
+    }
+
+    fn state<'s>(
+        &self,
+        chunk: usize,
+        states: &'s mut [CoreMLState],
+    ) -> Result<&'s mut CoreMLState> {
+        let state = states.get_mut(self.slot(chunk));
+        state.ok_or_else(|| missing(&format!("state for chunk {}", chunk + 1)))
+    }
+
+    /// What follows the last token of a window.
+    fn next(&self, window: &Window, states: &mut [CoreMLState]) -> Result<Prediction> {
+        let last = window.fed.ids.len().saturating_sub(1);
+        let mut next = self.follow(window, states, last..last + 1)?;
+        next.pop().ok_or_else(|| missing("prediction"))
     }
 
     /// Index of a chunk's state among those that [`make_states`](Network::make_states) gives.
@@ -242,17 +252,54 @@ impl Pipeline {
         slots.iter().enumerate().take(first).filter(|(number, slot)| number == *slot).count()
     }
 
-    /// What follows the token in a row of the last chunk's outputs.
-    fn predict(&self, outputs: &HashMap<String, Tensor>, row: usize) -> Result<Prediction> {
+    /// Runs a window; tells what follows some of its tokens, by their row.
+    fn follow(
+        &self,
+        window: &Window,
+        states: &mut [CoreMLState],
+        rows: Range<usize>,
+    ) -> Result<Vec<Prediction>> {
+        let last = self.stage(self.chunks.len().saturating_sub(1), window.function)?;
         let Some(lm_head) = &self.lm_head else {
-            return prediction(&self.layout.head, outputs, row);
+            let head = match &self.layout.each {
+                Some(head) if rows.len() > 1 => head,
+                _ => &self.layout.head,
+            };
+            let mut reader = Reader::new(head, &last.outputs, rows)?;
+            self.run_chunks(window, states, &mut |index, output| reader.read(index, output))?;
+            return reader.finish();
         };
-        let hidden = output(outputs, "output_hidden_states")?;
-        let rows = hidden.dim(1)?;
-        let hidden =
-            if rows > 1 { hidden.narrow(1, row, 1)?.contiguous()? } else { hidden.clone() };
-        let mut fed = Fed::new(&[], 0, 1);
-        fed.hidden = Some(hidden);
-        prediction(&self.layout.head, &lm_head.run(&mut fed, None)?, 0)
+        let hidden = index_of(&last.outputs, "output_hidden_states")?;
+        // The rows that each call of the head takes.
+        let all = window.fed.rows;
+        let pieces: Vec<Range<usize>> = match rows.len() > 1 && self.layout.head_takes_windows {
+            true => std::iter::once(0..all).collect(),
+            false => rows.clone().map(|row| row..row + 1).collect(),
+        };
+        let calls = pieces.iter().map(|piece| lm_head.call(&Fed::rows(piece.len())));
+        let mut calls = calls.collect::<Result<Vec<_>>>()?;
+        self.run_chunks(window, states, &mut |index, output| {
+            if index != hidden {
+                return Ok(());
+            }
+            // Functions that run a window may tell of its last token alone.
+            let given = output
+                .array()
+                .map_or(0, |array| array.len() / array.shape().last().copied().unwrap_or(1).max(1));
+            for (piece, call) in pieces.iter().zip(&mut calls) {
+                let first = piece.start.min(given.saturating_sub(piece.len()));
+                lm_head.pass_hidden(call, output, first..first + piece.len(), (0, piece.len()))?;
+            }
+            Ok(())
+        })?;
+        let mut predictions = Vec::with_capacity(rows.len());
+        for (piece, mut call) in pieces.iter().zip(calls) {
+            let wanted = rows.start.max(piece.start)..rows.end.min(piece.end);
+            let wanted = wanted.start - piece.start..wanted.end - piece.start;
+            let mut reader = Reader::new(&self.layout.head, &lm_head.outputs, wanted)?;
+            call.run(None, |index, output| reader.read(index, output))?;
+            predictions.extend(reader.finish()?);
+        }
+        Ok(predictions)
     }
 }

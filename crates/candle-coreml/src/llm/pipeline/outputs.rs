@@ -1,54 +1,114 @@
-//! What a function's outputs tell of the next token.
+//! What a function's outputs tell of the next tokens.
 
-use std::collections::HashMap;
-
-use candle_core::{DType, Tensor};
+use std::ops::Range;
 
 use crate::config::Head;
-use crate::error::{Error, Result};
+use crate::error::{Error, GenerationError, Result, ValueError};
 use crate::llm::network::Prediction;
+use crate::values::{Array, OutputValue};
 
-/// The prediction in a function's outputs, for the token in `row` of those that it ran.
-pub(super) fn prediction(
-    head: &Head,
-    outputs: &HashMap<String, Tensor>,
-    row: usize,
-) -> Result<Prediction> {
-    match head {
-        Head::Logits { parts, .. } => {
-            read_logits(parts, head.vocabulary(), outputs, row).map(Prediction::Logits)
-        }
-        Head::Argmax { sizes } => {
-            let (tokens, values) = (output(outputs, "argmax_idx")?, output(outputs, "argmax_val")?);
-            let tokens = tokens.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
-            let values = values.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            best_of_parts(sizes, &tokens, &values).map(Prediction::Token)
-        }
-    }
+/// Reads what follows some of the tokens that a function ran, as its outputs come: logits are copied
+/// once, from the backend's memory to where the sampler has them.
+pub(super) struct Reader<'a> {
+    head: &'a Head,
+    names: &'a [String],
+    /// What each output is.
+    parts: Vec<Option<Part>>,
+    /// The tokens, by their row among those that the function ran.
+    rows: Range<usize>,
+    /// Of each row.
+    logits: Vec<Vec<f32>>,
+    tokens: Vec<i64>,
+    values: Vec<f32>,
 }
 
-/// The logits of all parts, one behind the other: as many as the description says.
-fn read_logits(
-    parts: &[String],
-    vocabulary: usize,
-    outputs: &HashMap<String, Tensor>,
-    row: usize,
-) -> Result<Vec<f32>> {
-    let mut logits = Vec::with_capacity(vocabulary);
-    for name in parts {
-        let part = output(outputs, name)?;
-        let size = part.dims().last().copied().unwrap_or(1);
-        let rows = part.reshape(((), size))?;
-        let last = rows.get(row.min(rows.dim(0)?.saturating_sub(1)))?;
-        logits.extend(last.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+/// What an output is.
+#[derive(Clone, Copy)]
+enum Part {
+    /// So many logits from this token on.
+    Logits { first: usize, size: usize },
+    /// The most likely token of each part.
+    Tokens,
+    /// Their logits.
+    Values,
+}
+
+impl<'a> Reader<'a> {
+    /// For a function with outputs of these names.
+    pub(super) fn new(head: &'a Head, names: &'a [String], rows: Range<usize>) -> Result<Self> {
+        let mut parts = vec![None; names.len()];
+        let mut found = |name: &str, part: Part| match index_of(names, name) {
+            Ok(index) => {
+                parts[index] = Some(part);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        match head {
+            Head::Logits { parts, sizes } => {
+                let mut first = 0;
+                for (name, &size) in parts.iter().zip(sizes) {
+                    found(name, Part::Logits { first, size })?;
+                    first += size;
+                }
+            }
+            Head::Argmax { .. } => {
+                found("argmax_idx", Part::Tokens)?;
+                found("argmax_val", Part::Values)?;
+            }
+        }
+        let logits = match head.gives_logits() {
+            true => rows.clone().map(|_| vec![0.0; head.vocabulary()]).collect(),
+            false => Vec::new(),
+        };
+        Ok(Reader { head, names, parts, rows, logits, tokens: Vec::new(), values: Vec::new() })
     }
-    if logits.len() != vocabulary {
-        return Err(Error::Generation(format!(
-            "the model gave {} logits, but its description says {vocabulary}",
-            logits.len()
-        )));
+
+    /// Reads an output.
+    pub(super) fn read(&mut self, index: usize, output: &OutputValue) -> Result<()> {
+        let Some(part) = self.parts.get(index).copied().flatten() else { return Ok(()) };
+        let name = &self.names[index];
+        let array = output.array()?;
+        match part {
+            Part::Logits { first, size } => {
+                self.read_logits(name, array, first..first.saturating_add(size))?;
+            }
+            Part::Tokens => self.tokens = array.integers()?,
+            Part::Values => {
+                self.values = vec![0.0; array.len()];
+                array.read_floats(0..array.len(), &mut self.values)?;
+            }
+        }
+        Ok(())
     }
-    Ok(logits)
+
+    fn read_logits(&mut self, name: &str, array: &Array, tokens: Range<usize>) -> Result<()> {
+        let width = array.shape().last().copied().unwrap_or(1);
+        if width != tokens.len() || array.is_empty() {
+            return Err(results(format!(
+                "the model gave {width} logits in `{name}`, but its description says {}",
+                tokens.len()
+            )));
+        }
+        let last = array.len() / width - 1;
+        for (row, logits) in self.rows.clone().zip(&mut self.logits) {
+            let start = row.min(last) * width;
+            let to = logits.get_mut(tokens.clone()).unwrap_or_default();
+            array.read_floats(start..start + width, to)?;
+        }
+        Ok(())
+    }
+
+    /// What follows each of the tokens.
+    pub(super) fn finish(self) -> Result<Vec<Prediction>> {
+        match self.head {
+            Head::Logits { .. } => Ok(self.logits.into_iter().map(Prediction::Logits).collect()),
+            Head::Argmax { sizes } => {
+                let token = best_of_parts(sizes, &self.tokens, &self.values)?;
+                Ok(self.rows.map(|_| Prediction::Token(token)).collect())
+            }
+        }
+    }
 }
 
 /// The token of the first part with the greatest value, counted from the first part's first one.
@@ -67,22 +127,31 @@ fn best_of_parts(sizes: &[usize], tokens: &[i64], values: &[f32]) -> Result<u32>
         u32::try_from(before + local).ok()
     });
     token.ok_or_else(|| {
-        Error::Generation(format!(
+        results(format!(
             "the model's choice is no token: `argmax_idx` is {tokens:?} for parts of {sizes:?} \
              tokens; look at `lm_head_chunk_sizes` in meta.yaml"
         ))
     })
 }
 
-pub(super) fn output<'a>(outputs: &'a HashMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
-    outputs.get(name).ok_or_else(|| {
-        Error::Generation(format!("the model gave no output `{name}`; check the export"))
-    })
+/// The model's results are not what it says they are.
+fn results(message: String) -> Error {
+    GenerationError::Results(message).into()
 }
 
-pub(super) fn take(outputs: &mut HashMap<String, Tensor>, name: &str) -> Result<Tensor> {
-    outputs.remove(name).ok_or_else(|| {
-        Error::Generation(format!("the model gave no output `{name}`; check the export"))
+/// Something that other stages were to give is not there.
+pub(super) fn missing(what: &str) -> Error {
+    results(format!("there is no {what}"))
+}
+
+/// The index of an output.
+pub(super) fn index_of(names: &[String], name: &str) -> Result<usize> {
+    names.iter().position(|output| output == name).ok_or_else(|| Error::Output {
+        name: name.to_owned(),
+        source: ValueError::Unknown {
+            owner: "the model (check its export)".to_owned(),
+            available: names.to_vec(),
+        },
     })
 }
 

@@ -1,22 +1,24 @@
 //! A loaded function with what its inputs are fed with.
 
-use std::collections::HashMap;
-
-use candle_core::Tensor;
 use coreml_engine::Workers;
 use coreml_format::description::ShapeFlexibility;
+use smallvec::{SmallVec, smallvec};
 
-use super::outputs::take;
-use super::{Function, tensors};
+use super::outputs::{index_of, missing};
+use super::{Function, feeds};
+use crate::call::BoundCall;
 use crate::config::{Component, Feed, Input, Interface};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::CoreMLModel;
-use crate::state::CoreMLState;
+use crate::values::OutputValue;
 
 /// A component that can run.
 pub(crate) struct Stage {
     pub(crate) model: CoreMLModel,
-    inputs: Vec<Input>,
+    /// What feeds each input, with its index.
+    inputs: Vec<(usize, Input)>,
+    /// Names of the outputs by index.
+    pub(super) outputs: Vec<String>,
 }
 
 /// The functions of a chunk.
@@ -52,115 +54,138 @@ impl ChunkStages {
     }
 }
 
-/// What a window feeds to the stages; tensors are made once for all chunks.
+/// What a window feeds to the stages.
+#[derive(Clone, Copy)]
 pub(super) struct Fed<'a> {
-    ids: &'a [u32],
-    start: usize,
-    rows: usize,
-    pub(super) hidden: Option<Tensor>,
-    made: Vec<(Feed, Vec<usize>, Tensor)>,
+    pub(super) ids: &'a [u32],
+    pub(super) start: usize,
+    /// Tokens that the function takes: `ids`, and padding behind them.
+    pub(super) rows: usize,
 }
 
-impl<'a> Fed<'a> {
-    pub(super) fn new(ids: &'a [u32], start: usize, rows: usize) -> Self {
-        Fed { ids, start, rows, hidden: None, made: Vec::new() }
-    }
-
-    /// The tensor for an input.
-    fn tensor(&mut self, input: &Input) -> Result<Tensor> {
-        if input.feed == Feed::HiddenStates {
-            return self
-                .hidden
-                .clone()
-                .ok_or_else(|| Error::Generation("there are no hidden states to run".to_owned()));
-        }
-        let shape = self.shape(input);
-        let known = self.made.iter().find(|(feed, of, _)| *feed == input.feed && *of == shape);
-        if let Some((_, _, tensor)) = known {
-            return Ok(tensor.clone());
-        }
-        let tensor = self.make(input.feed, &shape)?;
-        self.made.push((input.feed, shape, tensor.clone()));
-        Ok(tensor)
+impl Fed<'_> {
+    /// A row for a head, which takes hidden states alone.
+    pub(super) fn rows(rows: usize) -> Self {
+        Fed { ids: &[], start: 0, rows }
     }
 
     /// The shape that an input has for this window: the stated one, where it is fixed.
-    fn shape(&self, input: &Input) -> Vec<usize> {
+    fn shape(&self, input: &Input) -> SmallVec<[usize; 4]> {
         let fixed = input.ty.flexibility == ShapeFlexibility::Fixed && !input.ty.shape.is_empty();
         match input.feed {
-            Feed::TokenIds | Feed::HiddenStates => vec![1, self.rows],
-            _ if fixed => input.ty.shape.clone(),
+            Feed::TokenIds | Feed::HiddenStates => smallvec![1, self.rows],
+            _ if fixed => input.ty.shape.as_slice().into(),
             // A mask of free length ends with the last key.
-            Feed::CausalMask => vec![1, 1, self.rows, self.start.saturating_add(self.rows)],
-            Feed::PositionIds if input.ty.shape.len() == 2 => vec![1, self.rows],
-            Feed::PositionIds => vec![self.rows],
-            Feed::CurrentPosition | Feed::UpdateMask => input.ty.shape.clone(),
+            Feed::CausalMask => {
+                smallvec![1, 1, self.rows, self.start.saturating_add(self.rows)]
+            }
+            Feed::PositionIds if input.ty.shape.len() == 2 => smallvec![1, self.rows],
+            Feed::PositionIds => smallvec![self.rows],
+            Feed::CurrentPosition | Feed::UpdateMask => input.ty.shape.as_slice().into(),
         }
     }
 
-    fn make(&self, feed: Feed, shape: &[usize]) -> Result<Tensor> {
+    /// Writes what an input is fed with into a call; hidden states come from another stage.
+    fn write(&self, call: &mut BoundCall, index: usize, input: &Input) -> Result<()> {
+        let shape = self.shape(input);
         let last = shape.last().copied().unwrap_or(1);
-        let tensor = match feed {
-            Feed::TokenIds | Feed::HiddenStates => tensors::input_ids(self.ids, self.rows)?,
-            Feed::PositionIds => tensors::position_ids(self.start, self.rows)?,
-            Feed::CausalMask => tensors::causal_mask(self.start, self.rows, last)?,
-            Feed::CurrentPosition => tensors::current_pos(self.start)?,
-            Feed::UpdateMask => {
-                let context = shape.iter().rev().nth(1).copied().unwrap_or(1);
-                tensors::update_mask(self.start, self.ids.len(), last, context)?
+        let start = || feeds::integer(self.start.saturating_add(self.rows), "position");
+        match input.feed {
+            Feed::HiddenStates => Ok(()),
+            Feed::TokenIds => {
+                for &id in self.ids {
+                    feeds::integer(id as usize, "token id")?;
+                }
+                call.write_ints(index, &shape, |to| feeds::token_ids(self.ids, to))
             }
-        };
-        Ok(tensor.reshape(shape)?)
+            Feed::PositionIds | Feed::CurrentPosition => {
+                let start = start()?.saturating_sub_unsigned(self.rows as u32);
+                call.write_ints(index, &shape, |to| feeds::positions(start, to))
+            }
+            Feed::CausalMask => {
+                call.write_floats(index, &shape, |to| feeds::causal_mask(self.start, last, to))
+            }
+            Feed::UpdateMask => {
+                let used = self.ids.len();
+                call.write_floats(index, &shape, |to| {
+                    feeds::update_mask(self.start, used, last, to);
+                })
+            }
+        }
     }
 }
 
 impl Stage {
     /// `model` runs the component's function.
     pub(crate) fn new(component: &Component, model: CoreMLModel) -> Result<Self> {
-        Ok(Stage { model, inputs: Interface(component).inputs()? })
+        let call = model.bind()?;
+        let inputs = Interface(component).inputs()?.into_iter();
+        let inputs = inputs.map(|input| Ok((call.input(&input.name)?, input)));
+        let (inputs, outputs) = (inputs.collect::<Result<_>>()?, call.outputs().to_vec());
+        drop(call);
+        Ok(Stage { model, inputs, outputs })
     }
 
     /// The same function on other threads.
     pub(super) fn with_workers(&self, workers: &Workers) -> Result<Self> {
-        Ok(Stage { model: self.model.with_workers(workers)?, inputs: self.inputs.clone() })
+        Ok(Stage {
+            model: self.model.with_workers(workers)?,
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+        })
     }
 
-    /// Hidden states `[1, rows, H]` of token ids with padding (0) behind them. Embeddings look each
-    /// token up on its own, so where they do not take so many at once, they run piece by piece.
-    pub(super) fn embed(&self, ids: &[u32], rows: usize) -> Result<Tensor> {
-        let ty = self.inputs.iter().find(|input| input.feed == Feed::TokenIds).map(|i| &i.ty);
+    /// A call that is fed with all but hidden states.
+    pub(super) fn call(&self, fed: &Fed) -> Result<BoundCall> {
+        let mut call = self.model.bind()?;
+        for (index, input) in &self.inputs {
+            fed.write(&mut call, *index, input)?;
+        }
+        Ok(call)
+    }
+
+    /// Gives a call of this stage hidden states: some `rows` of an output of another stage, as the
+    /// rows from `first` on of `all`.
+    pub(super) fn pass_hidden(
+        &self,
+        call: &mut BoundCall,
+        output: &OutputValue,
+        rows: std::ops::Range<usize>,
+        (first, all): (usize, usize),
+    ) -> Result<()> {
+        let input = self.inputs.iter().find(|(_, input)| input.feed == Feed::HiddenStates);
+        let (index, _) = input.ok_or_else(|| missing("input for hidden states"))?;
+        let given = output.array().map(|array| array.shape()).unwrap_or_default();
+        let width = given.last().copied().unwrap_or(1);
+        let mut shape: SmallVec<[usize; 4]> = given.into();
+        if let Some(of_rows) = shape.iter_mut().nth_back(1) {
+            *of_rows = all;
+        }
+        let elements = rows.start.saturating_mul(width)..rows.end.saturating_mul(width);
+        call.pass(*index, &shape, output, elements, first.saturating_mul(width))
+    }
+
+    /// Gives a call of `to` hidden states `[1, rows, H]` of token ids with padding (0) behind them.
+    /// Embeddings look each token up on its own, so where they do not take so many at once, they run
+    /// piece by piece.
+    pub(super) fn embed(&self, fed: &Fed, to: &Stage, call: &mut BoundCall) -> Result<()> {
+        let Fed { ids, rows, .. } = *fed;
+        let ids_input = self.inputs.iter().find(|(_, input)| input.feed == Feed::TokenIds);
+        let ty = ids_input.map(|(_, input)| &input.ty);
         let allowed = |length: usize| ty.is_none_or(|ty| ty.allows(&[1, length]));
         let stated = ty.and_then(|ty| ty.shape.get(1)).copied().unwrap_or(1).max(1);
         let length = [rows, 1].into_iter().find(|&length| allowed(length)).unwrap_or(stated);
-        let mut padded = ids.to_vec();
-        padded.resize(rows, 0);
-        let piece = |ids: &[u32]| {
-            let mut outputs = self.run(&mut Fed::new(ids, 0, length), None)?;
-            take(&mut outputs, "hidden_states")
-        };
-        let mut pieces = padded.chunks(length).map(piece).collect::<Result<Vec<_>>>()?;
-        match (pieces.pop(), pieces.is_empty()) {
-            (Some(only), true) if length == rows => Ok(only),
-            (last, _) => {
-                pieces.extend(last);
-                Ok(Tensor::cat(&pieces, 1)?.narrow(1, 0, rows)?.contiguous()?)
-            }
+        let hidden = index_of(&self.outputs, "hidden_states")?;
+        for first in (0..rows).step_by(length) {
+            let ids = ids.get(first..ids.len().min(first + length)).unwrap_or_default();
+            let count = length.min(rows - first);
+            self.call(&Fed { ids, start: 0, rows: length })?.run(None, |index, output| {
+                if index != hidden {
+                    return Ok(());
+                }
+                to.pass_hidden(call, output, 0..count, (first, rows))
+            })?;
         }
-    }
-
-    /// Runs the function on a window.
-    pub(super) fn run(
-        &self,
-        fed: &mut Fed,
-        state: Option<&mut CoreMLState>,
-    ) -> Result<HashMap<String, Tensor>> {
-        let tensors: Vec<Tensor> =
-            self.inputs.iter().map(|input| fed.tensor(input)).collect::<Result<_>>()?;
-        let inputs: Vec<(&str, &Tensor)> =
-            self.inputs.iter().map(|input| input.name.as_str()).zip(&tensors).collect();
-        match state {
-            Some(state) => self.model.predict_with_state(&inputs, state),
-            None => self.model.predict(&inputs),
-        }
+        Ok(())
     }
 }

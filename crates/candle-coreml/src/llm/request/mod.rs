@@ -1,9 +1,8 @@
 //! What a caller asks for: how to generate, the messages to answer, and a way to end it.
 
-mod cancel;
 mod chat;
 mod options;
 
-pub use cancel::CancelToken;
+pub use crate::cancel::CancelToken;
 pub use chat::{ChatMessage, ChatOptions};
 pub use options::{ContextOverflow, GenerationOptions, Speculation};

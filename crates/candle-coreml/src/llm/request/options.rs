@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::CancelToken;
 use crate::config::RecommendedSampling;
-use crate::error::{Error, Result};
+use crate::error::{GenerationError, Result};
 
 /// How to choose tokens and when to stop. The default is greedy, 256 tokens at most.
 ///
@@ -298,10 +298,11 @@ impl GenerationOptions {
             ),
         ];
         if let Some((_, expected, got)) = checks.into_iter().find(|(fine, ..)| !fine) {
-            return Err(Error::Generation(format!("the {expected}, got {got}")));
+            return Err(GenerationError::option(format!("the {expected}"), got).into());
         }
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::Generation("a stop string must not be empty".to_owned()));
+            let expected = "a stop string must not be empty".to_owned();
+            return Err(GenerationError::option(expected, "one that is").into());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, GenerationError, Result};
 use crate::llm::text::TextTokenizer;
 
 /// How likely a token was, by the model's own logits: before bias, penalties and temperature.
@@ -40,7 +40,8 @@ pub(crate) fn log_probabilities(
     let normalizer = log_sum_exp(logits);
     let describe = |id: u32| {
         let logit = logits.get(id as usize).copied().ok_or_else(|| {
-            Error::Generation(format!("token {id} was chosen, which the model does not know"))
+            let known = logits.len();
+            Error::from(GenerationError::unknown_token("the sampler chose", id, known, None))
         })?;
         let bytes = tokenizer.token_bytes(id);
         let text = String::from_utf8_lossy(&bytes).into_owned();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, GenerationError, Result};
 use crate::llm::request::GenerationOptions;
 
 /// Chooses the next token. [`Session::stream_with`](crate::Session::stream_with) takes one in place of
@@ -170,7 +170,7 @@ fn first_maximum(logits: &[f32]) -> Result<(u32, f64)> {
     let mut greatest: Option<(u32, f32)> = None;
     for (id, &logit) in (0u32..).zip(logits) {
         if logit.is_nan() || logit == f32::INFINITY {
-            return Err(Error::Generation(format!(
+            return Err(results(format!(
                 "the model gave {logit} as the logit of token {id}: its numbers overflow; check \
                  the export, fp16 models are prone to it"
             )));
@@ -181,10 +181,14 @@ fn first_maximum(logits: &[f32]) -> Result<(u32, f64)> {
     }
     match greatest {
         Some((id, logit)) if logit > f32::NEG_INFINITY => Ok((id, f64::from(logit))),
-        _ => Err(Error::Generation(
+        _ => Err(results(
             "the model gave no finite logit, so no token is possible; check the export".to_owned(),
         )),
     }
+}
+
+fn results(message: String) -> Error {
+    GenerationError::Results(message).into()
 }
 
 /// By value, greatest first; equal ones by id.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use super::python_json::PythonJson;
 use crate::config::{read_json, read_text};
-use crate::error::{Error, Result};
+use crate::error::{Error, GenerationError, Result};
 use crate::llm::request::{ChatMessage, ChatOptions};
 
 /// Turns messages into the text that a model was trained on. Templates come with models, so they
@@ -59,7 +59,7 @@ impl ChatTemplate {
         if let Some(source) = read_text(&file)? {
             return Self::with_templates(vec![(DEFAULT.to_owned(), source)], tokens)
                 .map(Some)
-                .map_err(|error| in_file(&file, &error));
+                .map_err(|error| in_file(&file, error));
         }
         for name in ["tokenizer_config.json", "chat_template.json"] {
             let path = directory.join(name);
@@ -68,7 +68,7 @@ impl ChatTemplate {
             if !templates.is_empty() {
                 return Self::with_templates(templates, tokens)
                     .map(Some)
-                    .map_err(|error| in_file(&path, &error));
+                    .map_err(|error| in_file(&path, error));
             }
         }
         Ok(None)
@@ -76,12 +76,12 @@ impl ChatTemplate {
 
     fn with_templates(templates: Vec<(String, String)>, tokens: Map<String, Json>) -> Result<Self> {
         let mut environment =
-            environment().map_err(|error| wrong("has no environment to run in", &error))?;
+            environment().map_err(|error| wrong("has no environment to run in", error))?;
         for (name, source) in templates {
             let source = without_generation_marks(&source);
             environment
                 .add_template_owned(name, source)
-                .map_err(|error| wrong("is not a valid template", &error))?;
+                .map_err(|error| wrong("is not a valid template", error))?;
         }
         Ok(ChatTemplate { environment, tokens })
     }
@@ -106,10 +106,10 @@ impl ChatTemplate {
             .environment
             .get_template(name)
             .or_else(|_| self.environment.get_template(DEFAULT))
-            .map_err(|error| wrong("has no template `default`", &error))?;
+            .map_err(|error| wrong("has no template `default`", error))?;
         let mut variables = self.tokens.clone();
         let messages = serde_json::to_value(messages)
-            .map_err(|error| Error::Generation(format!("the messages are not JSON: {error}")))?;
+            .map_err(|error| GenerationError::Conversation { source: error.into() })?;
         variables.insert("messages".to_owned(), messages);
         variables.insert("add_generation_prompt".to_owned(), answer.into());
         variables.extend(options.thinking.map(|on| ("enable_thinking".to_owned(), on.into())));
@@ -117,7 +117,7 @@ impl ChatTemplate {
         variables.extend(options.variables.clone());
         template
             .render(Serde(variables))
-            .map_err(|error| wrong("does not take this conversation", &error))
+            .map_err(|error| GenerationError::Conversation { source: error.into() }.into())
     }
 }
 
@@ -213,10 +213,10 @@ fn special_tokens(directory: &Path) -> Result<Map<String, Json>> {
     Ok(tokens)
 }
 
-fn wrong(what: &str, error: &minijinja::Error) -> Error {
-    Error::Generation(format!("the chat template {what}: {error}"))
+fn wrong(message: &'static str, error: minijinja::Error) -> Error {
+    GenerationError::Template { message, source: error.into() }.into()
 }
 
-fn in_file(path: &Path, error: &Error) -> Error {
-    Error::LanguageModel { path: path.to_owned(), message: error.to_string() }
+fn in_file(path: &Path, error: Error) -> Error {
+    Error::language_model(path, error.to_string()).caused_by(error)
 }

@@ -1,13 +1,15 @@
 //! Text to token ids and back.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use coreml_format::Cause;
 use tokenizers::Tokenizer;
 
 use super::chat_template::ChatTemplate;
 use super::special_tokens::SpecialTokens;
 use super::token_bytes;
-use crate::error::{Error, Result};
+use crate::error::{Error, GenerationError, Result};
 
 /// The tokenizer of a language model, with its end tokens and its chat template.
 #[derive(Clone, Debug)]
@@ -15,7 +17,7 @@ pub struct TextTokenizer {
     tokenizer: Tokenizer,
     special: SpecialTokens,
     /// Or why there is none: text can be generated without it.
-    chat_template: Result<ChatTemplate, String>,
+    chat_template: Result<ChatTemplate, Arc<Error>>,
 }
 
 impl TextTokenizer {
@@ -27,34 +29,35 @@ impl TextTokenizer {
     pub fn load(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
         let path = directory.join("tokenizer.json");
-        let wrong = |message| Error::LanguageModel { path: path.clone(), message };
         if !path.is_file() {
-            return Err(wrong(
+            return Err(Error::language_model(
+                path,
                 "there is no tokenizer; put the `tokenizer.json` of the original model (with \
-                 `tokenizer_config.json`) beside the model's packages"
-                    .to_owned(),
+                 `tokenizer_config.json`) beside the model's packages",
             ));
         }
         let bytes =
             std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
         coreml_format::refuse_lfs_pointer(&path, &bytes)?;
         let mut tokenizer = parse(&bytes).map_err(|error| {
-            wrong(format!("is not a tokenizer: {error}; check that the download is complete"))
+            let message =
+                format!("is not a tokenizer: {error}; check that the download is complete");
+            Error::language_model(&path, message).caused_by(error)
         })?;
         // A file made for training may cut or pad every text to one length.
-        tokenizer.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| Error::language_model(&path, error.to_string()).caused_by(error))?;
         tokenizer.with_padding(None);
         let special = SpecialTokens::read(directory, |token| tokenizer.token_to_id(token))?;
         let chat_template = match ChatTemplate::load(directory) {
             Ok(Some(template)) => Ok(template),
-            Ok(None) => Err(format!(
-                "{} has no chat template: neither `chat_template.jinja` nor `chat_template` in \
-                 `tokenizer_config.json` or `chat_template.json`; take them from the original \
-                 model, or let it continue plain text if it was not trained to chat",
-                directory.display()
-            )),
-            Err(error) => Err(error.to_string()),
+            Ok(None) => {
+                Err(GenerationError::NoChatTemplate { directory: directory.to_owned() }.into())
+            }
+            Err(error) => Err(error),
         };
+        let chat_template = chat_template.map_err(Arc::new);
         Ok(TextTokenizer { tokenizer, special, chat_template })
     }
 
@@ -63,7 +66,7 @@ impl TextTokenizer {
     /// # Errors
     /// When the model has none, or it is not valid.
     pub fn chat_template(&self) -> Result<&ChatTemplate> {
-        self.chat_template.as_ref().map_err(|message| Error::Generation(message.clone()))
+        self.chat_template.as_ref().map_err(|error| Error::Shared(error.clone()))
     }
 
     /// Ids of a text, with the special tokens that the tokenizer adds by itself. An empty text is
@@ -76,11 +79,7 @@ impl TextTokenizer {
         match (ids.is_empty(), self.special.begin) {
             (false, _) => Ok(ids),
             (true, Some(begin)) => Ok(vec![begin]),
-            (true, None) => Err(Error::Generation(
-                "the prompt has no tokens, and the model has no begin token to start from; give \
-                 some text"
-                    .to_owned(),
-            )),
+            (true, None) => Err(GenerationError::EmptyPrompt { no_begin: true }.into()),
         }
     }
 
@@ -97,7 +96,7 @@ impl TextTokenizer {
         let encoding = self
             .tokenizer
             .encode_fast(text, add_special_tokens)
-            .map_err(|error| Error::Generation(format!("can't tokenize the prompt: {error}")))?;
+            .map_err(|source| GenerationError::Tokenizer { what: "tokenize the prompt", source })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -106,9 +105,9 @@ impl TextTokenizer {
     /// # Errors
     /// When the tokenizer can't decode them.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer
-            .decode(ids, true)
-            .map_err(|error| Error::Generation(format!("can't decode the tokens: {error}")))
+        self.tokenizer.decode(ids, true).map_err(|source| {
+            GenerationError::Tokenizer { what: "decode the tokens", source }.into()
+        })
     }
 
     /// The bytes that an id stands for, which need not be whole characters; none for an id that the
@@ -135,14 +134,11 @@ impl TextTokenizer {
 
 /// Reads a tokenizer. The library panics on some malformed files, which is an error here: it has
 /// nothing yet that a panic could leave half done.
-fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
+fn parse(bytes: &[u8]) -> Result<Tokenizer, Cause> {
     // Most of them are no JSON at all, and need no panic to tell.
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| error.to_string())?;
-    match std::panic::catch_unwind(|| Tokenizer::from_bytes(bytes)) {
-        Ok(Ok(tokenizer)) => Ok(tokenizer),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("its parts do not fit together".to_owned()),
-    }
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes)?;
+    std::panic::catch_unwind(|| Tokenizer::from_bytes(bytes))
+        .unwrap_or_else(|_| Err("its parts do not fit together".into()))
 }
 
 #[cfg(test)]
@@ -193,7 +189,7 @@ mod tests {
         let pointer = "version https://git-lfs.github.com/spec/v1\n";
         std::fs::write(directory.path().join("tokenizer.json"), pointer).unwrap();
         let message = TextTokenizer::load(directory.path()).unwrap_err().to_string();
-        assert!(message.contains("Git LFS") && message.contains("download ORG/NAME"), "{message}");
+        assert!(message.contains("Git LFS"), "{message}");
         std::fs::write(directory.path().join("tokenizer.json"), "{}").unwrap();
         let message = TextTokenizer::load(directory.path()).unwrap_err().to_string();
         assert!(message.contains("not a tokenizer"), "{message}");

@@ -13,7 +13,7 @@ use coreml_format::mil::{
 };
 use coreml_kernels::Context;
 
-use crate::error::{Error, OpError, Result};
+use crate::error::{Error, OpError, OperationError, Result};
 use crate::graph::{Block, Graph, Node, Origin, Source, StateType, Value, Work};
 use crate::ids::{Operand, StateId};
 use crate::op::{Bound, ResultType};
@@ -159,12 +159,12 @@ impl<'a> FunctionBinder<'a> {
         for operation in operations {
             self.operation(operation, &mut nodes).map_err(|failure| match failure {
                 Failure::Whole(error) => error,
-                Failure::Op(source) => Error::Operation {
+                Failure::Op(source) => Error::Operation(Box::new(OperationError {
                     function: self.name.to_owned(),
                     operation: operation.name().to_owned(),
                     operator: operation.operator.clone(),
-                    source: Box::new(source),
-                },
+                    source,
+                })),
             })?;
         }
         Ok(nodes)

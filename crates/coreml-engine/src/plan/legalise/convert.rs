@@ -65,9 +65,9 @@ impl<'a> Converter<'a> {
                 true => self.expanded(*result),
                 false => self.natural(*result, false, &source, &mut block.nodes),
             };
-            *result = readable.map_err(|error| Error::Program {
+            *result = readable.map_err(|error| Error::Function {
                 function: self.function.to_owned(),
-                message: error.to_string(),
+                source: error,
             })?;
         }
         Ok(())

@@ -12,7 +12,7 @@ use coreml_format::mil::ElementType;
 use self::convert::Converter;
 pub(crate) use self::convert::readable_constant;
 use self::views::Views;
-use crate::error::{Error, OpError, Result};
+use crate::error::{Error, OpError, OperationError, Result};
 use crate::graph::{Graph, Node};
 use crate::ids::Operand;
 use crate::op::{Frame, Op};
@@ -40,12 +40,12 @@ pub(crate) fn legalise(
 
 /// An operation's error with the operation's names.
 fn named(function: &str, node: &Node, source: OpError) -> Error {
-    Error::Operation {
+    Error::Operation(Box::new(OperationError {
         function: function.to_owned(),
         operation: node.source.name.clone(),
         operator: node.source.operator.clone(),
-        source: Box::new(source),
-    }
+        source,
+    }))
 }
 
 /// How an operation's result of this element type is held.

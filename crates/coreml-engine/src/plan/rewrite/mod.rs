@@ -250,12 +250,10 @@ impl Sweep<'_> {
     }
 
     fn wrong(&self, rule: &Rule, what: &str) -> Error {
-        Error::Program {
+        Error::Rewrite {
             function: self.function.to_owned(),
-            message: format!(
-                "the engine's rewrite `{}` {what}; please report this model",
-                rule.name
-            ),
+            rule: rule.name,
+            message: what.to_owned(),
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Ending a generation from elsewhere.
+//! Ending what takes long from elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Ends generations that were given a clone of it, from any thread: between two tokens, or between
-/// two pieces of a long prompt. They finish with
-/// [`FinishReason::Cancelled`](crate::llm::FinishReason::Cancelled); the session stays usable.
+/// Ends what was given a clone of it, from any thread.
+///
+/// Generations end between two tokens, or between two pieces of a long prompt, with
+/// `FinishReason::Cancelled`; the session stays usable. Downloads end with `HubError::Stopped`; what has
+/// arrived is kept for the next try.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
@@ -15,7 +17,7 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Ends the generations.
+    /// Ends all that has a clone.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

@@ -1,0 +1,237 @@
+//! Calls of a function that the engine runs.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use coreml_engine::{Buffer, Context, Function, FunctionInput, Shape, Storage};
+use coreml_format::description::{FeatureType, FunctionDescription};
+
+use super::state::PortableState;
+use crate::backend::{BackendCall, ReadOutput, WriteElements};
+use crate::error::{Error, Result, ValueError};
+use crate::state::CoreMLState;
+use crate::tensors::{self, InputBytes};
+use crate::values::{Array, FeatureValue, Image, OutputValue};
+
+/// A function with the memory of its inputs.
+pub(super) struct PortableCall {
+    function: Arc<Function>,
+    context: Arc<Context>,
+    inputs: Vec<String>,
+    /// What the model's description says of the inputs.
+    types: Vec<Option<FeatureType>>,
+    values: Vec<Given>,
+    shapes: Vec<Shape>,
+    /// States while a call runs.
+    states: Vec<Buffer>,
+}
+
+/// The value of an input.
+#[derive(Default)]
+struct Given {
+    bytes: InputBytes,
+    given: bool,
+}
+
+impl PortableCall {
+    pub(super) fn new(
+        function: Arc<Function>,
+        context: Arc<Context>,
+        description: Option<&FunctionDescription>,
+    ) -> Self {
+        let inputs: Vec<String> = function.inputs().iter().map(|i| i.name.clone()).collect();
+        let described = |name: &String| {
+            let feature = description?.inputs.iter().find(|feature| feature.name == *name)?;
+            Some(feature.ty.clone())
+        };
+        PortableCall {
+            types: inputs.iter().map(described).collect(),
+            values: inputs.iter().map(|_| Given::default()).collect(),
+            shapes: vec![Shape::new(); inputs.len()],
+            states: Vec::new(),
+            inputs,
+            function,
+            context,
+        }
+    }
+
+    fn input(&self, index: usize) -> Result<&FunctionInput, ValueError> {
+        self.function.inputs().get(index).ok_or_else(|| ValueError::Unknown {
+            owner: format!("function `{}`", self.function.name()),
+            available: self.inputs.clone(),
+        })
+    }
+
+    /// Fails unless the input takes this shape.
+    fn check_shape(&self, index: usize, shape: &[usize]) -> Result<&FunctionInput, ValueError> {
+        let input = self.input(index)?;
+        if input.allows(shape) {
+            return Ok(input);
+        }
+        Err(ValueError::mismatch(input.expected(), format!("shape {shape:?}")))
+    }
+
+    fn set_tensor(&mut self, index: usize, tensor: &Tensor) -> Result<(), ValueError> {
+        let input = self.check_shape(index, tensor.dims())?;
+        let (element, storage) = (input.ty.element, input.storage);
+        self.values[index].bytes.set(tensor, element, storage)?;
+        self.note(index, tensor.dims());
+        Ok(())
+    }
+
+    fn set_image(&mut self, index: usize, image: &Image) -> Result<(), ValueError> {
+        let input = self.input(index)?;
+        let Some(FeatureType::Image(ty)) = &self.types[index] else {
+            return Err(ValueError::mismatch(input.expected(), "an image"));
+        };
+        image.check(ty)?;
+        let color_space = ty.color_space;
+        self.write_floats(index, &image.shape(), &mut |to| {
+            image.write(color_space, to);
+            Ok(())
+        })
+    }
+
+    /// The shape of an input that a single number is given to.
+    fn scalar_shape(&self, index: usize) -> Result<Shape, ValueError> {
+        let input = self.input(index)?;
+        let shape = input.default_shape().filter(|shape| shape.iter().all(|&size| size == 1));
+        shape.ok_or_else(|| ValueError::mismatch(input.expected(), "a number"))
+    }
+
+    fn note(&mut self, index: usize, shape: &[usize]) {
+        self.shapes[index].clear();
+        self.shapes[index].extend_from_slice(shape);
+        self.values[index].given = true;
+    }
+
+    /// Gives inputs without a value that of the description, where they may be left out.
+    fn fill_in(&mut self) -> Result<()> {
+        for index in 0..self.values.len() {
+            if self.values[index].given {
+                continue;
+            }
+            let input = &self.function.inputs()[index];
+            let error = |source| Error::Input { name: input.name.clone(), source };
+            let (true, Some(shape)) = (input.optional, input.default_shape()) else {
+                return Err(error(ValueError::Missing { expected: input.expected() }));
+            };
+            let value = input.feature.as_ref().and_then(|feature| feature.default_value);
+            let tensor =
+                tensors::filled(value.unwrap_or(0.0), &shape, input.storage).map_err(error)?;
+            let (element, storage) = (input.ty.element, input.storage);
+            self.values[index].bytes.set(&tensor, element, storage).map_err(error)?;
+            // It stands in for this call alone: `given` stays as it is.
+            self.shapes[index] = shape;
+        }
+        Ok(())
+    }
+
+    /// Takes the states that the function declares out of those given.
+    fn take_states<'s>(
+        &mut self,
+        state: Option<&'s mut CoreMLState>,
+    ) -> Result<Option<&'s mut PortableState>> {
+        let Some(first) = self.function.states().first() else { return Ok(None) };
+        let wrong = |source| Error::State { name: first.name.clone(), source };
+        let Some(state) = state else {
+            return Err(wrong(ValueError::NoState { function: self.function.name().to_owned() }));
+        };
+        let states =
+            state.downcast_mut::<PortableState>().ok_or_else(|| wrong(ValueError::OtherBackend))?;
+        states.take(self.function.states(), &mut self.states)?;
+        Ok(Some(states))
+    }
+}
+
+impl BackendCall for PortableCall {
+    fn inputs(&self) -> &[String] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[String] {
+        self.function.outputs()
+    }
+
+    fn set(&mut self, index: usize, value: &FeatureValue) -> Result<(), ValueError> {
+        match value {
+            FeatureValue::Tensor(tensor) => self.set_tensor(index, tensor),
+            FeatureValue::Image(image) => self.set_image(index, image),
+            FeatureValue::Int64(integer) => {
+                let shape = self.scalar_shape(index)?;
+                self.set_tensor(index, &Tensor::full(*integer, &*shape, &Device::Cpu)?)
+            }
+            FeatureValue::Double(float) => {
+                let shape = self.scalar_shape(index)?;
+                self.set_tensor(index, &Tensor::full(*float, &*shape, &Device::Cpu)?)
+            }
+            other => {
+                Err(ValueError::mismatch(self.input(index)?.expected(), other.kind_in_words()))
+            }
+        }
+    }
+
+    fn write_floats(
+        &mut self,
+        index: usize,
+        shape: &[usize],
+        write: WriteElements<f32>,
+    ) -> Result<(), ValueError> {
+        let input = self.check_shape(index, shape)?;
+        if input.storage == Storage::F32 {
+            self.values[index].bytes.write(shape, write)?;
+        } else {
+            // Other floats are rare among inputs: they are written as floats and converted.
+            let (element, storage) = (input.ty.element, input.storage);
+            let tensor = tensors::written(shape, write)?;
+            self.values[index].bytes.set(&tensor, element, storage)?;
+        }
+        self.note(index, shape);
+        Ok(())
+    }
+
+    fn write_ints(
+        &mut self,
+        index: usize,
+        shape: &[usize],
+        write: WriteElements<i32>,
+    ) -> Result<(), ValueError> {
+        let input = self.check_shape(index, shape)?;
+        if input.storage == Storage::I32 {
+            self.values[index].bytes.write(shape, write)?;
+        } else {
+            let (element, storage) = (input.ty.element, input.storage);
+            let tensor = tensors::written(shape, write)?;
+            self.values[index].bytes.set(&tensor, element, storage)?;
+        }
+        self.note(index, shape);
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        for value in &mut self.values {
+            value.given = false;
+            value.bytes.let_go();
+        }
+    }
+
+    fn run(&mut self, state: Option<&mut CoreMLState>, read: ReadOutput) -> Result<()> {
+        self.fill_in()?;
+        let taken = self.take_states(state)?;
+        let mut failed = None;
+        let PortableCall { function, context, values, shapes, states, .. } = self;
+        let inputs = values.iter().map(|value| &value.bytes);
+        let result = InputBytes::with_all(inputs, |bytes| {
+            function.predict(context, shapes, bytes, states, |index, tensor| {
+                if failed.is_none() {
+                    failed = read(index, &OutputValue::Array(Array::new(*tensor))).err();
+                }
+            })
+        });
+        if let Some(taken) = taken {
+            taken.put_back(function.states(), states);
+        }
+        result?;
+        failed.map_or(Ok(()), Err)
+    }
+}

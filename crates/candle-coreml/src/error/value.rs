@@ -1,0 +1,108 @@
+//! What is wrong with a value.
+
+use coreml_engine::{OpError, OutOfMemory};
+use coreml_format::ErrorKind;
+use coreml_format::mil::ElementType;
+
+use crate::words::list;
+
+/// Why a value is not what is asked for: of an input, an output or a state, whose name the error
+/// around it tells.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// There is none of this name.
+    #[error("{owner} has none of this name; it has {}", list(available))]
+    Unknown {
+        /// The function or the state, in words.
+        owner: String,
+        /// What there is.
+        available: Vec<String>,
+    },
+
+    /// It is not given.
+    #[error("it is missing; expected {expected}")]
+    Missing {
+        /// What would do.
+        expected: String,
+    },
+
+    /// It is given twice.
+    #[error("it is given twice")]
+    GivenTwice,
+
+    /// Its type, its shape or its elements are others.
+    #[error("expected {expected}, got {got}")]
+    Mismatch {
+        /// What would do.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+
+    /// A number is too large or too small.
+    #[error("the value {value} does not fit into `{element}`")]
+    OutOfRange {
+        /// The number.
+        value: i64,
+        /// The type of the elements.
+        element: ElementType,
+    },
+
+    /// A function with states is called without.
+    #[error(
+        "function `{function}` has states; call `make_state` once and `predict_with_state` for \
+         each prediction"
+    )]
+    NoState {
+        /// The function.
+        function: String,
+    },
+
+    /// A state was made by another backend.
+    #[error(
+        "the state belongs to another backend; make it with `make_state` of a model of this one"
+    )]
+    OtherBackend,
+
+    /// Candle can't read the tensor.
+    #[error(transparent)]
+    Candle(Box<candle_core::Error>),
+
+    /// The engine can't read it.
+    #[error(transparent)]
+    Engine(Box<OpError>),
+
+    /// There is no memory for it.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+impl From<candle_core::Error> for ValueError {
+    fn from(error: candle_core::Error) -> Self {
+        ValueError::Candle(Box::new(error))
+    }
+}
+
+impl ValueError {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ValueError::Unknown { .. }
+            | ValueError::Missing { .. }
+            | ValueError::GivenTwice
+            | ValueError::Mismatch { .. }
+            | ValueError::OutOfRange { .. }
+            | ValueError::NoState { .. }
+            | ValueError::OtherBackend => ErrorKind::InvalidInput,
+            ValueError::Candle(_) => ErrorKind::Other,
+            ValueError::Engine(error) => error.kind(),
+            ValueError::OutOfMemory(_) => ErrorKind::Limit,
+        }
+    }
+
+    /// A value of another type or shape.
+    pub(crate) fn mismatch(expected: impl ToString, got: impl ToString) -> Self {
+        ValueError::Mismatch { expected: expected.to_string(), got: got.to_string() }
+    }
+}

@@ -112,12 +112,7 @@ mod tests {
     use super::*;
 
     fn array(element: ArrayElementType, shape: &[usize]) -> MultiArrayType {
-        MultiArrayType {
-            element,
-            shape: shape.to_vec(),
-            flexibility: ShapeFlexibility::Fixed,
-            default_value: None,
-        }
+        MultiArrayType::new(element, shape)
     }
 
     #[test]

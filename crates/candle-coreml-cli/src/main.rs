@@ -19,6 +19,7 @@ mod weights;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use candle_coreml::{Error, FormatError, HubError};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -46,6 +47,9 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", message(&error));
+            if let Some(advice) = error.chain().find_map(advice) {
+                eprintln!("{advice}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -56,6 +60,25 @@ fn message(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })
+}
+
+/// What to do on the command line about errors of the library, which does not know of it.
+fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let hub = error.downcast_ref().or_else(|| match error.downcast_ref::<Error>()? {
+        Error::Hub(error) => Some(error),
+        _ => None,
+    });
+    let format = error.downcast_ref().or_else(|| match error.downcast_ref::<Error>()? {
+        Error::Format(error) => Some(error),
+        _ => None,
+    });
+    match (hub, format) {
+        (Some(HubError::Selection { .. }), _) => Some("`--include PATTERN` chooses files"),
+        (_, Some(FormatError::GitLfsPointer { .. })) => {
+            Some("`candle-coreml download ORG/NAME` fetches a model with its large files")
+        }
+        _ => None,
+    }
 }
 
 /// Whoever read the output has seen enough of it.

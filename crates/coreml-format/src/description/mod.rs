@@ -57,6 +57,7 @@ impl ModelDescription {
 
 /// One function's interface.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct FunctionDescription {
     /// The function's name.
     pub name: String,
@@ -66,6 +67,14 @@ pub struct FunctionDescription {
     pub outputs: Vec<FeatureDescription>,
     /// States in the order of the file.
     pub states: Vec<FeatureDescription>,
+}
+
+impl FunctionDescription {
+    /// A function without inputs, outputs and states.
+    pub fn new(name: impl Into<String>) -> Self {
+        let (inputs, outputs, states) = Default::default();
+        FunctionDescription { name: name.into(), inputs, outputs, states }
+    }
 }
 
 /// Free text about a model.
@@ -83,6 +92,7 @@ pub struct Metadata {
 
 /// A named input, output or state.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct FeatureDescription {
     /// The feature's name.
     pub name: String,
@@ -92,6 +102,14 @@ pub struct FeatureDescription {
     pub optional: bool,
     /// Its type.
     pub ty: FeatureType,
+}
+
+impl FeatureDescription {
+    /// A feature that may not be left out, without text about it.
+    pub fn new(name: impl Into<String>, ty: FeatureType) -> Self {
+        let short_description = String::new();
+        FeatureDescription { name: name.into(), short_description, optional: false, ty }
+    }
 }
 
 /// Type of a feature.
@@ -138,11 +156,19 @@ pub enum DictionaryKey {
 
 /// Type of a sequence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SequenceType {
     /// Type of the elements.
     pub element: DictionaryKey,
     /// Fewest and most elements; no most when unbounded.
     pub length: (usize, Option<usize>),
+}
+
+impl SequenceType {
+    /// Sequences of any length.
+    pub fn new(element: DictionaryKey) -> Self {
+        SequenceType { element, length: (0, None) }
+    }
 }
 
 /// Element type of a multi-array (`ArrayFeatureType.ArrayDataType`).
@@ -183,6 +209,7 @@ impl ArrayElementType {
 
 /// Type of a multi-array.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct MultiArrayType {
     /// Type of the elements.
     pub element: ArrayElementType,
@@ -209,6 +236,12 @@ pub enum ShapeFlexibility {
 }
 
 impl MultiArrayType {
+    /// Arrays of this shape alone.
+    pub fn new(element: ArrayElementType, shape: impl Into<Vec<usize>>) -> Self {
+        let flexibility = ShapeFlexibility::Fixed;
+        MultiArrayType { element, shape: shape.into(), flexibility, default_value: None }
+    }
+
     /// Whether an array of this shape may be given. A type that states no shape takes any.
     pub fn allows(&self, shape: &[usize]) -> bool {
         match &self.flexibility {
@@ -228,6 +261,7 @@ fn in_range((smallest, largest): (usize, Option<usize>), size: usize) -> bool {
 
 /// Type of an image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ImageType {
     /// Width in pixels, the default one when there are several.
     pub width: usize,
@@ -294,6 +328,11 @@ pub enum ImageFlexibility {
 }
 
 impl ImageType {
+    /// Images of this size alone.
+    pub fn new(width: usize, height: usize, color_space: ColorSpace) -> Self {
+        ImageType { width, height, color_space, flexibility: ImageFlexibility::Fixed }
+    }
+
     /// Whether an image of this size may be given.
     pub fn allows(&self, width: usize, height: usize) -> bool {
         match &self.flexibility {

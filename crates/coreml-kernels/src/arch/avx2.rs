@@ -56,12 +56,30 @@ pub(super) fn narrow(_proof: Avx2, from: &[f32], to: &mut [f16]) {
 
 pub(super) fn dot_table(_proof: Avx2, row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
     // SAFETY: the token proves that the CPU has the features.
-    unsafe { dot_table_vector(row, table, x) }
+    unsafe {
+        match row.bits {
+            1 => dot_table_vector::<1>(row, table, x),
+            2 => dot_table_vector::<2>(row, table, x),
+            3 => dot_table_vector::<3>(row, table, x),
+            4 => dot_table_vector::<4>(row, table, x),
+            6 => dot_table_vector::<6>(row, table, x),
+            _ => dot_table_vector::<8>(row, table, x),
+        }
+    }
 }
 
 pub(super) fn expand_table(_proof: Avx2, row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
     // SAFETY: the token proves that the CPU has the features.
-    unsafe { expand_table_vector(row, table, out) }
+    unsafe {
+        match row.bits {
+            1 => expand_table_vector::<1>(row, table, out),
+            2 => expand_table_vector::<2>(row, table, out),
+            3 => expand_table_vector::<3>(row, table, out),
+            4 => expand_table_vector::<4>(row, table, out),
+            6 => expand_table_vector::<6>(row, table, out),
+            _ => expand_table_vector::<8>(row, table, out),
+        }
+    }
 }
 
 #[inline]
@@ -215,11 +233,11 @@ struct Spread {
 
 impl Spread {
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn new(bits: u8) -> Self {
+    fn new(bits: usize) -> Self {
         let mut shuffle = [0x80u8; 32];
         let mut shift = [0i32; LANES];
         for lane in 0..LANES {
-            let bit = lane * usize::from(bits);
+            let bit = lane * bits;
             // Two bytes suffice: an element of at most 8 bits touches no more.
             shuffle[lane * 4] = (bit / 8) as u8;
             shuffle[lane * 4 + 1] = (bit / 8 + 1) as u8;
@@ -242,55 +260,47 @@ impl Spread {
     }
 }
 
-/// The values at eight indices below `2^bits`.
-#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn look_up(bits: u8, table: &LookupTable, low: __m256, high: __m256, indices: __m256i) -> __m256 {
-    if bits <= 3 {
-        return _mm256_permutevar8x32_ps(low, indices);
-    }
-    if bits == 4 {
-        // Bit 3 of the index, moved to the sign, picks the half of the table.
-        let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(indices));
-        let from_low = _mm256_permutevar8x32_ps(low, indices);
-        let from_high = _mm256_permutevar8x32_ps(high, indices);
-        return _mm256_blendv_ps(from_low, from_high, upper);
-    }
-    // SAFETY: indices are masked to at most 8 bits and the table has 256 entries.
-    unsafe { _mm256_i32gather_ps::<4>(table.wide.as_ptr(), indices) }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_table_vector(row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
+fn dot_table_vector<const BITS: usize>(row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
+    let decode = Decoder::<BITS>::new(table);
     let mut total = _mm256_setzero_ps();
     let mut tails = 0.0;
-    let decode = Decoder::new(row.bits, table);
     for block in row.blocks() {
-        let (x_body, x_tail) = x[block.start..block.start + block.count].as_chunks::<LANES>();
+        let (body, tail) = x[block.start..block.start + block.count].as_chunks::<LANES>();
         let offset = _mm256_set1_ps(block.offset);
-        let mut sum = _mm256_setzero_ps();
-        for (i, x) in x_body.iter().enumerate() {
-            let value = _mm256_sub_ps(decode.group(&block, i), offset);
-            sum = _mm256_fmadd_ps(value, load(x), sum);
+        let mut sums = [_mm256_setzero_ps(); 2];
+        let mut words = Words::<BITS>::new(block.packed);
+        let (pairs, last) = body.as_chunks::<2>();
+        for x in pairs {
+            for (sum, x) in sums.iter_mut().zip(x) {
+                let value = _mm256_sub_ps(decode.values(words.next()), offset);
+                *sum = _mm256_fmadd_ps(value, load(x), *sum);
+            }
         }
+        for x in last {
+            let value = _mm256_sub_ps(decode.values(words.next()), offset);
+            sums[0] = _mm256_fmadd_ps(value, load(x), sums[0]);
+        }
+        let sum = _mm256_add_ps(sums[0], sums[1]);
         total = _mm256_fmadd_ps(sum, _mm256_set1_ps(block.scale), total);
         let tail: f32 =
-            x_tail.iter().enumerate().map(|(i, x)| x * decode.one(&block, x_body.len(), i)).sum();
+            tail.iter().enumerate().map(|(i, x)| x * decode.one(&block, body.len(), i)).sum();
         tails += block.scale * tail;
     }
     sum(total) + tails
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn expand_table_vector(row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
-    let decode = Decoder::new(row.bits, table);
+fn expand_table_vector<const BITS: usize>(row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
+    let decode = Decoder::<BITS>::new(table);
     for block in row.blocks() {
         let out = &mut out[block.start..block.start + block.count];
         let (body, tail) = out.as_chunks_mut::<LANES>();
         let (scale, offset) = (_mm256_set1_ps(block.scale), _mm256_set1_ps(block.offset));
         let groups = body.len();
-        for (i, out) in body.iter_mut().enumerate() {
-            let value = _mm256_sub_ps(decode.group(&block, i), offset);
+        let mut words = Words::<BITS>::new(block.packed);
+        for out in body {
+            let value = _mm256_sub_ps(decode.values(words.next()), offset);
             store(out, _mm256_mul_ps(scale, value));
         }
         for (i, out) in tail.iter_mut().enumerate() {
@@ -299,39 +309,80 @@ fn expand_table_vector(row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
     }
 }
 
+/// Packed elements, eight at a time, each time as the lowest bits of a word.
+struct Words<'a, const BITS: usize> {
+    packed: &'a [u8],
+    at: usize,
+}
+
+impl<'a, const BITS: usize> Words<'a, BITS> {
+    fn new(packed: &'a [u8]) -> Self {
+        Self { packed, at: 0 }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> u64 {
+        // Eight elements are `BITS` whole bytes. What is read beyond them is not looked at.
+        let word = read_word(self.packed.get(self.at..).unwrap_or_default());
+        self.at += BITS;
+        word
+    }
+}
+
 /// Turns packed elements of one width into table values.
-struct Decoder<'a> {
-    bits: u8,
+struct Decoder<'a, const BITS: usize> {
     table: &'a LookupTable,
     spread: Spread,
     low: __m256,
     high: __m256,
 }
 
-impl<'a> Decoder<'a> {
+impl<'a, const BITS: usize> Decoder<'a, BITS> {
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn new(bits: u8, table: &'a LookupTable) -> Self {
+    fn new(table: &'a LookupTable) -> Self {
         // SAFETY: the table has 256 entries, of which the first 16 are loaded.
         let (low, high) = unsafe {
             let start = table.wide.as_ptr();
             (_mm256_loadu_ps(start), _mm256_loadu_ps(start.add(LANES)))
         };
-        Self { bits, table, spread: Spread::new(bits), low, high }
+        Self { table, spread: Spread::new(BITS), low, high }
     }
 
-    /// Elements `8 * group ..` of a block, without offset and scale.
+    /// The values of the eight elements in a word, without offset and scale.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn group(&self, block: &Block, group: usize) -> __m256 {
-        // Eight elements are `bits` whole bytes.
-        let at = (group * usize::from(self.bits)).min(block.packed.len());
-        let indices = self.spread.apply(read_word(&block.packed[at..]));
-        look_up(self.bits, self.table, self.low, self.high, indices)
+    fn values(&self, word: u64) -> __m256 {
+        if BITS <= 3 {
+            return _mm256_permutevar8x32_ps(self.low, self.spread.apply(word));
+        }
+        if BITS == 4 {
+            let indices = self.spread.apply(word);
+            // Bit 3 of the index, moved to the sign, picks the half of the table.
+            let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(indices));
+            let from_low = _mm256_permutevar8x32_ps(self.low, indices);
+            let from_high = _mm256_permutevar8x32_ps(self.high, indices);
+            return _mm256_blendv_ps(from_low, from_high, upper);
+        }
+        // One load for each value: faster than gathering on the CPUs that have no AVX-512.
+        let value = |lane: usize| {
+            let index = (word >> (lane * BITS)) as u8 & ((1u16 << BITS) - 1) as u8;
+            self.table.wide[usize::from(index)]
+        };
+        _mm256_setr_ps(
+            value(0),
+            value(1),
+            value(2),
+            value(3),
+            value(4),
+            value(5),
+            value(6),
+            value(7),
+        )
     }
 
     /// Element `i` after `groups` groups of eight, less the offset.
     fn one(&self, block: &Block, groups: usize, i: usize) -> f32 {
-        let index = element(self.bits, block.packed, groups * LANES + i);
+        let index = element(BITS as u8, block.packed, groups * LANES + i);
         self.table.wide[usize::from(index)] - block.offset
     }
 }

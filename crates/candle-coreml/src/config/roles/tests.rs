@@ -7,18 +7,8 @@ use coreml_format::description::{
 use super::*;
 
 fn feature(name: &str, shape: &[usize]) -> FeatureDescription {
-    let array = MultiArrayType {
-        element: ArrayElementType::Float16,
-        shape: shape.to_vec(),
-        flexibility: ShapeFlexibility::Fixed,
-        default_value: None,
-    };
-    FeatureDescription {
-        name: name.to_owned(),
-        short_description: String::new(),
-        optional: false,
-        ty: FeatureType::MultiArray(array),
-    }
+    let array = MultiArrayType::new(ArrayElementType::Float16, shape);
+    FeatureDescription::new(name, FeatureType::MultiArray(array))
 }
 
 fn function(name: &str, inputs: &[(&str, usize)], outputs: &[&str]) -> FunctionDescription {
@@ -26,12 +16,10 @@ fn function(name: &str, inputs: &[(&str, usize)], outputs: &[&str]) -> FunctionD
         "causal_mask" | "causalMask" => feature(name, &[1, 1, rows, 64]),
         _ => feature(name, &[1, rows, 8]),
     };
-    FunctionDescription {
-        name: name.to_owned(),
-        inputs: inputs.iter().map(input).collect(),
-        outputs: outputs.iter().map(|name| feature(name, &[1, 1, 8])).collect(),
-        states: Vec::new(),
-    }
+    let mut function = FunctionDescription::new(name);
+    function.inputs = inputs.iter().map(input).collect();
+    function.outputs = outputs.iter().map(|name| feature(name, &[1, 1, 8])).collect();
+    function
 }
 
 fn layers(name: &str, rows: usize) -> FunctionDescription {

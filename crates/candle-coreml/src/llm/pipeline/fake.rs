@@ -381,17 +381,7 @@ fn part_name(layout: &Layout, index: usize) -> String {
 }
 
 fn feature(name: &str, element: ArrayElementType, shape: &[usize]) -> FeatureDescription {
-    FeatureDescription {
-        name: name.to_owned(),
-        short_description: String::new(),
-        optional: false,
-        ty: FeatureType::MultiArray(MultiArrayType {
-            element,
-            shape: shape.to_vec(),
-            flexibility: ShapeFlexibility::Fixed,
-            default_value: None,
-        }),
-    }
+    FeatureDescription::new(name, FeatureType::MultiArray(MultiArrayType::new(element, shape)))
 }
 
 pub(super) fn half(name: &str, shape: &[usize]) -> FeatureDescription {
@@ -441,12 +431,11 @@ fn chunk_function(layout: &Layout, name: &str, rows: usize) -> FunctionDescripti
     if let FeatureType::MultiArray(array) = state.ty {
         state.ty = FeatureType::State(array);
     }
-    FunctionDescription {
-        name: name.to_owned(),
-        inputs,
-        outputs: vec![half("output_hidden_states", &[1, rows, HIDDEN])],
-        states: vec![state],
-    }
+    let mut function = FunctionDescription::new(name);
+    function.inputs = inputs;
+    function.outputs = vec![half("output_hidden_states", &[1, rows, HIDDEN])];
+    function.states = vec![state];
+    function
 }
 
 fn head_description(layout: &Layout) -> ModelDescription {

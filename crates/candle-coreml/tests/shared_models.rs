@@ -8,7 +8,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use candle_coreml::{
-    CoreMLModel, GenerationOptions, LanguageModel, LanguageModelOptions, LoadOptions, Rewrites,
+    CoreMLModel, GenerationOptions, LanguageModel, LanguageModelOptions, LoadOptions, Package,
+    Rewrites,
 };
 use serde_json::Value as Json;
 
@@ -45,6 +46,27 @@ fn check_with(path: &Path, expected: &Path, tolerance: impl Fn(&str) -> f64, rew
         steps += 1;
     }
     assert!(steps >= 3, "{} has {steps} steps", expected.display());
+}
+
+/// Models of every kind, as people have them, say what they are.
+#[test]
+fn models_of_every_kind_are_read() {
+    let Some(models) = common::shared_models() else { return };
+    let mut read = 0;
+    for directory in std::fs::read_dir(models.join("wild")).unwrap() {
+        let directory = directory.unwrap().path();
+        let entries = std::fs::read_dir(&directory).into_iter().flatten();
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            let ends = ["mlpackage", "mlmodel", "mlmodelc"].map(std::ffi::OsStr::new);
+            if path.extension().is_some_and(|end| ends.contains(&end)) {
+                let package = Package::open(&path).unwrap();
+                let model = package.model();
+                assert!(model.is_ok(), "{}: {}", path.display(), model.err().unwrap());
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 15, "{read} models");
 }
 
 /// Its default shape can't run, others can.

@@ -5,7 +5,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use coreml_format::description::FeatureDescription;
+use coreml_format::description::{ArrayElementType, FeatureDescription};
 use coreml_format::mil::from_text;
 use coreml_format::{Body, FormatError, Model, Package, PackageKind};
 use support::{copy_dir, fixture};
@@ -299,16 +299,30 @@ fn compiled_pipelines_have_stages() {
 /// `coremldata.bin` of a compiled classic model holds the whole message behind a header.
 #[test]
 fn compiled_classic_models_are_read() {
-    let description = field(2, &field(1, &[field(1, b"x"), field(3, &field(2, &[]))].concat()));
+    // Between stages, arrays have no element type.
+    let array = field(3, &field(5, &field(1, &[3])));
+    let interface = [
+        field(1, &[field(1, b"x"), field(3, &field(2, &[]))].concat()),
+        field(10, &[field(1, b"v"), array].concat()),
+    ];
+    let description = field(2, &interface.concat());
     let labels = field(101, &field(1, &[3, 5]));
     let model = [vec![8, 4], description, field(402, &labels)].concat();
     let dir = tempfile::tempdir().unwrap();
     let header = [&402u32.to_le_bytes()[..], &[0; 64], b"spec"].concat();
-    std::fs::write(dir.path().join("coremldata.bin"), [header, model].concat()).unwrap();
+    let file = dir.path().join("coremldata.bin");
+    std::fs::write(&file, [&header[..], &model].concat()).unwrap();
     let package = Package::open(dir.path()).unwrap();
-    let model = package.model().unwrap();
-    assert_eq!((model.kind, model.labels().unwrap().len()), ("treeEnsembleClassifier", 2));
-    assert_eq!(model.description.inputs[0].name, "x");
+    let read = package.model().unwrap();
+    assert_eq!((read.kind, read.labels().unwrap().len()), ("treeEnsembleClassifier", 2));
+    assert_eq!(read.description.inputs[0].name, "x");
+    let output = read.description.outputs[0].ty.as_multi_array().unwrap();
+    assert_eq!((output.element, &output.shape[..]), (ArrayElementType::Double, &[3][..]));
+
+    // What is wrong with it is told.
+    std::fs::write(&file, [&header[..], &model[..model.len() - 1]].concat()).unwrap();
+    let error = error(dir.path());
+    assert!(error.contains("coremldata.bin") && error.contains("protobuf"), "{error}");
 }
 
 #[test]

@@ -310,7 +310,7 @@ impl Rayon {
             .thread_name(|index| format!("coreml-kernels-{index}"))
             .build();
         pool.map(Self::Own)
-            .map_err(|error| KernelError::Threads { threads, reason: error.to_string() })
+            .map_err(|error| KernelError::Threads { threads, source: Arc::new(error) })
     }
 }
 

@@ -1,9 +1,11 @@
 //! What can be wrong with a call.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 /// A kernel was called with arguments that do not fit together.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum KernelError {
     /// A slice has the wrong number of elements.
@@ -57,12 +59,12 @@ pub enum KernelError {
         bytes: usize,
     },
     /// The threads of a pool cannot be started.
-    #[error("{threads} threads cannot be started: {reason}")]
+    #[error("{threads} threads cannot be started: {source}")]
     Threads {
         /// How many were asked for.
         threads: usize,
-        /// What the operating system says.
-        reason: String,
+        /// What the pool says.
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
 }
 

@@ -38,6 +38,7 @@ pub(super) fn unpack(archive: &Path, directory: &Path) -> Result<PathBuf, HubErr
     for index in 0..zip.len() {
         let entry = zip.by_index(index).map_err(wrong)?;
         left = unpack_entry(entry, directory, left).map_err(|error| match error {
+            EntryError::Unsound(error) => wrong(error),
             EntryError::Refused(message) => HubError::archive(archive, message),
             EntryError::TooLarge => HubError::archive(
                 archive,
@@ -50,6 +51,7 @@ pub(super) fn unpack(archive: &Path, directory: &Path) -> Result<PathBuf, HubErr
 }
 
 enum EntryError {
+    Unsound(zip::result::ZipError),
     Refused(String),
     TooLarge,
     Io(PathBuf, io::Error),
@@ -61,7 +63,7 @@ fn unpack_entry<R: Read>(
     directory: &Path,
     left: u64,
 ) -> Result<u64, EntryError> {
-    let name = entry.name().map_err(|error| EntryError::Refused(error.to_string()))?.into_owned();
+    let name = entry.name().map_err(EntryError::Unsound)?.into_owned();
     let relative = name.trim_end_matches('/');
     if CLUTTER.iter().any(|clutter| relative.split('/').any(|part| part == *clutter)) {
         return Ok(left);

@@ -105,8 +105,12 @@ fn sequence_type(message: pb::SequenceFeatureType) -> Result<SequenceType, Strin
 }
 
 fn multi_array(message: pb::ArrayFeatureType) -> Result<MultiArrayType, String> {
-    let element = ArrayElementType::from_code(message.data_type)
-        .ok_or_else(|| format!("unknown multi-array data type code {}", message.data_type))?;
+    let element = match message.data_type {
+        // Not stated, as between the stages of classic pipelines, which compute in doubles.
+        0 => ArrayElementType::Double,
+        code => ArrayElementType::from_code(code)
+            .ok_or_else(|| format!("unknown multi-array data type code {code}"))?,
+    };
     let flexibility = match message.flexibility {
         None => ShapeFlexibility::Fixed,
         Some(pb::ArrayFlexibilityKind::Enumerated(list)) => ShapeFlexibility::Enumerated(

@@ -41,10 +41,21 @@ pub(super) fn read(root: &Path, depth: usize) -> Result<Model, FormatError> {
     };
     let binary = optional_file(root, DESCRIPTION)?;
     let program = read_program(root)?;
-    if let (None, Some(model)) = (&program, binary.as_ref().and_then(|file| model_in(&file.1))) {
+    let whole = match (&program, &binary) {
+        (None, Some((file, bytes))) => {
+            model_in(bytes).map(|model| model.map_err(|e| e.in_file(file)))
+        }
+        _ => None,
+    };
+    if let Some(Ok(model)) = whole {
         return Ok(model);
     }
-    let description = describe(root, binary.as_ref().map(|file| &*file.1), metadata.as_ref())?;
+    let described = describe(root, binary.as_ref().map(|file| &*file.1), metadata.as_ref());
+    let description = match (described, whole) {
+        // What is wrong with the only description there is.
+        (Err(_), Some(Err(error))) => return Err(error),
+        (described, _) => described?,
+    };
     let stated_kind = metadata.as_ref().and_then(CompiledMetadata::model_kind);
     let kind = match (&program, stated_kind) {
         (Some(_), _) => proto::model::ML_PROGRAM,
@@ -145,10 +156,11 @@ fn kind_of(bytes: &[u8]) -> Option<&'static str> {
 /// The serialized `Model` that `coremldata.bin` of a classic model holds behind these letters.
 const WHOLE_MODEL: &[u8] = b"spec";
 
-fn model_in(bytes: &[u8]) -> Option<Model> {
+fn model_in(bytes: &[u8]) -> Option<Result<Model, FormatError>> {
     let header = &bytes[..bytes.len().min(LONGEST_HEADER)];
     let at = header.windows(WHOLE_MODEL.len()).position(|window| window == WHOLE_MODEL)?;
-    Model::decode(&bytes[at + WHOLE_MODEL.len()..]).ok().filter(|model| model.kind != UNKNOWN)
+    let model = Model::decode(&bytes[at + WHOLE_MODEL.len()..]);
+    Some(model).filter(|model| model.as_ref().map_or(true, |model| model.kind != UNKNOWN))
 }
 
 /// Finds the serialized `ModelDescription` in `coremldata.bin`: the first run of bytes after a

@@ -158,11 +158,12 @@ fn count(block: &Block, opset: Opset, counts: &mut BTreeMap<String, OperationCou
 
 fn print(out: &mut impl Write, inspection: &Inspection) -> io::Result<()> {
     writeln!(out, "{}", inspection.path)?;
-    writeln!(
-        out,
-        "{} in a {}, specification version {}",
-        inspection.kind, inspection.container, inspection.specification_version
-    )?;
+    write!(out, "{} in a {}", inspection.kind, inspection.container)?;
+    match inspection.specification_version {
+        // Compiled models of classic kinds do not state one.
+        0 => writeln!(out)?,
+        version => writeln!(out, ", specification version {version}")?,
+    }
     match &inspection.reason {
         None => writeln!(out, "Runs here")?,
         Some(reason) => writeln!(out, "Does not run here: {reason}")?,

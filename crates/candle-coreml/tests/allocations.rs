@@ -338,16 +338,20 @@ fn tensors(model: &CoreMLModel) -> Vec<(String, Tensor)> {
     inputs.collect()
 }
 
+fn function_names(model: &CoreMLModel) -> Vec<String> {
+    let functions = &model.description().functions;
+    match functions.is_empty() {
+        true => vec![model.description().default_function.clone()],
+        false => functions.iter().map(|function| function.name.clone()).collect(),
+    }
+}
+
 /// The API, on every function that decodes.
 fn predictions(threads: usize) {
     let options = LoadOptions::new().threads(threads).expect("threads");
     for path in models() {
         let model = CoreMLModel::load(&path, &options).expect("a model");
-        let functions = &model.description().functions;
-        let names: Vec<String> = match functions.is_empty() {
-            true => vec![model.description().default_function.clone()],
-            false => functions.iter().map(|function| function.name.clone()).collect(),
-        };
+        let names = function_names(&model);
         for name in names.iter().filter(|name| !has_many_columns(&path, name)) {
             let model = model.function(name).expect("a function");
             let mut state = model.make_state().expect("a state");
@@ -369,11 +373,7 @@ fn bound_calls(threads: usize) {
     let options = LoadOptions::new().threads(threads).expect("threads");
     for path in models() {
         let model = CoreMLModel::load(&path, &options).expect("a model");
-        let functions = &model.description().functions;
-        let names: Vec<String> = match functions.is_empty() {
-            true => vec![model.description().default_function.clone()],
-            false => functions.iter().map(|function| function.name.clone()).collect(),
-        };
+        let names = function_names(&model);
         for name in names.iter().filter(|name| !has_many_columns(&path, name)) {
             let model = model.function(name).expect("a function");
             let inputs = tensors(&model);

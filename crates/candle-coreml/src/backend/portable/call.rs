@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
-use coreml_engine::{Buffer, Context, Function, FunctionInput, Shape, Storage};
+use candle_core::{Device, Tensor, WithDType};
+use coreml_engine::{Buffer, Context, Element, Function, FunctionInput, Shape};
 use coreml_format::description::{FeatureType, FunctionDescription};
 
 use super::state::PortableState;
@@ -92,6 +92,26 @@ impl PortableCall {
         })
     }
 
+    /// Lets `write` write where the engine reads, or, for inputs that are held as other numbers, into a
+    /// tensor that is converted.
+    fn write<T: WithDType + Element>(
+        &mut self,
+        index: usize,
+        shape: &[usize],
+        write: WriteElements<T>,
+    ) -> Result<(), ValueError> {
+        let input = self.check_shape(index, shape)?;
+        let (element, storage) = (input.ty.element, input.storage);
+        let bytes = &mut self.values[index].bytes;
+        if storage == T::STORAGE {
+            bytes.write(shape, write)?;
+        } else {
+            bytes.set(&tensors::written(shape, write)?, element, storage)?;
+        }
+        self.note(index, shape);
+        Ok(())
+    }
+
     /// The shape of an input that a single number is given to.
     fn scalar_shape(&self, index: usize) -> Result<Shape, ValueError> {
         let input = self.input(index)?;
@@ -177,17 +197,7 @@ impl BackendCall for PortableCall {
         shape: &[usize],
         write: WriteElements<f32>,
     ) -> Result<(), ValueError> {
-        let input = self.check_shape(index, shape)?;
-        if input.storage == Storage::F32 {
-            self.values[index].bytes.write(shape, write)?;
-        } else {
-            // Other floats are rare among inputs: they are written as floats and converted.
-            let (element, storage) = (input.ty.element, input.storage);
-            let tensor = tensors::written(shape, write)?;
-            self.values[index].bytes.set(&tensor, element, storage)?;
-        }
-        self.note(index, shape);
-        Ok(())
+        self.write(index, shape, write)
     }
 
     fn write_ints(
@@ -196,16 +206,7 @@ impl BackendCall for PortableCall {
         shape: &[usize],
         write: WriteElements<i32>,
     ) -> Result<(), ValueError> {
-        let input = self.check_shape(index, shape)?;
-        if input.storage == Storage::I32 {
-            self.values[index].bytes.write(shape, write)?;
-        } else {
-            let (element, storage) = (input.ty.element, input.storage);
-            let tensor = tensors::written(shape, write)?;
-            self.values[index].bytes.set(&tensor, element, storage)?;
-        }
-        self.note(index, shape);
-        Ok(())
+        self.write(index, shape, write)
     }
 
     fn clear(&mut self) {

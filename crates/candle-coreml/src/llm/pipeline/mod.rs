@@ -259,34 +259,39 @@ impl Pipeline {
         states: &mut [CoreMLState],
         rows: Range<usize>,
     ) -> Result<Vec<Prediction>> {
-        let last = self.stage(self.chunks.len().saturating_sub(1), window.function)?;
-        let Some(lm_head) = &self.lm_head else {
-            let head = match &self.layout.each {
-                Some(head) if rows.len() > 1 => head,
-                _ => &self.layout.head,
-            };
-            let mut reader = Reader::new(head, &last.outputs, rows)?;
-            self.run_chunks(window, states, &mut |index, output| reader.read(index, output))?;
-            return reader.finish();
+        if let Some(lm_head) = &self.lm_head {
+            return self.follow_through(lm_head, window, states, rows);
+        }
+        let last = self.last_stage(window)?;
+        let head = match &self.layout.each {
+            Some(head) if rows.len() > 1 => head,
+            _ => &self.layout.head,
         };
-        let hidden = index_of(&last.outputs, "output_hidden_states")?;
+        let mut reader = Reader::new(head, &last.outputs, rows)?;
+        self.run_chunks(window, states, &mut |index, output| reader.read(index, output))?;
+        reader.finish()
+    }
+
+    /// The same for a model whose head is a component of its own.
+    fn follow_through(
+        &self,
+        lm_head: &Stage,
+        window: &Window,
+        states: &mut [CoreMLState],
+        rows: Range<usize>,
+    ) -> Result<Vec<Prediction>> {
         // The rows that each call of the head takes.
-        let all = window.fed.rows;
         let pieces: Vec<Range<usize>> = match rows.len() > 1 && self.layout.head_takes_windows {
-            true => std::iter::once(0..all).collect(),
+            true => std::iter::once(0..window.fed.rows).collect(),
             false => rows.clone().map(|row| row..row + 1).collect(),
         };
         let calls = pieces.iter().map(|piece| lm_head.call(&Fed::rows(piece.len())));
         let mut calls = calls.collect::<Result<Vec<_>>>()?;
+        let hidden = index_of(&self.last_stage(window)?.outputs, "output_hidden_states")?;
         self.run_chunks(window, states, &mut |index, output| {
-            if index != hidden {
-                return Ok(());
-            }
-            // Functions that run a window may tell of its last token alone.
-            let given = output
-                .array()
-                .map_or(0, |array| array.len() / array.shape().last().copied().unwrap_or(1).max(1));
+            let given = if index == hidden { rows_of(output)? } else { return Ok(()) };
             for (piece, call) in pieces.iter().zip(&mut calls) {
+                // A function that runs a window may tell of its last token alone.
                 let first = piece.start.min(given.saturating_sub(piece.len()));
                 lm_head.pass_hidden(call, output, first..first + piece.len(), (0, piece.len()))?;
             }
@@ -302,4 +307,15 @@ impl Pipeline {
         }
         Ok(predictions)
     }
+
+    fn last_stage(&self, window: &Window) -> Result<&Stage> {
+        self.stage(self.chunks.len().saturating_sub(1), window.function)
+    }
+}
+
+/// The rows of hidden states.
+fn rows_of(hidden: &OutputValue) -> Result<usize> {
+    let array = hidden.array()?;
+    let width = array.shape().last().copied().unwrap_or(1);
+    Ok(array.len().checked_div(width).unwrap_or(0))
 }

@@ -36,7 +36,7 @@ pub(crate) fn multiply<T: Number>(
         None => b,
     };
     let (work, workers) = (a.rows * b.rows * b.cols, ctx.workers().threads());
-    if threads == Threads::One || workers == 1 || work < thresholds::FEW_ROWS {
+    if threads == Threads::One || workers == 1 || work < thresholds::GEMM {
         return columns(kernel, ctx, a, b, c);
     }
     // The columns are divided: they are the rows of the transposed result.
@@ -65,7 +65,7 @@ fn columns<T: Number>(
         return Ok(());
     }
     let apart = b.row_stride == 1 || b.rows == 1;
-    let (width, stride) = if apart { (DOTS, b.col_stride) } else { (arch::SUMS, b.row_stride) };
+    let (width, stride) = if apart { (DOTS, b.col_stride) } else { (arch::COLUMNS, b.row_stride) };
     let dense = a.col_stride == 1;
     let copy = if dense { None } else { Some(rows_of(kernel, ctx, a)?) };
     let a = match &copy {
@@ -77,7 +77,7 @@ fn columns<T: Number>(
         let width = width.min(c.cols - first);
         for row in 0..a.rows {
             let x = &a.offset(row * a.row_stride).data[..a.cols];
-            let mut out = [0.0; arch::SUMS];
+            let mut out = [0.0; arch::COLUMNS];
             let out = &mut out[..width];
             if apart {
                 arch::lane_dots(ctx.isa(), b, stride, x, out);

@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::generic::{fold, lane_column};
-use super::{Block, LookupTable, Number, PackedRow, SUMS};
+use super::generic::fold;
+use super::{Block, COLUMNS, LookupTable, Number, PackedRow, SUMS};
 use crate::isa::Avx2;
 use crate::unpack::{element, read_word};
 
@@ -180,21 +180,33 @@ fn lane_dots_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn lane_sums_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
-    let (blocks, rest) = out.as_chunks_mut::<LANES>();
-    let whole = blocks.len() * LANES;
-    for (block, out) in blocks.iter_mut().enumerate() {
-        let mut sums = [_mm256_setzero_ps(); SUMS];
-        for (i, x) in x.chunks(SUMS).enumerate() {
-            for (lane, (sum, &x)) in sums.iter_mut().zip(x).enumerate() {
-                let row = &b[(i * SUMS + lane) * stride + block * LANES..];
-                let row = load_numbers(&row.as_chunks().0[0]);
-                *sum = _mm256_fmadd_ps(_mm256_set1_ps(x), row, *sum);
-            }
+    // Long pieces of rows are read one after the other, as prefetching likes it: the sums of all
+    // columns are in memory, of which a core's own cache holds them.
+    let mut sums = [[0.0; COLUMNS]; SUMS];
+    for (p, &x) in x.iter().enumerate() {
+        let sums = &mut sums[p % SUMS][..out.len()];
+        let (row, row_tail) = b[p * stride..][..sums.len()].as_chunks::<LANES>();
+        let (sums, sums_tail) = sums.as_chunks_mut::<LANES>();
+        for (sum, row) in sums.iter_mut().zip(row) {
+            let total = _mm256_fmadd_ps(_mm256_set1_ps(x), load_numbers(row), load(sum));
+            store(sum, total);
         }
-        store(out, fold(sums, |a, b| _mm256_add_ps(a, b)));
+        for (sum, row) in sums_tail.iter_mut().zip(row_tail) {
+            *sum = x.mul_add(row.wide(), *sum);
+        }
     }
-    for (j, out) in rest.iter_mut().enumerate() {
-        *out = lane_column(b, whole + j, stride, x, f32::mul_add);
+    let (vectors, tail) = out.as_chunks_mut::<LANES>();
+    let whole = vectors.len();
+    for (i, out) in vectors.iter_mut().enumerate() {
+        let mut all = [_mm256_setzero_ps(); SUMS];
+        for (sum, sums) in all.iter_mut().zip(&sums) {
+            *sum = load(&sums.as_chunks().0[i]);
+        }
+        store(out, fold(all, |a, b| _mm256_add_ps(a, b)));
+    }
+    for (j, out) in tail.iter_mut().enumerate() {
+        let all = std::array::from_fn(|lane| sums[lane][whole * LANES + j]);
+        *out = fold(all, |a: f32, b| a + b);
     }
 }
 

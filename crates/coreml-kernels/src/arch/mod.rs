@@ -238,14 +238,22 @@ pub(crate) fn lane_dots<T: Number>(isa: Isa, b: &[T], stride: usize, x: &[f32], 
     }
 }
 
-/// The products of `x` with up to sixteen columns that lie next to each other: row `p` starts at
+/// The most columns that [`lane_sums`] is given at once.
+pub(crate) const COLUMNS: usize = 256;
+
+/// The products of `x` with up to [`COLUMNS`] columns that lie next to each other: row `p` starts at
 /// `p * stride`.
 pub(crate) fn lane_sums<T: Number>(isa: Isa, b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(token) => avx512::lane_sums(token, b, stride, x, out),
+        Isa::Avx512(token) => {
+            // As many columns as a line of the cache has, and as registers have sums for.
+            for (block, out) in out.chunks_mut(SUMS).enumerate() {
+                avx512::lane_sums(token, &b[block * SUMS..], stride, x, out);
+            }
+        }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => avx512::lane_sums(token.avx512(), b, stride, x, out),
+        Isa::Avx512Vbmi(token) => lane_sums(Isa::Avx512(token.avx512()), b, stride, x, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::lane_sums(token, b, stride, x, out),
         _ => generic::lane_products(b, (stride, 1), x, out),

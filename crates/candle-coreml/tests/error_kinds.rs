@@ -9,8 +9,8 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use candle_coreml::{
-    BackendKind, CoreMLModel, EngineError, Error, ErrorKind, FormatError, LoadOptions, OpError,
-    Package, ValueError, mil,
+    BackendKind, CoreMLModel, EngineError, Error, ErrorKind, FormatError, KernelError, LoadOptions,
+    OpError, Package, ValueError, Workers, mil,
 };
 
 /// A model from the statements of a function of `x`, a vector of any length.
@@ -74,7 +74,9 @@ fn inputs_that_do_not_fit_are_invalid() {
     }
     let many = LoadOptions::new().threads(0).unwrap_err();
     assert_eq!(many.kind(), ErrorKind::InvalidInput);
-    assert!(matches!(many, Error::Threads { .. }));
+    assert!(matches!(many, Error::Threads { source: KernelError::Value { .. } }));
+    let many = Error::from(Workers::new(usize::MAX).unwrap_err());
+    assert_eq!(many.kind(), ErrorKind::InvalidInput);
 }
 
 /// The same failure is the caller's fault where its inputs bring it about, and the model's where

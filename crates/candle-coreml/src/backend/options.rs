@@ -64,8 +64,7 @@ impl LoadOptions {
     /// # Errors
     /// When `threads` is 0 or they can't be started.
     pub fn threads(self, threads: usize) -> Result<Self> {
-        let workers = Workers::new(threads).map_err(|source| Error::Threads { source })?;
-        Ok(self.workers(workers))
+        Ok(self.workers(Workers::new(threads)?))
     }
 
     /// Lets the model compute on these threads, which others may use, too.

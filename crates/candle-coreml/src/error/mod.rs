@@ -112,6 +112,7 @@ pub enum Error {
     #[error("{source}")]
     Threads {
         /// Why not.
+        #[from]
         source: KernelError,
     },
 

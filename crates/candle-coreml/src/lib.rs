@@ -38,7 +38,7 @@ pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{
     Body, ClassLabels, KindInWords, Layer, Model, NeuralNetwork, Stage,
 };
-pub use coreml_format::{ErrorKind, FormatError, Package, PackageKind, description};
+pub use coreml_format::{Cause, ErrorKind, FormatError, InFile, Package, PackageKind, description};
 #[cfg(feature = "llm")]
 pub use error::GenerationError;
 pub use error::{Error, Result, ValueError};

@@ -206,6 +206,33 @@ fn wrong_indices_shapes_and_types_are_errors() {
     assert_eq!(run(&mut call).unwrap(), ([2.0, 2.0], vec![2, 2]));
 }
 
+/// What fails leaves no half of a value behind.
+#[test]
+fn an_input_that_was_refused_has_no_value() {
+    let mut call = sums().bind().unwrap();
+    let missing = |call: &mut BoundCall| {
+        let error = run(call).unwrap_err();
+        assert!(
+            matches!(error, Error::Input { source: ValueError::Missing { .. }, .. }),
+            "{error}"
+        );
+    };
+    let ids = Tensor::new(&[1i32, 2], CPU).unwrap();
+    call.write_floats(0, &[2], |a| a.fill(1.0)).unwrap();
+    call.set(1, &ids).unwrap();
+    assert_eq!(run(&mut call).unwrap(), ([2.0, 2.0], vec![2, 4]));
+    assert!(call.set(1, Tensor::new(&[1i64 << 40, 0], CPU).unwrap()).is_err());
+    missing(&mut call);
+    call.set(1, &ids).unwrap();
+    assert!(call.write_ints(0, &[2], |a| a.fill(1)).is_err());
+    missing(&mut call);
+    call.write_floats(0, &[2], |a| a.fill(3.0)).unwrap();
+    assert_eq!(run(&mut call).unwrap(), ([6.0, 6.0], vec![2, 4]));
+    // A shape that is not the input's leaves its value alone.
+    assert!(call.write_floats(0, &[3], |_| ()).is_err());
+    assert_eq!(run(&mut call).unwrap(), ([6.0, 6.0], vec![2, 4]));
+}
+
 #[test]
 fn an_output_goes_into_another_call() {
     let model = sums();

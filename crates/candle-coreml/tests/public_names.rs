@@ -52,10 +52,12 @@ const GROUPS: &[(&str, &[&str], &[&str])] = &[
     (
         "Errors",
         &[
+            "Cause",
             "EngineError",
             "ErrorKind",
             "FormatError",
             "HubError",
+            "InFile",
             "KernelError",
             "OpError",
             "OperationError",

@@ -156,6 +156,7 @@ pub enum FormatError {
 /// An error with the file that it is in.
 #[derive(Debug, thiserror::Error)]
 #[error("in `{}`: {source}", path.display())]
+#[non_exhaustive]
 pub struct InFile {
     /// The file.
     pub path: PathBuf,

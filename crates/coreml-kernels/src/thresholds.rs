@@ -23,10 +23,10 @@ pub(crate) const WEIGHTS: usize = 1 << 17;
 /// enough that threads end together.
 pub(crate) const TASK_WEIGHTS: usize = 1 << 16;
 
-/// Multiplications of a matrix product in single precision, at some 50 a nanosecond.
+/// Multiplications of one product of matrices, at 10 (few rows) to 50 a nanosecond.
 pub(crate) const GEMM: usize = 1 << 19;
 
-/// Multiplications of few rows with a matrix, which are bound by memory.
+/// Multiplications of a batch of products of few rows with a matrix each, which are bound by memory.
 pub(crate) const FEW_ROWS: usize = 1 << 17;
 
 /// Multiplications of a convolution with few filters per channel.

@@ -46,7 +46,7 @@ pub(super) fn lane_products<T: Number>(
 
 /// The product of `x` with a column that starts at `first`; `add` adds a product to a sum.
 #[inline(always)]
-pub(super) fn lane_column<T: Number>(
+fn lane_column<T: Number>(
     b: &[T],
     first: usize,
     stride: usize,

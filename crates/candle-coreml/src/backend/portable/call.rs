@@ -74,7 +74,7 @@ impl PortableCall {
     fn set_tensor(&mut self, index: usize, tensor: &Tensor) -> Result<(), ValueError> {
         let input = self.check_shape(index, tensor.dims())?;
         let (element, storage) = (input.ty.element, input.storage);
-        self.values[index].bytes.set(tensor, element, storage)?;
+        self.bytes(index).set(tensor, element, storage)?;
         self.note(index, tensor.dims());
         Ok(())
     }
@@ -102,7 +102,7 @@ impl PortableCall {
     ) -> Result<(), ValueError> {
         let input = self.check_shape(index, shape)?;
         let (element, storage) = (input.ty.element, input.storage);
-        let bytes = &mut self.values[index].bytes;
+        let bytes = self.bytes(index);
         if storage == T::STORAGE {
             bytes.write(shape, write)?;
         } else {
@@ -119,6 +119,13 @@ impl PortableCall {
         shape.ok_or_else(|| ValueError::mismatch(input.expected(), "a number"))
     }
 
+    /// The bytes of an input, to be replaced: it has no value until that has succeeded.
+    fn bytes(&mut self, index: usize) -> &mut InputBytes {
+        self.values[index].given = false;
+        &mut self.values[index].bytes
+    }
+
+    /// An input has a value of this shape.
     fn note(&mut self, index: usize, shape: &[usize]) {
         self.shapes[index].clear();
         self.shapes[index].extend_from_slice(shape);

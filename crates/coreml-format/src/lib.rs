@@ -9,6 +9,7 @@ mod error;
 pub mod mil;
 pub mod model;
 pub mod package;
+mod printable;
 mod proto;
 
 pub use blob::{BlobFile, BlobRecord, BlobView, refuse_lfs_pointer, unpack_sub_byte};
@@ -16,6 +17,7 @@ pub use description::ModelDescription;
 pub use error::{Cause, ErrorKind, FormatError, InFile};
 pub use model::{Body, Model};
 pub use package::{Package, PackageKind};
+pub use printable::{printable, printable_list, printable_message, printable_name, printable_path};
 
 /// Compiles the README's example.
 #[cfg(doctest)]

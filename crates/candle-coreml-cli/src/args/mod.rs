@@ -5,7 +5,9 @@ mod parse;
 mod text;
 mod values;
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{ArgAction, ColorChoice, Parser, Subcommand};
 
 pub use hub::{CacheCommand, ConfigArgs, DownloadArgs, PruneArgs};
 pub use text::{ChatArgs, GenerateArgs};
@@ -18,6 +20,36 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Whether to use colours; NO_COLOR and CLICOLOR_FORCE are heard, too
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+    /// Tells more on standard error: timings and the log; -vv and -vvv still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Tells nothing on standard error but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+impl Args {
+    /// What the command line says. The error is help that was asked for, or wrong usage.
+    pub fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        Args::try_parse_from(arguments)
+    }
+}
+
+/// What `--color` says, for messages about a command line that is wrong elsewhere.
+pub fn color(arguments: &[OsString]) -> ColorChoice {
+    let mut words = arguments.iter().filter_map(|word| word.to_str());
+    while let Some(word) = words.next() {
+        let value = match word.strip_prefix("--color") {
+            Some("") => words.next(),
+            Some(rest) => rest.strip_prefix('='),
+            None => continue,
+        };
+        return value.and_then(|value| value.parse().ok()).unwrap_or_default();
+    }
+    ColorChoice::Auto
 }
 
 const LOGGING: &str = "Set RUST_LOG=candle_coreml=debug to see what happens, on standard error.

@@ -7,6 +7,7 @@ use candle_coreml::hub::{CachedModelInfo, Completeness, HubClient, ModelId, OwnC
 use indicatif::HumanBytes;
 
 use crate::args::{CacheCommand, PruneArgs};
+use crate::term;
 
 /// Runs one of the subcommands.
 pub fn run(command: &CacheCommand) -> Result<()> {
@@ -25,10 +26,10 @@ pub fn run(command: &CacheCommand) -> Result<()> {
 }
 
 fn list(client: &HubClient) -> Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = term::out();
     let models = client.cached_models()?;
     if models.is_empty() {
-        eprintln!("there are no models in {}", client.cache().display());
+        term::tell(format_args!("there are no models in {}", client.cache().display()));
     }
     for model in models {
         let state = match model.completeness {
@@ -58,7 +59,7 @@ fn verify(client: &HubClient, ids: &[String]) -> Result<()> {
     for model in &models {
         for damage in client.verify(model)? {
             damaged += 1;
-            eprintln!("{}: `{}` {}", model.id, damage.path.display(), damage.message);
+            term::say(format_args!("{}: `{}` {}", model.id, damage.path.display(), damage.message));
         }
         writeln!(io::stdout(), "{}  {}  checked", model.id, revision(model))?;
     }
@@ -113,7 +114,7 @@ fn confirmed(question: &str) -> Result<bool> {
     if !io::stdin().is_terminal() {
         return Ok(false);
     }
-    eprint!("{question} [y/N] ");
+    term::ask(format_args!("{question} [y/N] "));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -13,6 +13,7 @@ use candle_coreml::{
 use crate::args::ChatArgs;
 use crate::generate::{load, print_stream, timings_line};
 use crate::input::Input;
+use crate::term;
 
 /// What can be done in a conversation.
 const HELP: &str = "\
@@ -27,7 +28,7 @@ A line that ends in \\ goes on in the next one. Ctrl-C stops an answer, Ctrl-D e
 pub fn run(args: &ChatArgs) -> Result<()> {
     let (model, demo) = load(&args.model, &args.threads)?;
     if demo.is_some() {
-        eprintln!("The demo model was made to tell stories, not to talk; --model takes another.");
+        term::say("The demo model was made to tell stories, not to talk; --model takes another.");
     }
     // Better now than after the first message.
     model.tokenizer().chat_template().context("can't chat with this model")?;
@@ -42,7 +43,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
     };
     let mut input = Input::new()?;
     if input.is_terminal() {
-        eprintln!("/help tells what can be done. Ctrl-D ends the conversation.");
+        term::say("/help tells what can be done. Ctrl-D ends the conversation.");
     }
     while let Some(message) = input.message()? {
         let result = match message.trim() {
@@ -52,7 +53,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
         };
         // Whoever types can try again; a script should notice.
         match result {
-            Err(error) if input.is_terminal() => eprintln!("error: {error:#}"),
+            Err(error) if input.is_terminal() => term::error(format_args!("{error:#}")),
             result => result?,
         }
     }
@@ -109,7 +110,7 @@ impl Chat {
         }
         let generation = generation?;
         for notice in notices(&generation) {
-            eprintln!("({notice})");
+            term::say(format_args!("({notice})"));
         }
         if !generation.token_ids.is_empty() {
             self.messages.push(generation.message());
@@ -136,20 +137,20 @@ impl Chat {
         let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
         let rest = rest.trim();
         match name {
-            "/help" => eprintln!("{HELP}"),
+            "/help" => term::say(HELP),
             "/reset" => {
                 self.messages.clear();
                 self.session.reset();
                 self.last = None;
             }
             "/system" => self.system = Some(rest.to_owned()).filter(|text| !text.is_empty()),
-            "/save" if rest.is_empty() => eprintln!("/save needs the name of a file"),
+            "/save" if rest.is_empty() => term::say("/save needs the name of a file"),
             "/save" => self.save(&PathBuf::from(rest))?,
             "/stats" => match &self.last {
-                Some(generation) => eprintln!("{}", stats(generation)),
-                None => eprintln!("there is no answer yet"),
+                Some(generation) => term::say(format_args!("{}", stats(generation))),
+                None => term::say("there is no answer yet"),
             },
-            _ => eprintln!("{name} is no command; /help shows them"),
+            _ => term::say(format_args!("{name} is no command; /help shows them")),
         }
         Ok(())
     }
@@ -165,7 +166,7 @@ impl Chat {
             Ok(())
         };
         write().with_context(|| format!("can't write {}", path.display()))?;
-        eprintln!("saved to {}", path.display());
+        term::say(format_args!("saved to {}", path.display()));
         Ok(())
     }
 }

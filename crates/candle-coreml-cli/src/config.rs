@@ -8,6 +8,7 @@ use candle_coreml::config::{CONFIG_FILE, ComponentConfig, Explanation, TensorCon
 
 use crate::args::ConfigArgs;
 use crate::download;
+use crate::term;
 
 /// Shows the components of a directory, and writes them down if asked to.
 pub fn run(args: &ConfigArgs) -> Result<()> {
@@ -25,7 +26,7 @@ pub fn run(args: &ConfigArgs) -> Result<()> {
     for finding in &findings {
         // JSON goes to programs.
         if args.json {
-            eprintln!("odd: {finding}");
+            term::say(format_args!("odd: {finding}"));
         } else {
             writeln!(stdout, "odd: {finding}")?;
         }
@@ -33,7 +34,7 @@ pub fn run(args: &ConfigArgs) -> Result<()> {
     if args.write {
         let path = directory.join(CONFIG_FILE);
         config.save_to_file(&path)?;
-        eprintln!("wrote {}", path.display());
+        term::tell(format_args!("wrote {}", path.display()));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use candle_coreml::hub::{DownloadEvent, DownloadOptions, HubClient};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::DownloadArgs;
+use crate::term;
 
 /// Downloads and prints the directory of the model.
 pub fn run(args: &DownloadArgs) -> Result<()> {
@@ -80,5 +81,5 @@ fn show(bar: &ProgressBar, event: &DownloadEvent<'_>) {
 
 /// A line above the bar.
 fn note(bar: &ProgressBar, text: &str) {
-    bar.suspend(|| eprintln!("note: {text}"));
+    bar.suspend(|| term::note(text));
 }

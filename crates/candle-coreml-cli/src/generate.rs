@@ -1,6 +1,6 @@
 //! `generate`: continues a text.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use candle_coreml::{
 use crate::args::{GenerateArgs, ThreadArgs};
 use crate::demo::{self, Demo};
 use crate::download;
+use crate::term;
 
 /// Generates and prints the text as it comes, or the result as JSON.
 pub fn run(args: &GenerateArgs) -> Result<()> {
@@ -25,7 +26,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     } else {
         let generation = print_stream(model.stream(&args.prompt, &options)?)?;
         let load_time = load_time.as_secs_f64();
-        eprintln!("loaded in {load_time:.2} s; {}", timings_line(&generation));
+        term::tell(format_args!("loaded in {load_time:.2} s; {}", timings_line(&generation)));
     }
     Ok(())
 }
@@ -43,7 +44,7 @@ pub fn load(model: &Path, threads: &ThreadArgs) -> Result<(LanguageModel, Option
     }
     let model = LanguageModel::load_with(download::model_directory(model)?, &options)?;
     for finding in model.findings() {
-        eprintln!("note: {finding}");
+        term::note(finding);
     }
     Ok((model, None))
 }
@@ -55,11 +56,12 @@ pub fn print_stream(mut stream: TokenStream) -> Result<Generation> {
         stdout.write_all(token?.text.as_bytes())?;
         stdout.flush()?;
     }
-    if stdout.is_terminal() {
-        // What follows on standard error goes to the same screen.
-        eprintln!();
+    drop(stdout);
+    let generation = stream.generation();
+    if !generation.text.ends_with('\n') {
+        term::end_open_line()?;
     }
-    Ok(stream.generation())
+    Ok(generation)
 }
 
 /// Counts and rates.

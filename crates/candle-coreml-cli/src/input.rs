@@ -11,6 +11,8 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Editor, Helper};
 
+use crate::term;
+
 /// Where messages come from.
 pub enum Input {
     /// A terminal: lines can be edited, and earlier ones come back with the arrow keys.
@@ -53,7 +55,7 @@ fn typed(editor: &mut Editor<Lines, DefaultHistory>) -> Result<Option<String>> {
                 return Ok(Some(text));
             }
             Err(ReadlineError::Eof) => return Ok(None),
-            Err(ReadlineError::Interrupted) => eprintln!("(Ctrl-D ends the conversation)"),
+            Err(ReadlineError::Interrupted) => term::say("(Ctrl-D ends the conversation)"),
             Err(error) => return Err(error.into()),
         }
     }

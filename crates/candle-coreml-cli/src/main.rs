@@ -1,6 +1,9 @@
 //! `candle-coreml`: inspects and runs Core ML models, downloads language models, generates text with
 //! them and talks with them.
 
+// `term` prints, and does not panic where nobody reads.
+#![deny(clippy::print_stderr)]
+
 mod args;
 mod cache;
 mod chat;
@@ -14,26 +17,39 @@ mod inputs;
 mod inspect;
 mod npy;
 mod predict;
+mod term;
 mod weights;
 
-use std::io::{self, IsTerminal};
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use candle_coreml::{Error, FormatError, HubError};
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use args::{Args, Command};
 
 fn main() -> ExitCode {
-    // Wrong usage ends here, with exit code 2.
-    let args = Args::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::from_default_env())
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
-    let result = match &args.command {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    term::set_color(args::color(&arguments));
+    match Args::read(&arguments) {
+        Ok(args) => finish(run(&args), ExitCode::SUCCESS),
+        // Help, or wrong usage with exit code 2.
+        Err(answer) => {
+            let code = u8::try_from(answer.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+            let printed = answer.print();
+            // Only what was asked for has to arrive.
+            finish(if answer.use_stderr() { Ok(()) } else { printed.map_err(Into::into) }, code)
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    if args.quiet {
+        term::be_quiet();
+    }
+    log(args.verbose);
+    match &args.command {
         Command::Inspect(args) => inspect::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Generate(args) => generate::run(args),
@@ -41,14 +57,37 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Download(args) => download::run(args),
         Command::Cache(command) => cache::run(command),
+    }
+}
+
+/// Lets the log go to standard error, as far as RUST_LOG or the times that `-v` was given say.
+fn log(verbose: u8) {
+    let filter = match (std::env::var("RUST_LOG"), verbose) {
+        (Ok(filter), _) => EnvFilter::new(filter),
+        (Err(_), 0) => EnvFilter::new("error"),
+        (Err(_), 1) => EnvFilter::new("info"),
+        (Err(_), 2) => EnvFilter::new("info,candle_coreml=debug,coreml_engine=debug"),
+        (Err(_), _) => EnvFilter::new("trace"),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(term::err_has_colors())
+        // It would panic where standard error can't be written to.
+        .log_internal_errors(false)
+        .init();
+}
+
+/// Says what failed, and with which code the program ends.
+fn finish(result: anyhow::Result<()>, done: ExitCode) -> ExitCode {
+    // What is still buffered may not arrive, either.
+    match result.and_then(|()| io::stdout().flush().map_err(Into::into)) {
+        Ok(()) => done,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            term::error(message(&error));
             if let Some(advice) = error.chain().find_map(advice) {
-                eprintln!("{advice}");
+                term::say(advice);
             }
             ExitCode::FAILURE
         }

@@ -1,0 +1,52 @@
+//! Values of options.
+
+/// A finite number from 0 on.
+pub fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, |value| value >= 0.0 && value.is_finite(), "0 or a positive number")
+}
+
+/// A finite number above 0.
+pub fn positive(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0 && value.is_finite(), "a positive number")
+}
+
+/// A finite number.
+pub fn finite(text: &str) -> Result<f64, String> {
+    number(text, f64::is_finite, "a number")
+}
+
+/// A share of the probabilities that is not empty.
+pub fn top_p(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0 && value <= 1.0, "a number above 0 and at most 1")
+}
+
+/// A share of the greatest probability.
+pub fn min_p(text: &str) -> Result<f64, String> {
+    number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
+}
+
+fn number(text: &str, allowed: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|&value| allowed(value));
+    value.ok_or_else(|| format!("expected {expected}"))
+}
+
+/// A token and what to add to its logit.
+pub fn bias(text: &str) -> Result<(u32, f64), String> {
+    let parse = || {
+        let (id, bias) = text.split_once('=')?;
+        let bias: f64 = bias.parse().ok()?;
+        (bias < f64::INFINITY).then_some((id.parse().ok()?, bias))
+    };
+    parse().ok_or_else(|| "expected ID=NUMBER or ID=-inf".to_owned())
+}
+
+/// Some text.
+pub fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("expected some text".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A whole number above 0.
+pub fn positive_integer(text: &str) -> Result<usize, String> {
+    let value = text.parse().ok().filter(|&value| value > 0);
+    value.ok_or_else(|| "expected a whole number above 0".to_owned())
+}

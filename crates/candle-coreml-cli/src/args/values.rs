@@ -1,0 +1,50 @@
+//! Arguments of the commands that look at a model and run it on values.
+
+use std::path::PathBuf;
+
+use super::ThreadArgs;
+
+/// Arguments of `inspect`.
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// A .mlpackage, .mlmodel or .mlmodelc
+    pub model: PathBuf,
+    /// Shows the plan of a function for its default shapes instead: the steps in their order, where
+    /// values live, what needs no step because it is a view, and which rewrites were made
+    #[arg(long)]
+    pub plan: bool,
+    /// The function whose plan to show; the model's default one unless given
+    #[arg(long, value_name = "F", requires = "plan")]
+    pub function: Option<String>,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `predict`.
+#[derive(Debug, clap::Args)]
+pub struct PredictArgs {
+    /// A .mlpackage, .mlmodel or .mlmodelc
+    pub model: PathBuf,
+    /// An input: a .npy file, a .npz file (its array NAME, or its only one), a .json file, or JSON
+    /// itself such as [[1, 2], [3, 4]]; a single number fills the input's whole shape
+    #[arg(long = "input", value_name = "NAME=FILE|VALUE", value_parser = named_input)]
+    pub inputs: Vec<(String, String)>,
+    /// The function to run; the model's default one unless given
+    #[arg(long)]
+    pub function: Option<String>,
+    /// Writes each output to DIR/NAME.npy instead of showing a summary
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+}
+
+fn named_input(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("expected NAME=FILE or NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,90 @@
+//! Standard output and standard error, whatever stands behind them: a terminal, a file, a full disk,
+//! a pipe that nobody reads. One choice turns colours on and off everywhere.
+//!
+//! Standard error is for people: that nobody can read it stops no work, so failures to write there are
+//! ignored. What can't be written to standard output is an error, since that is the work.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, StderrLock, StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anstream::AutoStream;
+use anstyle::{AnsiColor, Style};
+use clap::ColorChoice;
+use same_file::Handle;
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const NOTE: Style = AnsiColor::Yellow.on_default();
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether there are colours: `auto` asks what the streams are, and `NO_COLOR`, `CLICOLOR` and
+/// `CLICOLOR_FORCE`.
+pub fn set_color(choice: ColorChoice) {
+    match choice {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+}
+
+/// From now on only errors and answers to questions are told on standard error.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Standard output for text with styles, which are taken out where there are no colours.
+pub fn out() -> AutoStream<StdoutLock<'static>> {
+    anstream::stdout().lock()
+}
+
+/// Standard error in the same way.
+fn err() -> AutoStream<StderrLock<'static>> {
+    anstream::stderr().lock()
+}
+
+/// Whether standard error shows colours.
+pub fn err_has_colors() -> bool {
+    AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
+}
+
+/// A line on standard error that somebody asked for.
+pub fn say(text: impl Display) {
+    let _ = writeln!(err(), "{text}");
+}
+
+/// The beginning of a line on standard error.
+pub fn ask(text: impl Display) {
+    let mut err = err();
+    let _ = write!(err, "{text}").and_then(|()| err.flush());
+}
+
+/// A line on standard error that is good to know, unless quiet was asked for.
+pub fn tell(text: impl Display) {
+    if !QUIET.load(Ordering::Relaxed) {
+        say(text);
+    }
+}
+
+/// As [`tell`], with a word before it.
+pub fn note(text: impl Display) {
+    tell(format_args!("{NOTE}note:{NOTE:#} {text}"));
+}
+
+/// What failed.
+pub fn error(text: impl Display) {
+    say(format_args!("{ERROR}error:{ERROR:#} {text}"));
+}
+
+/// Ends a line of standard output that is still open, where what comes on standard error would
+/// otherwise stand in the same line.
+pub fn end_open_line() -> io::Result<()> {
+    let same = || Some(Handle::stdout().ok()? == Handle::stderr().ok()?);
+    let mut stdout = io::stdout().lock();
+    if stdout.is_terminal() || same() == Some(true) {
+        stdout.write_all(b"\n")?;
+        stdout.flush()?;
+    }
+    Ok(())
+}

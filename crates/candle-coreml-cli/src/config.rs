@@ -11,7 +11,7 @@ use crate::download;
 
 /// Shows the components of a directory, and writes them down if asked to.
 pub fn run(args: &ConfigArgs) -> Result<()> {
-    let directory = download::model_directory(&args.directory)?;
+    let (directory, _demo) = download::model_directory(&args.directory)?;
     let Explanation { config, habits, findings, .. } = explain(&directory, None)?;
     let mut stdout = io::stdout();
     if args.json {

@@ -12,6 +12,7 @@ mod generate;
 mod input;
 mod inputs;
 mod inspect;
+mod names;
 mod npy;
 mod predict;
 mod weights;

@@ -41,7 +41,7 @@ impl FileKind {
 }
 
 /// More entries than the directory of any model has.
-const MOST_ENTRIES: usize = 100_000;
+const MOST_ENTRIES: usize = 10_000;
 
 /// Reads a file of a model's directory, which is the one that the path names; `None` when there is
 /// no file of this name.

@@ -12,7 +12,7 @@ use crate::term;
 
 /// Shows the components of a directory, and writes them down if asked to.
 pub fn run(args: &ConfigArgs) -> Result<()> {
-    let directory = download::model_directory(&args.directory)?;
+    let (directory, _demo) = download::model_directory(&args.directory)?;
     let Explanation { config, habits, findings, .. } = explain(&directory, None)?;
     let mut stdout = io::stdout();
     if args.json {

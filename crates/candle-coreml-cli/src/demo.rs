@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use anyhow::{Context, Result};
-use candle_coreml::OwnCache;
+use candle_coreml::{HubError, OwnCache};
 use include_dir::{Dir, DirEntry, File, include_dir};
 use tempfile::TempDir;
+
+/// What the model is called on the command line.
+pub const NAME: &str = "demo";
 
 static DEMO: Dir = include_dir!("$CARGO_MANIFEST_DIR/demo");
 
@@ -31,42 +34,43 @@ impl Demo {
     }
 }
 
-/// The demo model in the user's cache; where there is none to write to, in a temporary directory.
+/// The demo model in the user's cache; where that can't be written, in a temporary directory.
 pub fn extract() -> Result<Demo> {
     let own = OwnCache::new();
-    match extract_to_cache(&DEMO, own.dir()) {
+    let error = match extract_to_cache(&DEMO, &own) {
         Ok(path) => return Ok(Demo::Cached(path)),
-        Err(error) => tracing::debug!(cache = %own.dir().display(), %error, "no cache"),
+        Err(error) => error,
+    };
+    tracing::debug!(cache = %own.dir().display(), %error, "no cache");
+    temporary(&DEMO).map(Demo::Temporary).with_context(|| {
+        format!(
+            "can't write the demo model anywhere: {error}; TMPDIR names a directory to write to"
+        )
+    })
+}
+
+/// Writes the files to a directory of their own in one of those for temporary files, the one in memory
+/// being the last: a container may have no other that can be written.
+fn temporary(files: &Dir) -> io::Result<TempDir> {
+    let in_memory = Path::new("/dev/shm");
+    let mut written = write_temporary(files, &std::env::temp_dir());
+    if written.is_err() && in_memory.is_dir() {
+        written = write_temporary(files, in_memory);
     }
-    let directory = tempfile::tempdir().context("can't make a directory for the demo model")?;
-    write_all(&DEMO, directory.path())
-        .with_context(|| format!("can't write the demo model to {}", directory.path().display()))?;
-    Ok(Demo::Temporary(directory))
+    written
+}
+
+fn write_temporary(files: &Dir, place: &Path) -> io::Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("candle-coreml-demo-").tempdir_in(place)?;
+    write_all(files, directory.path())?;
+    Ok(directory)
 }
 
 /// Writes the files under a name that depends on their content, so that another version of the
-/// program has another directory. They are written elsewhere and then renamed: whoever finds the
-/// directory finds it whole.
-fn extract_to_cache(files: &Dir, cache: &Path) -> io::Result<PathBuf> {
-    let target = cache.join(format!("demo-{:016x}", content_hash(files)));
-    if is_complete(files, &target) {
-        return Ok(target);
-    }
-    fs::create_dir_all(cache)?;
-    let fresh = TempDir::new_in(cache)?;
-    write_all(files, fresh.path())?;
-    if target.exists() {
-        // Incomplete, by someone's hand: a rename does not replace a directory with files in it.
-        fs::remove_dir_all(&target)?;
-    }
-    match fs::rename(fresh.path(), &target) {
-        // Nothing is left to remove.
-        Ok(()) => drop(fresh.keep()),
-        // Another process was faster.
-        Err(_) if is_complete(files, &target) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(target)
+/// program has another directory.
+fn extract_to_cache(files: &Dir, cache: &OwnCache) -> Result<PathBuf, HubError> {
+    let name = format!("demo-{:016x}", content_hash(files));
+    cache.make(name, |target| is_complete(files, target), |root| write_all(files, root))
 }
 
 fn write_all(files: &Dir, target: &Path) -> io::Result<()> {
@@ -118,14 +122,24 @@ mod tests {
 
     #[test]
     fn the_cached_copy_is_whole_and_is_mended_when_it_is_not() {
-        let cache = tempfile::tempdir().unwrap();
-        let path = extract_to_cache(&DEMO, cache.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let cache = OwnCache::at(directory.path());
+        let path = extract_to_cache(&DEMO, &cache).unwrap();
         let file = path.join("tokenizer.json");
         let text = fs::read(&file).unwrap();
         assert_eq!(text, DEMO.get_file("tokenizer.json").unwrap().contents());
         fs::write(&file, "cut").unwrap();
-        assert_eq!(extract_to_cache(&DEMO, cache.path()).unwrap(), path);
+        assert_eq!(extract_to_cache(&DEMO, &cache).unwrap(), path);
         assert_eq!(fs::read(&file).unwrap(), text);
-        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(cache.temp_dir()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_temporary_copy_goes_with_its_owner() {
+        let directory = temporary(&DEMO).unwrap();
+        assert!(is_complete(&DEMO, directory.path()));
+        let path = directory.path().to_owned();
+        drop(directory);
+        assert!(!path.exists());
     }
 }

@@ -4,11 +4,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_coreml::hub::{DownloadEvent, DownloadOptions, HubClient};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::DownloadArgs;
+use crate::demo::{self, Demo};
+use crate::names::{self, NameKind};
 use crate::term;
 
 /// Downloads and prints the directory of the model.
@@ -17,7 +19,10 @@ pub fn run(args: &DownloadArgs) -> Result<()> {
     if args.offline {
         client = client.offline(true);
     }
-    let mut options = with_progress(DownloadOptions::new().revision(&args.revision));
+    let mut options = with_progress(DownloadOptions::new());
+    if let Some(revision) = &args.revision {
+        options = options.revision(revision);
+    }
     for pattern in &args.include {
         options = options.include(pattern);
     }
@@ -31,21 +36,32 @@ pub fn run(args: &DownloadArgs) -> Result<()> {
     Ok(())
 }
 
-/// The directory of a model that is given as a directory or as an id on the hub.
-pub fn model_directory(model: &Path) -> Result<PathBuf> {
-    let Some(id) = model.to_str().filter(|id| !model.exists() && is_id(id)) else {
-        return Ok(model.to_owned());
+/// Where a model lies that is given as a directory, by its name on the hub, or as `demo`, the model in
+/// this program, whose files have to stay as long as the second value.
+pub fn model_directory(model: &Path) -> Result<(PathBuf, Option<Demo>)> {
+    if model == Path::new(demo::NAME) {
+        let demo = demo::extract()?;
+        return Ok((demo.path().to_owned(), Some(demo)));
+    }
+    if model.symlink_metadata().is_ok() {
+        return Ok((model.to_owned(), None));
+    }
+    let client = HubClient::new();
+    let options = with_progress(DownloadOptions::new());
+    let directory = match names::kind_of(model) {
+        NameKind::Address(name) => client.ensure(name, &options)?,
+        NameKind::Id(name) => client.ensure(name, &options).with_context(|| {
+            let near = names::near(&client, model);
+            format!("there is no directory `{name}`, and no model of that name came{near}")
+        })?,
+        // The hub has few models of such names, none of them in Core ML, and people mean others.
+        NameKind::Word(name) => match client.cached(name, &options) {
+            Ok(Some(snapshot)) => client.model_directory(&snapshot)?,
+            _ => bail!(names::unknown(&client, model)),
+        },
+        NameKind::Path => bail!(names::unknown(&client, model)),
     };
-    HubClient::new()
-        .ensure(id, &with_progress(DownloadOptions::new()))
-        .with_context(|| format!("there is no directory `{id}`, and no model of that name came"))
-}
-
-/// Whether a text that is no existing path may be meant as a model's id.
-fn is_id(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('/').collect();
-    matches!(parts.as_slice(), [org, name] if !name.is_empty() && !org.is_empty())
-        && !text.starts_with(['.', '~'])
+    Ok((directory, None))
 }
 
 /// Shows a bar when standard error is a terminal, and what a user should know in any case.
@@ -71,8 +87,10 @@ fn show(bar: &ProgressBar, event: &DownloadEvent<'_>) {
         }
         DownloadEvent::Received { bytes, .. } => bar.inc(*bytes),
         DownloadEvent::Restarted { bytes, .. } => bar.dec(*bytes),
-        DownloadEvent::Retrying { reason, pause, .. } => {
-            note(bar, &format!("{reason}; trying again in {:.1} s", pause.as_secs_f64()));
+        DownloadEvent::Retrying { reason, pause, attempt, attempts, .. } => {
+            let pause = pause.as_secs_f64();
+            let times = format!("attempt {attempt} of {attempts}");
+            note(bar, &format!("{reason}; trying again in {pause:.1} s ({times})"));
         }
         DownloadEvent::Note { message } => note(bar, message),
         _ => {}

@@ -10,7 +10,7 @@ use candle_coreml::{
 };
 
 use crate::args::{GenerateArgs, ThreadArgs};
-use crate::demo::{self, Demo};
+use crate::demo::Demo;
 use crate::download;
 use crate::term;
 
@@ -38,15 +38,12 @@ pub fn load(model: &Path, threads: &ThreadArgs) -> Result<(LanguageModel, Option
     if let Some(threads) = threads.threads {
         options = options.threads(threads)?;
     }
-    if model == Path::new("demo") {
-        let demo = demo::extract()?;
-        return Ok((LanguageModel::load_with(demo.path(), &options)?, Some(demo)));
-    }
-    let model = LanguageModel::load_with(download::model_directory(model)?, &options)?;
+    let (directory, demo) = download::model_directory(model)?;
+    let model = LanguageModel::load_with(directory, &options)?;
     for finding in model.findings() {
         term::note(finding);
     }
-    Ok((model, None))
+    Ok((model, demo))
 }
 
 /// Prints the text and nothing else.

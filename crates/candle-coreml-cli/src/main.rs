@@ -15,6 +15,7 @@ mod generate;
 mod input;
 mod inputs;
 mod inspect;
+mod names;
 mod npy;
 mod predict;
 mod term;

@@ -5,7 +5,6 @@
 //! Files are mapped into memory; every offset and size is checked before use.
 #![allow(unsafe_code)] // for the mapping, in `map_file` alone
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use crate::FormatError;
+use crate::files::{self, FileKind};
 use crate::mil::{BlobFileValue, ElementType};
 
 const HEADER_BYTES: usize = 64;
@@ -42,14 +42,10 @@ const BLOB_TYPES: &[(u32, ElementType)] = &[
     (17, ElementType::Float8E5M2),
 ];
 
-/// Maps a file for reading. An empty file gives no mapping.
-pub(crate) fn map_file(path: &Path) -> Result<Option<Mmap>, FormatError> {
-    let file = File::open(path).map_err(FormatError::io(path))?;
-    let metadata = file.metadata().map_err(FormatError::io(path))?;
-    if !metadata.is_file() {
-        return Err(FormatError::container(path, "is not a file"));
-    }
-    if metadata.len() == 0 {
+/// Maps a file, whose path is canonical, for reading. An empty file gives no mapping.
+pub(crate) fn map_file(path: &Path, kind: FileKind) -> Result<Option<Mmap>, FormatError> {
+    let file = files::open(path, kind)?;
+    if file.metadata().map_err(FormatError::io(path))?.len() == 0 {
         return Ok(None);
     }
     // SAFETY: the map is private and read-only, and only ever seen as bytes, for which every bit
@@ -104,7 +100,12 @@ impl BlobFile {
     /// When the file cannot be read, is a Git LFS pointer or lacks the version 2 header.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FormatError> {
         let path = path.as_ref();
-        let map = map_file(path)?
+        Self::at(&path.canonicalize().map_err(FormatError::io(path))?)
+    }
+
+    /// Opens the blob file at a canonical path.
+    pub(crate) fn at(path: &Path) -> Result<Self, FormatError> {
+        let map = map_file(path, FileKind::Weights)?
             .ok_or_else(|| header_error("the file is empty".into()).in_file(path))?;
         refuse_lfs_pointer(path, &map)?;
         check_header(&map).map_err(|error| error.in_file(path))?;

@@ -54,7 +54,7 @@ impl ErrorKind {
 #[non_exhaustive]
 pub enum FormatError {
     /// The operating system refused.
-    #[error("cannot read `{}`: {source}", path.display())]
+    #[error("cannot read `{}`: {source}{}", path.display(), remedy(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -162,6 +162,16 @@ pub struct InFile {
     pub path: PathBuf,
     /// The error.
     pub source: FormatError,
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "; it takes the right to read the file (`chmod u+r`) and to enter its directories \
+             (`chmod u+x`)"
+        }
+        _ => "",
+    }
 }
 
 impl FormatError {

@@ -6,6 +6,7 @@
 pub mod blob;
 pub mod description;
 mod error;
+pub mod files;
 pub mod mil;
 pub mod model;
 pub mod package;
@@ -15,6 +16,7 @@ mod proto;
 pub use blob::{BlobFile, BlobRecord, BlobView, refuse_lfs_pointer, unpack_sub_byte};
 pub use description::ModelDescription;
 pub use error::{Cause, ErrorKind, FormatError, InFile};
+pub use files::FileKind;
 pub use model::{Body, Model};
 pub use package::{Package, PackageKind};
 pub use printable::{printable, printable_list, printable_message, printable_name, printable_path};

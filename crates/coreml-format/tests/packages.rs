@@ -74,7 +74,7 @@ fn blob_names_stay_inside_the_package() {
         ("@model_path/..\\x", "relative path"),
         ("@model_path/x\0", "relative path"),
         ("@model_path/weights/none.bin", "cannot read"),
-        ("@model_path/weights", "is not a file"),
+        ("@model_path/weights", "is a directory"),
     ] {
         let error = package.blob_file(name).unwrap_err().to_string();
         assert!(error.contains(part), "{name}: {error}");

@@ -22,12 +22,12 @@ pub struct ConfigArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = HUB)]
 pub struct DownloadArgs {
-    /// The model's id on the hub
+    /// The model's id on the hub, also with a revision as in ORG/NAME@main, or the address of its page
     #[arg(value_name = "ORG/NAME")]
     pub model: String,
-    /// A branch, tag or commit
-    #[arg(long, value_name = "R", default_value = "main")]
-    pub revision: String,
+    /// A branch, tag or commit; `main` unless told here or in the name
+    #[arg(long, value_name = "R")]
+    pub revision: Option<String>,
     /// Takes the files that match (`*` matches `/` too) instead of all that the model needs; may be
     /// given several times
     #[arg(long, value_name = "GLOB")]

@@ -75,7 +75,7 @@ fn options(verbose: bool) -> DownloadOptions {
     DownloadOptions::new().on_event(|event| match event {
         DownloadEvent::Started { files, bytes, .. } => eprintln!("{files} files, {bytes} bytes"),
         DownloadEvent::Finished { path } => eprintln!("{path}"),
-        DownloadEvent::Retrying { path, reason, .. } => eprintln!("{path}: {reason}; again"),
+        DownloadEvent::Retrying { reason, .. } => eprintln!("{reason}; again"),
         DownloadEvent::Note { message } => eprintln!("{message}"),
         _ => {}
     })

@@ -11,7 +11,6 @@ use super::layout::Layout;
 use super::model_config::{
     ComponentConfig, ModelConfig, ModelInfo, NamingConfig, ShapeConfig, TensorConfig,
 };
-use super::original_config;
 use super::packages::PackageNaming;
 use super::roles::{Chunk, Component};
 use crate::error::Result;
@@ -58,7 +57,7 @@ pub(crate) fn describe(discovery: &Discovery, layout: &Layout) -> ModelConfig {
             batch_size: layout.window,
             context_length: layout.context,
             hidden_size: match layout.hidden {
-                0 => original_config::size(directory, "hidden_size").unwrap_or(0),
+                0 => discovery.original.size("hidden_size").unwrap_or(0),
                 hidden => hidden,
             },
             vocab_size: layout.vocabulary(),
@@ -82,8 +81,7 @@ fn ffn_execution(chunk: &Chunk) -> Option<&'static str> {
 /// As `meta.yaml` or `config.json` tells it.
 fn architecture(discovery: &Discovery) -> String {
     let told = discovery.manifest.as_ref().and_then(|manifest| manifest.architecture.clone());
-    told.or_else(|| original_config::model_type(&discovery.directory))
-        .unwrap_or_else(|| "unknown".to_owned())
+    told.or_else(|| discovery.original.model_type()).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// A component's entry in a configuration.

@@ -1,21 +1,23 @@
 //! Finds out what a directory holds.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use coreml_format::Package;
 #[cfg(test)]
 use coreml_format::description::ModelDescription;
 
 use super::facts::FunctionFacts;
 use super::manifest::Manifest;
 use super::model_config::{CONFIG_FILE, ModelConfig};
-use super::original_config;
+use super::original_config::OriginalConfig;
 #[cfg(test)]
 use super::packages::{FoundPackage, functions};
-use super::packages::{OpenedPackages, PackageNaming};
+use super::packages::{OpenedPackages, PackageNaming, is_package};
 use super::roles::{self, Component, Components};
 use super::stated::Stated;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What was found in a model's directory.
 #[derive(Debug)]
@@ -25,8 +27,7 @@ pub(crate) struct Discovery {
     /// Of each component's function, by package and name.
     pub(crate) facts: HashMap<(PathBuf, String), FunctionFacts>,
     pub(crate) manifest: Option<Manifest>,
-    /// Number of tokens as `config.json` tells it.
-    pub(crate) vocabulary: Option<usize>,
+    pub(super) original: OriginalConfig,
     /// What was read to find all that.
     pub(crate) opened: OpenedPackages,
 }
@@ -39,13 +40,13 @@ impl Discovery {
         naming: &PackageNaming,
         config: Option<&ModelConfig>,
     ) -> Result<Self> {
+        check_directory(directory)?;
         let manifest = Manifest::read(directory)?;
-        let opened = OpenedPackages::default();
+        let opened = OpenedPackages::new(directory);
         let given = config.filter(|config| !config.components.is_empty());
-        let file = directory.join(CONFIG_FILE);
         let written = match given {
-            None if file.is_file() => Some(ModelConfig::load_from_file(&file)?),
-            _ => None,
+            None => ModelConfig::read(&directory.join(CONFIG_FILE))?,
+            Some(_) => None,
         };
         let stated = given.or(written.as_ref()).map(|config| Stated {
             directory,
@@ -70,7 +71,7 @@ impl Discovery {
             components,
             facts,
             manifest,
-            vocabulary: original_config::size(directory, "vocab_size"),
+            original: OriginalConfig::read(directory)?,
             opened,
         })
     }
@@ -91,10 +92,10 @@ impl Discovery {
         Ok(Discovery {
             components: roles::components(&directory, &packages, manifest.as_ref())?,
             facts: HashMap::new(),
+            opened: OpenedPackages::new(&directory),
             directory,
             manifest,
-            vocabulary: None,
-            opened: OpenedPackages::default(),
+            original: OriginalConfig::default(),
         })
     }
 
@@ -105,6 +106,26 @@ impl Discovery {
         let key = (component.path.clone(), component.function.name.clone());
         self.facts.get(&key).unwrap_or(&NONE)
     }
+}
+
+/// Says what lies at a path that should be the directory of a language model.
+fn check_directory(directory: &Path) -> Result<()> {
+    let failed = |source| Error::Io { path: directory.to_owned(), source };
+    let there = directory.metadata().map_err(failed)?;
+    if !there.is_dir() {
+        let message = format!(
+            "is {}; a language model is a directory with packages (.mlpackage or .mlmodelc) and a \
+             tokenizer",
+            coreml_format::files::name_of(there.file_type())
+        );
+        return Err(failed(io::Error::new(io::ErrorKind::NotADirectory, message)));
+    }
+    if is_package(directory) && Package::open(directory).is_ok() {
+        let message = "is a model package; a language model is the directory that its packages lie \
+                       in, with a tokenizer";
+        return Err(Error::language_model(directory, message));
+    }
+    Ok(())
 }
 
 /// The facts about the functions of all components but the embeddings.

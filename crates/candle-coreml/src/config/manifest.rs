@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use saphyr_parser::{Event, Parser};
 
+use super::json_file::read_text;
 use super::recommended::RecommendedSampling;
 use crate::error::{Error, Result};
 
@@ -45,11 +46,7 @@ impl Manifest {
     /// Reads `meta.yaml` of a directory; `None` when there is none.
     pub(crate) fn read(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join("meta.yaml");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&path, &text).map(Some),
-            Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io { path, source }),
-        }
+        read_text(&path)?.map(|text| Self::parse(&path, &text)).transpose()
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
@@ -123,11 +120,17 @@ enum Level {
     Sequence(usize),
 }
 
+/// The longest that all paths and values of a file may be together: a few kilobytes in the files that
+/// there are.
+const MOST_BYTES: usize = 4 << 20;
+
 /// All scalars of a document by their path, e.g. `model_info.parameters.num_chunks`; the items of a
-/// sequence have numbers for keys. Aliases are refused: a short file could grow without bound.
+/// sequence have numbers for keys. Aliases are refused, and what is nested deeply or long is bounded: a
+/// short file could grow without bound.
 fn flatten(path: &Path, text: &str) -> Result<BTreeMap<String, String>> {
     let mut levels: Vec<Level> = Vec::new();
     let mut scalars = BTreeMap::new();
+    let mut bytes = 0;
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             Error::language_model(path, format!("is not valid YAML: {error}")).caused_by(error)
@@ -136,7 +139,13 @@ fn flatten(path: &Path, text: &str) -> Result<BTreeMap<String, String>> {
             Event::Scalar(value, ..) => match levels.last_mut() {
                 Some(Level::Mapping(key @ None)) => *key = Some(value.into_owned()),
                 _ => {
-                    scalars.insert(path_of(&levels), value.into_owned());
+                    let key = path_of(&levels);
+                    bytes += key.len() + value.len();
+                    if bytes > MOST_BYTES {
+                        let message = "is far longer, or nested far deeper, than such a file is";
+                        return Err(Error::language_model(path, message));
+                    }
+                    scalars.insert(key, value.into_owned());
                     value_ended(&mut levels);
                 }
             },

@@ -3,10 +3,13 @@
 //! where a directory's packages are to be chosen.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::json_file::read_text;
 use crate::error::{Error, Result};
 
 /// A configuration of this name in a model's directory is used when the model is loaded.
@@ -123,9 +126,15 @@ impl ModelConfig {
     /// When the file can't be read or is no configuration.
     pub fn load_from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text =
-            std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        serde_json::from_slice(&text).map_err(|error| {
+        let failed = |source| Error::Io { path: path.to_owned(), source };
+        let file = path.canonicalize().map_err(failed)?;
+        Self::read(&file)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Reads a configuration in a model's directory; `None` when there is none.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+        let Some(text) = read_text(path)? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|error| {
             let message = format!(
                 "is not a model configuration: {error}; `config::explain` and \
                  `ModelConfig::save_to_file` make one"
@@ -145,9 +154,11 @@ impl ModelConfig {
             .map_err(|error| failed(std::io::Error::other(error)))?;
         text.push('\n');
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
+        name.push(format!(".{}.part", std::process::id()));
         let part = path.with_file_name(name);
-        std::fs::write(&part, text)
+        // Only where nothing is: in a stranger's directory, a link of this name may lead anywhere.
+        let mut file = File::create_new(&part).map_err(failed)?;
+        file.write_all(text.as_bytes())
             .and_then(|()| std::fs::rename(&part, path))
             .inspect_err(|_| drop(std::fs::remove_file(&part)))
             .map_err(failed)

@@ -1,19 +1,33 @@
-//! What the original model's `config.json` says; nothing where it is missing or broken.
+//! What the original model's `config.json` says.
 
 use std::path::Path;
 
-/// The architecture, e.g. `qwen3`.
-pub(super) fn model_type(directory: &Path) -> Option<String> {
-    Some(read(directory)?.get("model_type")?.as_str()?.to_owned())
-}
+use coreml_format::FileKind;
+use coreml_format::files::read_file;
+use serde_json::Value as Json;
 
-/// A size by its name, also where the text model is a part of a larger one.
-pub(super) fn size(directory: &Path, name: &str) -> Option<usize> {
-    let config = read(directory)?;
-    let size = config.get(name).or_else(|| config.get("text_config")?.get(name))?;
-    usize::try_from(size.as_u64()?).ok()
-}
+use crate::error::Result;
 
-fn read(directory: &Path) -> Option<serde_json::Value> {
-    serde_json::from_slice(&std::fs::read(directory.join("config.json")).ok()?).ok()
+/// What the original model's `config.json` says; nothing where it is missing or no JSON.
+#[derive(Debug, Default)]
+pub(super) struct OriginalConfig(Option<Json>);
+
+impl OriginalConfig {
+    /// Reads the file of a directory.
+    pub(super) fn read(directory: &Path) -> Result<Self> {
+        let bytes = read_file(&directory.join("config.json"), FileKind::Settings)?;
+        Ok(OriginalConfig(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok())))
+    }
+
+    /// The architecture, e.g. `qwen3`.
+    pub(super) fn model_type(&self) -> Option<String> {
+        Some(self.0.as_ref()?.get("model_type")?.as_str()?.to_owned())
+    }
+
+    /// A size by its name, also where the text model is a part of a larger one.
+    pub(super) fn size(&self, name: &str) -> Option<usize> {
+        let config = self.0.as_ref()?;
+        let size = config.get(name).or_else(|| config.get("text_config")?.get(name))?;
+        usize::try_from(size.as_u64()?).ok()
+    }
 }

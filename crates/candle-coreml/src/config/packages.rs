@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 
 /// Endings of model packages. Of two packages that differ in it only, the first kind is taken.
 const EXTENSIONS: [&str; 2] = ["mlpackage", "mlmodelc"];
+/// More packages than any model has: each is read to find out what it is.
+const MOST_PACKAGES: usize = 1000;
 
 /// How the packages of a model are named. The default takes any name: inputs and outputs tell which
 /// package is which component, and where several could be one, `meta.yaml` or the names do.
@@ -45,10 +47,14 @@ impl PackageNaming {
                 for path in entries(&place, place == directory)? {
                     let Some(stem) = stem(&path, extension) else { continue };
                     if self.prefix.as_ref().is_none_or(|prefix| stem.starts_with(prefix)) {
-                        packages.entry(stem.to_owned()).or_insert(path);
+                        packages.entry(stem).or_insert(path);
                     }
                 }
             }
+        }
+        if packages.len() > MOST_PACKAGES {
+            let message = format!("has {} packages, far more than a model", packages.len());
+            return Err(Error::language_model(directory, message));
         }
         let read = |(stem, path)| FoundPackage::read(stem, path, opened);
         Ok(packages.into_iter().map(read).collect())
@@ -77,19 +83,29 @@ impl FoundPackage {
 }
 
 /// The packages that were opened for a model: each is read once, whoever asks for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OpenedPackages {
+    /// The model's directory. What lies in it must not lead out of it.
+    directory: PathBuf,
     packages: Mutex<HashMap<PathBuf, Arc<Package>>>,
 }
 
 impl OpenedPackages {
-    /// The package at a path.
+    /// None yet, of the model in a directory.
+    pub(crate) fn new(directory: &Path) -> Self {
+        OpenedPackages { directory: directory.to_owned(), packages: Mutex::default() }
+    }
+
+    /// The package at a path. One outside of the model's directory is named by whoever loads the model.
     pub(crate) fn open(&self, path: &Path) -> Result<Arc<Package>> {
         let mut packages = self.packages.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(package) = packages.get(path) {
             return Ok(package.clone());
         }
-        let package = Arc::new(Package::open(path)?);
+        let package = Arc::new(match path.starts_with(&self.directory) {
+            true => Package::open_within(&self.directory, path)?,
+            false => Package::open(path)?,
+        });
         packages.insert(path.to_owned(), package.clone());
         Ok(package)
     }
@@ -142,22 +158,25 @@ impl ChunkName {
 }
 
 fn entries(directory: &Path, must_exist: bool) -> Result<Vec<PathBuf>> {
-    let failed = |source| Error::Io { path: directory.to_owned(), source };
     if !must_exist && !directory.is_dir() {
         return Ok(Vec::new());
     }
-    std::fs::read_dir(directory)
-        .map_err(failed)?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
-        .collect()
+    Ok(coreml_format::files::entries(directory)?)
 }
 
-fn stem<'a>(path: &'a Path, extension: &str) -> Option<&'a str> {
-    (path.extension()? == extension).then(|| path.file_stem()?.to_str())?
+/// Whether a directory is named as a package.
+pub(super) fn is_package(directory: &Path) -> bool {
+    EXTENSIONS.iter().any(|extension| stem(directory, extension).is_some())
+}
+
+fn stem(path: &Path, extension: &str) -> Option<String> {
+    (path.extension()? == extension).then(|| Some(path.file_stem()?.to_string_lossy().into()))?
 }
 
 #[cfg(test)]
 mod tests {
+    use coreml_format::ErrorKind;
+
     use super::*;
 
     fn found(naming: &PackageNaming, names: &[&str]) -> Vec<String> {
@@ -165,7 +184,8 @@ mod tests {
         for name in names {
             std::fs::create_dir_all(directory.path().join(name)).unwrap();
         }
-        let packages = naming.packages(directory.path(), &OpenedPackages::default()).unwrap();
+        let opened = OpenedPackages::new(directory.path());
+        let packages = naming.packages(directory.path(), &opened).unwrap();
         assert!(packages.iter().all(|package| package.functions.is_err()), "they are empty");
         let name = |package: &FoundPackage| {
             let path = package.path.strip_prefix(directory.path()).unwrap();
@@ -179,9 +199,9 @@ mod tests {
         let names =
             ["coreml/q_b.mlmodelc", "q_a.mlpackage", "q_a.mlmodelc", "q_c.mlmodel", "notes.txt"];
         assert_eq!(found(&PackageNaming::default(), &names), [names[1], names[0]]);
-        let absent =
-            PackageNaming::default().packages(Path::new("/no/such"), &OpenedPackages::default());
-        assert!(matches!(absent, Err(Error::Io { .. })));
+        let absent = Path::new("/no/such");
+        let absent = PackageNaming::default().packages(absent, &OpenedPackages::new(absent));
+        assert_eq!(absent.unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::file_list::{FileList, HubFile};
-use super::http::{Http, Stop, escape, escape_path};
+use super::http::{Http, Retry, Stop, escape, escape_path};
 use super::id::{is_commit, is_relative};
-use super::{ContentHash, HubError, ModelId};
+use super::{ContentHash, DownloadOptions, HubError, ModelId};
 
 /// More than any model has: an answer that never ends does.
 const MOST_FILES: usize = 100_000;
@@ -40,6 +40,8 @@ pub(super) struct Api<'a> {
     pub(super) http: &'a Http,
     pub(super) endpoint: &'a str,
     pub(super) stop: &'a Stop,
+    /// Who is told of attempts that fail.
+    pub(super) options: &'a DownloadOptions,
 }
 
 impl Api<'_> {
@@ -88,7 +90,10 @@ impl Api<'_> {
         id: &ModelId,
         revision: &str,
     ) -> Result<(String, Option<String>), HubError> {
-        self.http.text(url, self.stop).map_err(|error| self.explain(error, id, Some(revision)))
+        let on_retry = |retry: &Retry<'_>| self.options.report(&retry.event(None));
+        self.http
+            .text(url, self.stop, &on_retry)
+            .map_err(|error| self.explain(error, id, Some(revision)))
     }
 
     /// Says what a status means for a model. The hub answers 401 for what does not exist, too,

@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use coreml_format::FileKind;
+use coreml_format::files::read_file;
+
 use super::environment::Settings;
 use super::file_list::{FileList, HubFile};
 use super::id::{check_revision, is_commit};
@@ -72,9 +75,9 @@ impl ModelCache {
         self.notes.join("fetched").join(hash)
     }
 
-    /// Notes that a blob is fetched by this crate.
-    pub(super) fn note_fetched(&self, hash: &str) -> Result<(), HubError> {
-        files::write_whole(&self.fetched(hash), b"", &self.notes)
+    /// Notes that a blob is fetched by this crate, if it can.
+    pub(super) fn note_fetched(&self, hash: &str) {
+        unneeded(files::write_whole(&self.fetched(hash), b"", &self.notes));
     }
 
     /// Hashes of the blobs that were fetched by this crate.
@@ -92,8 +95,9 @@ impl ModelCache {
         Record::read(&self.record_path(commit)).filter(|record| record.list.commit == commit)
     }
 
-    pub(super) fn write_record(&self, record: &Record) -> Result<(), HubError> {
-        record.write(&self.record_path(&record.list.commit), &self.notes)
+    /// Notes the files of a commit, if it can.
+    pub(super) fn write_record(&self, record: &Record) {
+        unneeded(record.write(&self.record_path(&record.list.commit), &self.notes));
     }
 
     /// The file that says which commit a revision stands for.
@@ -104,7 +108,8 @@ impl ModelCache {
     /// The commit that a revision stood for when it was last fetched.
     pub(super) fn commit(&self, revision: &str) -> Option<String> {
         check_revision(revision).ok()?;
-        let read = || fs::read_to_string(self.revision_path(revision)).ok();
+        let file = || read_file(&self.revision_path(revision), FileKind::Settings).ok()?;
+        let read = || String::from_utf8(file()?).ok();
         let commit = if is_commit(revision) { revision.to_owned() } else { read()? };
         Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
     }
@@ -178,4 +183,12 @@ impl ModelCache {
 pub(super) fn blob_hash(path: &Path) -> Option<ContentHash> {
     let target = fs::read_link(path).ok()?;
     target.file_name()?.to_str()?.to_owned().try_into().ok()
+}
+
+/// Notes save questions to the hub, and say what may be pruned: a model can be used without, where they
+/// can't be written.
+fn unneeded(written: Result<(), HubError>) {
+    if let Err(error) = written {
+        tracing::debug!(%error, "nothing can be noted");
+    }
 }

@@ -10,9 +10,9 @@ use super::environment::Settings;
 use super::fetch::Job;
 use super::file_list::{FileList, HubFile};
 use super::http::Patience;
-use super::id::check_revision;
 use super::online::Online;
 use super::record::Record;
+use super::reference::Reference;
 use super::select::select;
 use super::snapshot::Snapshot;
 use super::{DownloadEvent, DownloadOptions, HubError, ModelId, assemble, files};
@@ -105,21 +105,37 @@ impl HubClient {
     }
 
     /// Brings a model into the cache. What is there already is not fetched again; without a network
-    /// the cache has to do.
+    /// the cache has to do. The model is named by its id, `org/name`, also with a revision as in
+    /// `org/name@main`, or by the address of its page.
     ///
     /// # Errors
     /// When the hub does not give the model, a file does not arrive as the hub lists it, the disk
     /// is full, or the network is down and the cache lacks a file.
-    pub fn download(&self, id: &str, options: &DownloadOptions) -> Result<Snapshot, HubError> {
-        let id = ModelId::parse(id)?;
-        check_revision(&options.revision)?;
+    pub fn download(&self, model: &str, options: &DownloadOptions) -> Result<Snapshot, HubError> {
+        let (id, options) = self.named(model, options)?;
+        self.fetch(id, &options)
+    }
+
+    /// The id and the revision of a model as people name it.
+    pub(super) fn named(
+        &self,
+        model: &str,
+        options: &DownloadOptions,
+    ) -> Result<(ModelId, DownloadOptions), HubError> {
+        let reference = Reference::parse(model, &self.settings.endpoint)?;
+        let options = options.of(&reference)?;
+        Ok((reference.id, options))
+    }
+
+    fn fetch(&self, id: ModelId, options: &DownloadOptions) -> Result<Snapshot, HubError> {
         if self.settings.offline {
             return self.in_cache(&id, options, Some(HubError::OFFLINE));
         }
         let cache = ModelCache::new(&self.settings, &id);
-        let _user = files::lock_shared(&cache.users())?;
+        // Where no lock can be had, nobody can remove files by these notes either.
+        let _user = files::lock_shared(&cache.users()).ok();
         let online = Online::new(&self.settings, self.patience, options);
-        match online.list(&cache, &id, &options.revision) {
+        match online.list(&cache, &id, options.revision_name(), options) {
             Ok(list) => self.complete(id, &cache, &online, list, options),
             Err(error) if error.is_outage() => {
                 let reason = format!("the hub can't be reached: {error}");
@@ -151,7 +167,7 @@ impl HubClient {
         let earlier = cache.record(&commit);
         let record = Record::new(list, &options.include, earlier.as_ref());
         if Some(&record) != earlier.as_ref() {
-            cache.write_record(&record)?;
+            cache.write_record(&record);
         }
         let missing: Vec<&HubFile> =
             selection.files.iter().filter(|file| !cache.has(&commit, file)).collect();
@@ -161,7 +177,7 @@ impl HubClient {
             .filter(|file| !cache.has_blob(file) && contents.insert(&file.hash))
             .map(|file| Job {
                 file,
-                url: online.api().address(&id, &commit, &file.path),
+                url: online.api(options).address(&id, &commit, &file.path),
                 path: cache.blob(&file.hash),
                 incomplete: cache.incomplete(&file.hash),
                 lock: Some(cache.lock(&file.hash)),
@@ -170,10 +186,14 @@ impl HubClient {
             })
             .collect();
         online.fetch(&id, jobs, &cache.blobs(), options)?;
-        for file in missing {
+        for file in &missing {
             cache.place(&commit, file)?;
         }
-        cache.write_commit(&options.revision, &commit)?;
+        match cache.write_commit(options.revision_name(), &commit) {
+            // A cache that was made complete by others, and can only be read.
+            Err(_) if missing.is_empty() => {}
+            written => written?,
+        }
         let path = cache.snapshot(&commit);
         Ok(Snapshot { id, commit, path, selection })
     }
@@ -185,12 +205,15 @@ impl HubClient {
     /// When the id or a pattern is malformed.
     pub fn cached(
         &self,
-        id: &str,
+        model: &str,
         options: &DownloadOptions,
     ) -> Result<Option<Snapshot>, HubError> {
-        let id = ModelId::parse(id)?;
-        check_revision(&options.revision)?;
-        match self.in_cache(&id, options, None) {
+        let (id, options) = self.named(model, options)?;
+        self.known(&id, &options)
+    }
+
+    fn known(&self, id: &ModelId, options: &DownloadOptions) -> Result<Option<Snapshot>, HubError> {
+        match self.in_cache(id, options, None) {
             Err(HubError::NotCached { .. }) => Ok(None),
             snapshot => snapshot.map(Some),
         }
@@ -206,16 +229,39 @@ impl HubClient {
     }
 
     /// The directory to load a model from: out of the cache, without using the network, if all of
-    /// it is there; else after downloading it.
+    /// it is there; else after downloading it. Of a model that another tool has brought into the cache,
+    /// the hub is asked only whether it is complete.
     ///
     /// # Errors
     /// As [`download`](Self::download).
-    pub fn ensure(&self, id: &str, options: &DownloadOptions) -> Result<PathBuf, HubError> {
-        let snapshot = match self.cached(id, options)? {
+    pub fn ensure(&self, model: &str, options: &DownloadOptions) -> Result<PathBuf, HubError> {
+        let (id, options) = self.named(model, options)?;
+        let snapshot = match self.known(&id, &options)? {
             Some(snapshot) => snapshot,
-            None => self.download(id, options)?,
+            None => self.ensure_online(id, &options)?,
         };
         self.model_directory(&snapshot)
+    }
+
+    fn ensure_online(&self, id: ModelId, options: &DownloadOptions) -> Result<Snapshot, HubError> {
+        let cache = ModelCache::new(&self.settings, &id);
+        let there = cache.commit(options.revision_name());
+        let theirs = there.filter(|commit| cache.unlisted(&id, commit).is_some());
+        if !self.settings.offline {
+            let what = if theirs.is_some() { "whether it is complete" } else { "for it" };
+            let endpoint = &self.settings.endpoint;
+            let message =
+                format!("`{id}` is not known to be in the cache; asking {endpoint} {what}");
+            options.report(&DownloadEvent::Note { message });
+        }
+        if let Some(commit) = theirs {
+            match self.fetch(id.clone(), &options.clone().revision(commit)) {
+                // The branch was written anew; only the newest commit is left.
+                Err(HubError::NoRevision { .. }) => {}
+                snapshot => return snapshot,
+            }
+        }
+        self.fetch(id, options)
     }
 
     /// The model out of the cache, for a reason not to ask the hub. Only with one is it taken as
@@ -228,8 +274,9 @@ impl HubClient {
     ) -> Result<Snapshot, HubError> {
         let cache = ModelCache::new(&self.settings, id);
         let lacks = |missing: &str| HubError::not_cached(id, missing, reason.unwrap_or_default());
-        let Some(commit) = cache.commit(&options.revision) else {
-            return Err(lacks(&format!("nothing of its revision `{}` is there", options.revision)));
+        let revision = options.revision_name();
+        let Some(commit) = cache.commit(revision) else {
+            return Err(lacks(&format!("nothing of its revision `{revision}` is there")));
         };
         let record = cache.record(&commit).map(|record| record.list);
         let list = record.or_else(|| reason.and_then(|_| cache.unlisted(id, &commit)));

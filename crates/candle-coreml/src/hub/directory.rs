@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::cache::ModelCache;
 use super::fetch::{Job, is_same};
 use super::file_list::FileList;
-use super::id::check_revision;
 use super::online::Online;
 use super::{DownloadOptions, HubClient, HubError, ModelId, assemble, files, hash};
 
@@ -22,12 +21,12 @@ impl HubClient {
     /// As [`download`](Self::download).
     pub fn download_to(
         &self,
-        id: &str,
+        model: &str,
         directory: &Path,
         options: &DownloadOptions,
     ) -> Result<PathBuf, HubError> {
-        let id = ModelId::parse(id)?;
-        check_revision(&options.revision)?;
+        let (id, options) = self.named(model, options)?;
+        let options = &options;
         let cache = ModelCache::new(&self.settings, &id);
         let online = Online::new(&self.settings, self.patience, options);
         let list = self.list(&id, &cache, &online, options)?;
@@ -42,7 +41,7 @@ impl HubClient {
                 let name = format!("{}-{}", hash::short(file.path.as_bytes()), file.hash);
                 jobs.push(Job {
                     file,
-                    url: online.api().address(&id, &list.commit, &file.path),
+                    url: online.api(options).address(&id, &list.commit, &file.path),
                     incomplete: parts.join(name),
                     path,
                     lock: None,
@@ -66,7 +65,7 @@ impl HubClient {
         options: &DownloadOptions,
     ) -> Result<FileList, HubError> {
         if !self.settings.offline {
-            return online.list(cache, id, &options.revision);
+            return online.list(cache, id, options.revision_name(), options);
         }
         let snapshot = self.in_cache(id, options, Some(HubError::OFFLINE))?;
         let record = cache.record(&snapshot.commit);

@@ -7,14 +7,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
 use super::cache::ModelCache;
 use super::file_list::HubFile;
-use super::http::{Failure, Http, Stop, header};
+use super::http::{Failure, Http, Outlook, Retry, Stop, header};
 use super::{DownloadEvent, HubError, files, hash};
 
 /// A content to fetch, and where it goes.
@@ -47,7 +46,7 @@ impl Fetcher<'_> {
         // Another process may have brought it while this one waited for the lock.
         if !is_same(&job.path, job.file)? {
             if let Some(cache) = job.cache {
-                cache.note_fetched(job.file.hash.as_str())?;
+                cache.note_fetched(job.file.hash.as_str());
             }
             self.bring(job)?;
         }
@@ -97,9 +96,7 @@ impl Fetcher<'_> {
     /// Fetches until the size is right.
     fn complete(&self, job: &Job<'_>) -> Result<(), HubError> {
         let path = &job.file.path;
-        let on_retry = |error: &HubError, pause: Duration| {
-            (self.on_event)(&DownloadEvent::Retrying { path, reason: error, pause });
-        };
+        let on_retry = |retry: &Retry<'_>| (self.on_event)(&retry.event(Some(path)));
         // Only what was never reached before is progress: a hub that always sends too little is
         // given up.
         let reached = || files::size(&job.incomplete).unwrap_or(0);
@@ -108,7 +105,12 @@ impl Fetcher<'_> {
             self.attempt(job).map_err(|failure| {
                 let progressed = reached() > furthest;
                 furthest = furthest.max(reached());
-                Failure { progressed, ..failure }
+                let outlook = match failure.outlook {
+                    // It has begun.
+                    Outlook::Offline => Outlook::Passing,
+                    outlook => outlook,
+                };
+                Failure { outlook, progressed, ..failure }
             })
         })
     }

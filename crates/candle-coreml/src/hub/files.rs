@@ -146,11 +146,15 @@ fn copy_whole(source: &Path, path: &Path, scratch: &Path) -> Result<(), HubError
     persist(file, path)
 }
 
-/// Places a symbolic link to a file or directory where there is none; a copy where links can't be
-/// made.
-pub(super) fn link_new(source: &Path, path: &Path) -> Result<(), HubError> {
+/// Places a file under another name where there is none, without copying its content if it lies on
+/// the same disk.
+pub(super) fn share(source: &Path, path: &Path) -> Result<(), HubError> {
     create_parent(path)?;
-    symlink(source, path).or_else(|_| copy(source, path)).map_err(HubError::io(path))
+    // Else another name for a link would be made.
+    let content = source.canonicalize().map_err(HubError::io(source))?;
+    fs::hard_link(&content, path)
+        .or_else(|_| fs::copy(&content, path).map(drop))
+        .map_err(HubError::io(path))
 }
 
 #[cfg(unix)]
@@ -162,18 +166,6 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn symlink(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
-}
-
-fn copy(source: &Path, target: &Path) -> io::Result<()> {
-    if !source.is_dir() {
-        return fs::copy(source, target).map(drop);
-    }
-    fs::create_dir(target)?;
-    for entry in fs::read_dir(source)? {
-        let entry = entry?;
-        copy(&entry.path(), &target.join(entry.file_name()))?;
-    }
-    Ok(())
 }
 
 /// Whether a directory was last changed before this time.

@@ -1,6 +1,7 @@
 //! Requests: redirects, which never carry the token to another host, and repeated attempts.
 
 use std::io::Read;
+use std::net::ToSocketAddrs;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,14 @@ use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use super::HubError;
+use super::{DownloadEvent, HubError};
 use crate::cancel::CancelToken;
 
 const MOST_REDIRECTS: usize = 10;
+/// Attempts to reach a hub while the network seems to be off.
+const OFFLINE_ATTEMPTS: u32 = 3;
+/// The longest wait for a host to be found, and then to accept a connection.
+const LONGEST_KNOCK: Duration = Duration::from_secs(10);
 /// A hub that asks for a longer pause has to be asked again by hand.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// The longest answer that is read into memory: a list of files, a page at a time.
@@ -58,12 +63,29 @@ pub(super) struct Failure {
     pub(super) progressed: bool,
 }
 
+/// An attempt that is going to be made because one before failed.
+pub(super) struct Retry<'a> {
+    reason: &'a HubError,
+    pause: Duration,
+    attempt: u32,
+    attempts: u32,
+}
+
+impl<'a> Retry<'a> {
+    /// The event that tells of it, for a file or for the list of files.
+    pub(super) fn event(&self, path: Option<&'a str>) -> DownloadEvent<'a> {
+        let Retry { reason, pause, attempt, attempts } = *self;
+        DownloadEvent::Retrying { path, reason, pause, attempt, attempts }
+    }
+}
+
 /// Whether another attempt may do better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outlook {
     /// It may.
     Passing,
-    /// The network seems to be off: only what has begun is worth waiting for.
+    /// The network seems to be off: it may come back in a moment, but for longer only what has begun
+    /// is worth waiting for.
     Offline,
     /// It will not.
     Final,
@@ -91,8 +113,8 @@ impl Http {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("candle-coreml/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(Some(patience.timeout))
-            .timeout_connect(Some(patience.timeout))
+            .timeout_resolve(Some(patience.timeout.min(LONGEST_KNOCK)))
+            .timeout_connect(Some(patience.timeout.min(LONGEST_KNOCK)))
             .timeout_recv_response(Some(patience.timeout))
             .timeout_per_read(Some(patience.timeout))
             .build()
@@ -109,12 +131,10 @@ impl Http {
         &self,
         url: &str,
         stop: &Stop,
+        on_retry: &dyn Fn(&Retry<'_>),
     ) -> Result<(String, Option<String>), HubError> {
-        self.persist(stop, &|_, _| (), || {
-            let response = self.get(url, None).map_err(|failure| match failure.outlook {
-                Outlook::Offline => Failure { outlook: Outlook::Final, ..failure },
-                _ => failure,
-            })?;
+        self.persist(stop, on_retry, || {
+            let response = self.get(url, None)?;
             let next = next_page(response.headers(), url);
             let mut text = String::new();
             let mut body = response.into_body().into_reader().take(LONGEST_TEXT + 1);
@@ -141,7 +161,7 @@ impl Http {
             if let Some(token) = self.token.as_ref().filter(|_| self.is_endpoint(&place)) {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
-            let response = request.call().map_err(|error| unreachable(&place, error))?;
+            let response = request.call().map_err(|error| self.unreachable(&place, error))?;
             match response.status() {
                 status if status.is_redirection() => {
                     let location = header(response.headers(), "location").unwrap_or_default();
@@ -168,11 +188,58 @@ impl Http {
         origin(url).is_some_and(|hub| origin(&self.endpoint) == Some(hub))
     }
 
+    fn unreachable(&self, url: &str, error: ureq::Error) -> Failure {
+        use std::io::ErrorKind::{
+            ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable,
+        };
+        use ureq::Timeout::{Connect, Resolve};
+        let outlook = match &error {
+            ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Timeout(Resolve | Connect) => Outlook::Offline,
+            ureq::Error::Io(error) => match error.kind() {
+                ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable => {
+                    Outlook::Offline
+                }
+                _ => Outlook::Passing,
+            },
+            ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Outlook::Passing,
+            _ => Outlook::Final,
+        };
+        let unknown = match &error {
+            ureq::Error::HostNotFound => true,
+            // The system's error has no kind for this.
+            ureq::Error::Io(error) => error.raw_os_error().is_none() && !self.finds_host(url),
+            _ => false,
+        };
+        let (outlook, message) = match &error {
+            _ if unknown => {
+                let host = url.split("://").last().and_then(|rest| rest.split('/').next());
+                let host = host.unwrap_or_default();
+                let message = format!("the host `{host}` is not found; is the network up?");
+                (Outlook::Offline, message)
+            }
+            ureq::Error::Timeout(_) => (outlook, "there was no answer in time".to_owned()),
+            error => (outlook, error.to_string()),
+        };
+        let error = HubError::network(url, message).caused_by(error);
+        Failure { outlook, ..Failure::passing(error) }
+    }
+
+    /// Whether the host of an address is known; a proxy looks it up itself.
+    fn finds_host(&self, url: &str) -> bool {
+        let Some((scheme, authority)) = origin(url) else { return true };
+        let port = if scheme == "https" { 443 } else { 80 };
+        self.agent.config().proxy().is_some()
+            || authority.to_socket_addrs().is_ok()
+            || (authority.as_str(), port).to_socket_addrs().is_ok()
+    }
+
     /// Repeats an attempt while its failures may pass, with growing pauses.
     pub(super) fn persist<T>(
         &self,
         stop: &Stop,
-        on_retry: &dyn Fn(&HubError, Duration),
+        on_retry: &dyn Fn(&Retry<'_>),
         mut attempt: impl FnMut() -> Result<T, Failure>,
     ) -> Result<T, HubError> {
         let mut failed = 0;
@@ -187,12 +254,16 @@ impl Http {
             failed = if failure.progressed { 1 } else { failed + 1 };
             let growing = self.patience.pause * (1 << (failed - 1).min(5));
             let pause = failure.pause.unwrap_or(growing);
-            let hopeless = failure.outlook == Outlook::Final || pause > LONGEST_WAIT;
-            if hopeless || failed >= self.patience.attempts {
+            let attempts = match failure.outlook {
+                Outlook::Passing => self.patience.attempts,
+                Outlook::Offline => self.patience.attempts.min(OFFLINE_ATTEMPTS),
+                Outlook::Final => 1,
+            };
+            if failed >= attempts || pause > LONGEST_WAIT {
                 return Err(failure.error);
             }
             tracing::debug!(error = %failure.error, ?pause, "trying again");
-            on_retry(&failure.error, pause);
+            on_retry(&Retry { reason: &failure.error, pause, attempt: failed + 1, attempts });
             if stop.wait(pause) {
                 return Err(HubError::Stopped);
             }
@@ -256,28 +327,6 @@ pub(super) fn escape_path(path: &str) -> String {
 /// A single part of a path, `/` escaped too.
 pub(super) fn escape(part: &str) -> String {
     utf8_percent_encode(part, PATH).to_string()
-}
-
-fn unreachable(url: &str, error: ureq::Error) -> Failure {
-    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
-    let outlook = match &error {
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => Outlook::Offline,
-        ureq::Error::Io(error) => match error.kind() {
-            ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable => {
-                Outlook::Offline
-            }
-            _ => Outlook::Passing,
-        },
-        ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Outlook::Passing,
-        _ => Outlook::Final,
-    };
-    let message = match &error {
-        ureq::Error::Timeout(_) => "there was no answer in time".to_owned(),
-        ureq::Error::HostNotFound => "the host is not found; is the network up?".to_owned(),
-        error => error.to_string(),
-    };
-    let error = HubError::network(url, message).caused_by(error);
-    Failure { outlook, ..Failure::passing(error) }
 }
 
 fn refused(url: &str, response: &Response<Body>) -> Failure {

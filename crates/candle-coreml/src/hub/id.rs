@@ -19,8 +19,8 @@ impl ModelId {
     pub fn parse(id: &str) -> Result<Self, HubError> {
         let parts: Vec<&str> = id.split('/').collect();
         if parts.len() > 2 || !parts.iter().all(|part| is_name(part)) || id.contains("--") {
-            let message = "is no model id; expected `org/name` of letters, digits, `-`, `_` and \
-                           `.`, as on the model's page, or a directory that exists";
+            let message = "is no model id; expected `ORG/NAME` of letters, digits, `-`, `_` and \
+                           `.`, as on the model's page, or the page's address";
             return Err(HubError::argument(id, message));
         }
         Ok(ModelId(id.to_owned()))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::cache::{ModelCache, blob_hash};
 use super::file_list::HubFile;
 use super::select::select;
-use super::{HubClient, HubError, ModelId, assemble, files, hash};
+use super::{HubClient, HubError, ModelId, assemble, files, hash, making};
 
 /// A model in the cache, at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +145,8 @@ impl HubClient {
     }
 
     /// What can be removed of the models with these ids, or of all models: commits that no branch
-    /// or tag stands for any more, and what broken downloads have left; with `all`, everything. Of
+    /// or tag stands for any more, and what broken downloads have left; with `all`, everything.
+    /// Without ids also what processes that were killed have left in this crate's own cache. Of
     /// the cache shared with other tools only what this crate has fetched, and what no other commit
     /// needs.
     ///
@@ -160,6 +161,9 @@ impl HubClient {
             chosen.extend(self.cached_models()?.into_iter().map(|model| model.id));
         }
         let mut prune = Prune::default();
+        if ids.is_empty() {
+            self.prune_temporary(&mut prune)?;
+        }
         for id in chosen {
             let cache = ModelCache::new(&self.settings, &id);
             let busy =
@@ -168,6 +172,20 @@ impl HubClient {
             self.prune_model(&id, &cache, all, &mut prune)?;
         }
         Ok(prune)
+    }
+
+    /// Directories that were not finished, unless one is being made now.
+    fn prune_temporary(&self, prune: &mut Prune) -> Result<(), HubError> {
+        let own = &self.settings.own;
+        let left = files::entries(&making::temporary(own))?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if let Some(held) = files::try_lock(&making::lock(own))? {
+            prune.held.push(held);
+            left.into_iter().for_each(|path| prune.add(path));
+        }
+        Ok(())
     }
 
     fn prune_model(

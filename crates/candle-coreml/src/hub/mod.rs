@@ -21,10 +21,12 @@ mod hash;
 mod http;
 mod id;
 mod inventory;
+mod making;
 mod online;
 mod options;
 mod own_cache;
 mod record;
+mod reference;
 mod select;
 mod snapshot;
 

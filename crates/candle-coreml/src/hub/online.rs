@@ -35,8 +35,8 @@ impl<'a> Online<'a> {
         Online { endpoint, http, stop: Stop::new(options.cancel.clone()) }
     }
 
-    pub(super) fn api(&self) -> Api<'_> {
-        Api { http: &self.http, endpoint: self.endpoint, stop: &self.stop }
+    pub(super) fn api<'o>(&'o self, options: &'o DownloadOptions) -> Api<'o> {
+        Api { http: &self.http, endpoint: self.endpoint, stop: &self.stop, options }
     }
 
     /// The files of a revision: from the hub, or the record of them when the commit is known.
@@ -45,14 +45,15 @@ impl<'a> Online<'a> {
         cache: &ModelCache,
         id: &ModelId,
         revision: &str,
+        options: &DownloadOptions,
     ) -> Result<FileList, HubError> {
         let commit = match is_commit(revision) {
             true => revision.to_owned(),
-            false => self.api().commit(id, revision)?,
+            false => self.api(options).commit(id, revision)?,
         };
         match cache.record(&commit) {
             Some(record) => Ok(record.list),
-            None => self.api().files(id, &commit),
+            None => self.api(options).files(id, &commit),
         }
     }
 
@@ -130,7 +131,7 @@ impl<'a> Online<'a> {
             }
         });
         match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(self.api().explain(error, id, None)),
+            Some(error) => Err(self.api(options).explain(error, id, None)),
             None if next(&queue).is_some() => Err(HubError::Stopped),
             None => Ok(()),
         }

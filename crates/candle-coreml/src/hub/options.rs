@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::HubError;
+use super::id::check_revision;
+use super::reference::Reference;
 use crate::cancel::CancelToken;
+
+/// The branch that is taken where no revision is told.
+const MAIN: &str = "main";
 
 /// What to download: a revision, which files, and who is told how it goes.
 #[derive(Clone)]
 pub struct DownloadOptions {
-    pub(super) revision: String,
+    revision: Option<String>,
     pub(super) include: Vec<String>,
     on_event: Option<EventHandler>,
     pub(super) cancel: Option<CancelToken>,
@@ -20,8 +25,7 @@ type EventHandler = Arc<dyn Fn(&DownloadEvent<'_>) + Send + Sync>;
 
 impl Default for DownloadOptions {
     fn default() -> Self {
-        let revision = "main".to_owned();
-        DownloadOptions { revision, include: Vec::new(), on_event: None, cancel: None }
+        DownloadOptions { revision: None, include: Vec::new(), on_event: None, cancel: None }
     }
 }
 
@@ -34,7 +38,7 @@ impl DownloadOptions {
     /// A branch, a tag or a commit.
     #[must_use]
     pub fn revision(mut self, revision: impl Into<String>) -> Self {
-        self.revision = revision.into();
+        self.revision = Some(revision.into());
         self
     }
 
@@ -63,6 +67,28 @@ impl DownloadOptions {
         self
     }
 
+    /// These options with the revision that is asked for: here, else in the model's name, else `main`.
+    ///
+    /// # Errors
+    /// When the name and these options ask for different ones, or the revision is malformed.
+    pub(super) fn of(&self, reference: &Reference) -> Result<Self, HubError> {
+        let revision = match (&self.revision, &reference.revision) {
+            (Some(asked), Some(named)) if asked != named => {
+                let message = format!("is asked for, but the model's name says `{named}`");
+                return Err(HubError::argument(asked, message));
+            }
+            (Some(revision), _) | (None, Some(revision)) => revision.as_str(),
+            (None, None) => MAIN,
+        };
+        check_revision(revision)?;
+        Ok(self.clone().revision(revision))
+    }
+
+    /// The revision.
+    pub(super) fn revision_name(&self) -> &str {
+        self.revision.as_deref().unwrap_or(MAIN)
+    }
+
     pub(super) fn report(&self, event: &DownloadEvent<'_>) {
         if let Some(handler) = &self.on_event {
             handler(event);
@@ -73,7 +99,7 @@ impl DownloadOptions {
 impl fmt::Debug for DownloadOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DownloadOptions")
-            .field("revision", &self.revision)
+            .field("revision", &self.revision_name())
             .field("include", &self.include)
             .finish_non_exhaustive()
     }
@@ -108,12 +134,16 @@ pub enum DownloadEvent<'a> {
     },
     /// An attempt failed and is repeated.
     Retrying {
-        /// The file's path in the repository.
-        path: &'a str,
+        /// The file's path in the repository; `None` for the list of files.
+        path: Option<&'a str>,
         /// Why it failed.
         reason: &'a HubError,
         /// The pause before the next attempt.
         pause: Duration,
+        /// Which attempt comes next: 2 after the first failure.
+        attempt: u32,
+        /// How many attempts are made in a row.
+        attempts: u32,
     },
     /// A file is whole and checked.
     Finished {

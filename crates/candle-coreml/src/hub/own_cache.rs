@@ -1,10 +1,10 @@
 //! This crate's own directory in the user's cache.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
-use super::{HubError, assemble, environment, files};
+use super::{HubError, assemble, environment, files, making};
 
 /// This crate's own cache directory: models whose packages were unpacked from archives, notes about
 /// downloads, and the demo model of the command line. Everything in it can be made again.
@@ -44,7 +44,25 @@ impl OwnCache {
 
     /// Where files are written before they are renamed.
     pub fn temp_dir(&self) -> PathBuf {
-        assemble::temporary(&self.directory)
+        making::temporary(&self.directory)
+    }
+
+    /// A directory in this cache, of a name of its own. Unless it is complete, `write` fills a new one,
+    /// which takes its place when it is whole; of several processes one does so and the others wait.
+    ///
+    /// # Errors
+    /// When `write` fails, or the cache can't be written.
+    pub fn make(
+        &self,
+        name: impl AsRef<Path>,
+        is_complete: impl Fn(&Path) -> bool,
+        write: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<PathBuf, HubError> {
+        let target = self.directory.join(name);
+        making::make(&self.directory, &target, &is_complete, |root| {
+            write(root).map_err(HubError::io(root))
+        })?;
+        Ok(target)
     }
 
     /// Removes unpacked models and temporary files that are older than this many days, and gives

@@ -1,8 +1,9 @@
 //! Notes about commits: their files are known, and which of them have been asked for.
 
-use std::fs;
 use std::path::Path;
 
+use coreml_format::FileKind;
+use coreml_format::files::read_file;
 use serde::{Deserialize, Serialize};
 
 use super::file_list::FileList;
@@ -21,7 +22,8 @@ pub(super) struct Record {
 impl Record {
     /// Reads a record; `None` when there is none, or it is not sound.
     pub(super) fn read(path: &Path) -> Option<Self> {
-        let record: Record = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let record: Record =
+            serde_json::from_slice(&read_file(path, FileKind::Settings).ok()??).ok()?;
         record.list.files.iter().all(|file| is_relative(&file.path)).then_some(record)
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::paths;
 use crate::FormatError;
 use crate::blob::refuse_lfs_pointer;
 use crate::description::{CompiledMetadata, ModelDescription, specification_version};
+use crate::files::{self, FileKind};
 use crate::mil::{self, Program};
 use crate::model::{Body, MOST_NESTED, Model, Stage, UNKNOWN};
 use crate::proto;
@@ -23,7 +23,7 @@ const LONGEST_HEADER: usize = 1024;
 
 /// Whether a directory looks like a compiled model of any kind.
 pub(super) fn is_compiled(root: &Path) -> bool {
-    [PROGRAM, METADATA, DESCRIPTION].iter().any(|name| root.join(name).is_file())
+    [PROGRAM, METADATA, DESCRIPTION].iter().any(|name| root.join(name).symlink_metadata().is_ok())
 }
 
 /// The file with the program of the compiled model in `root`.
@@ -33,13 +33,13 @@ pub(super) fn program_file(root: &Path) -> PathBuf {
 
 /// Reads the compiled model in `root` (canonical), which lies within so many pipelines.
 pub(super) fn read(root: &Path, depth: usize) -> Result<Model, FormatError> {
-    let metadata = match optional_file(root, METADATA)? {
+    let metadata = match optional_file(root, METADATA, FileKind::Settings)? {
         Some((file, bytes)) => {
             Some(CompiledMetadata::parse(&bytes).map_err(|error| error.in_file(&file))?)
         }
         None => None,
     };
-    let binary = optional_file(root, DESCRIPTION)?;
+    let binary = optional_file(root, DESCRIPTION, FileKind::Message)?;
     let program = read_program(root)?;
     let whole = match (&program, &binary) {
         (None, Some((file, bytes))) => {
@@ -74,7 +74,8 @@ pub(super) fn read(root: &Path, depth: usize) -> Result<Model, FormatError> {
     Ok(Model { kind, description: complete(description, &body), body })
 }
 
-/// The models of a compiled pipeline, which lie in directories `model0`, `model1`, …
+/// The models of a compiled pipeline, which lie in directories `model0`, `model1`, … Links are refused:
+/// a few that lead to each other would stand for any number of models.
 fn stages(root: &Path, depth: usize) -> Result<Vec<Stage>, FormatError> {
     if depth >= MOST_NESTED {
         let message = format!("holds pipelines that are nested more than {MOST_NESTED} deep");
@@ -83,27 +84,31 @@ fn stages(root: &Path, depth: usize) -> Result<Vec<Stage>, FormatError> {
     let mut stages = Vec::new();
     loop {
         let name = format!("model{}", stages.len());
-        if !root.join(&name).is_dir() {
-            return Ok(stages);
+        let directory = root.join(&name);
+        let Ok(there) = directory.symlink_metadata() else { return Ok(stages) };
+        if !there.is_dir() {
+            let found = files::name_of(there.file_type());
+            let message = format!("is {found}, where a pipeline has the directory of a model");
+            return Err(FormatError::container(&directory, message));
         }
-        let model = read(&paths::resolve(root, root, &name)?, depth + 1)?;
-        stages.push(Stage { name, model });
+        stages.push(Stage { name, model: read(&directory, depth + 1)? });
     }
 }
 
 /// A file of the model, if there is one.
-fn optional_file(root: &Path, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>, FormatError> {
-    if !root.join(name).exists() {
-        return Ok(None);
-    }
-    let file = paths::resolve(root, root, name)?;
-    let bytes = std::fs::read(&file).map_err(FormatError::io(&file))?;
+fn optional_file(
+    root: &Path,
+    name: &str,
+    kind: FileKind,
+) -> Result<Option<(PathBuf, Vec<u8>)>, FormatError> {
+    let Some(file) = files::inside(root, &root.join(name))? else { return Ok(None) };
+    let bytes = files::read(&file, kind)?;
     refuse_lfs_pointer(&file, &bytes)?;
     Ok(Some((file, bytes)))
 }
 
 fn read_program(root: &Path) -> Result<Option<Program>, FormatError> {
-    let Some((file, bytes)) = optional_file(root, PROGRAM)? else {
+    let Some((file, bytes)) = optional_file(root, PROGRAM, FileKind::ProgramText)? else {
         return Ok(None);
     };
     let text = String::from_utf8(bytes).map_err(|error| {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::paths;
 use crate::FormatError;
 use crate::blob::refuse_lfs_pointer;
+use crate::files::{self, FileKind};
 
 const MANIFEST: &str = "Manifest.json";
 const DATA: &str = "Data";
@@ -38,16 +39,13 @@ pub(super) struct ModelFile {
 pub(super) fn model_file(root: &Path) -> Result<Option<ModelFile>, FormatError> {
     let data = root.join(DATA);
     let manifest = root.join(MANIFEST);
-    let item = if manifest.exists() {
-        let file = paths::resolve(root, root, MANIFEST)?;
-        root_item(&file).map_err(|error| error.in_file(&manifest))?
-    } else if data.join(DEFAULT_MODEL).exists() {
-        DEFAULT_MODEL.to_owned()
-    } else {
-        return Ok(None);
+    let item = match files::inside(root, &manifest)? {
+        Some(file) => root_item(&file).map_err(|error| error.in_file(&manifest))?,
+        None if data.join(DEFAULT_MODEL).symlink_metadata().is_ok() => DEFAULT_MODEL.to_owned(),
+        None => return Ok(None),
     };
     let file = paths::resolve(root, &data, &item).map_err(|error| error.in_file(&manifest))?;
-    if !file.is_file() {
+    if file.is_dir() {
         return Err(FormatError::container(&file, "is the package's root model but not a file"));
     }
     let dir = data.join(item).parent().unwrap_or(&data).to_owned();
@@ -56,7 +54,7 @@ pub(super) fn model_file(root: &Path) -> Result<Option<ModelFile>, FormatError> 
 
 /// Path of the root model's item, relative to `Data`.
 fn root_item(file: &Path) -> Result<String, FormatError> {
-    let bytes = std::fs::read(file).map_err(FormatError::io(file))?;
+    let bytes = files::read(file, FileKind::Settings)?;
     refuse_lfs_pointer(file, &bytes)?;
     let mut manifest: Manifest = serde_json::from_slice(&bytes)
         .map_err(|error| FormatError::field("manifest", error.to_string()).caused_by(error))?;

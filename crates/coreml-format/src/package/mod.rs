@@ -6,14 +6,15 @@ mod manifest;
 mod paths;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{fmt, io};
 
 use self::manifest::ModelFile;
 use crate::FormatError;
 use crate::blob::{BlobFile, map_file, refuse_lfs_pointer};
 use crate::description::ModelDescription;
+use crate::files::{self, FileKind};
 use crate::mil::{self, Program};
 use crate::model::{Body, Model};
 use crate::proto::model::ML_PROGRAM;
@@ -72,8 +73,29 @@ impl Package {
     /// When there is no model at the path.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FormatError> {
         let path = path.as_ref();
-        let root = path.canonicalize().map_err(FormatError::io(path))?;
-        if root.is_file() {
+        Self::at(path, path.canonicalize().map_err(FormatError::io(path))?)
+    }
+
+    /// Opens a model in a directory that is not trusted: links that lead out of `directory` are
+    /// refused, other than in a Hugging Face cache. `path` lies in it.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), and when the path leads out of the directory.
+    pub fn open_within(
+        directory: impl AsRef<Path>,
+        path: impl AsRef<Path>,
+    ) -> Result<Self, FormatError> {
+        let (directory, path) = (directory.as_ref(), path.as_ref());
+        let root = directory.canonicalize().map_err(FormatError::io(directory))?;
+        let missing = || FormatError::io(path)(io::ErrorKind::NotFound.into());
+        Self::at(path, files::inside(&root, path)?.ok_or_else(missing)?)
+    }
+
+    /// Opens the model at `path`, whose canonical path is `root`.
+    fn at(path: &Path, root: PathBuf) -> Result<Self, FormatError> {
+        let there = root.metadata().map_err(FormatError::io(path))?;
+        if !there.is_dir() {
+            files::check_type(path, there.file_type())?;
             let model_dir = directory_of(path, &root);
             let kind = PackageKind::ModelFile;
             return Ok(Package { model_file: root, ..Package::new(path, kind, model_dir) });
@@ -88,11 +110,7 @@ impl Package {
         if compiled::is_compiled(&root) {
             return Ok(Package::new(path, PackageKind::Compiled, root));
         }
-        Err(FormatError::container(
-            path,
-            "is not a Core ML model: expected a directory with `Manifest.json` (.mlpackage) or \
-             `model.mil` (.mlmodelc), or a .mlmodel file",
-        ))
+        Err(no_model(path, &root))
     }
 
     /// A package of a program in memory, described by the program itself: parameters and results of
@@ -209,7 +227,7 @@ impl Package {
         let relative = paths::blob_path(name)?;
         let file = paths::resolve(&self.root, &self.model_dir, relative)
             .map_err(|error| error.in_file(&self.path))?;
-        let blob = Arc::new(BlobFile::open(file)?);
+        let blob = Arc::new(BlobFile::at(&file)?);
         blobs.insert(name.to_owned(), Arc::clone(&blob));
         Ok(blob)
     }
@@ -222,11 +240,34 @@ fn directory_of(path: &Path, file: &Path) -> PathBuf {
     let of_link = std::path::absolute(path)
         .and_then(|path| path.parent().unwrap_or(&path).canonicalize())
         .unwrap_or_else(|_| own.to_owned());
-    if paths::is_hub_blob(&of_link, file) { of_link } else { own.to_owned() }
+    if files::is_hub_blob(&of_link, file) { of_link } else { own.to_owned() }
+}
+
+/// Says that a directory is no model, and which models lie in it.
+fn no_model(path: &Path, root: &Path) -> FormatError {
+    let mut message = "is not a Core ML model: expected a directory with `Manifest.json` \
+                       (.mlpackage) or `model.mil` (.mlmodelc), or a .mlmodel file"
+        .to_owned();
+    let is_model = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|ending| ["mlpackage", "mlmodelc", "mlmodel"].iter().any(|e| ending == *e))
+    };
+    let mut models: Vec<PathBuf> = files::entries(root).unwrap_or_default();
+    models.retain(is_model);
+    models.sort();
+    if let Some(first) = models.first().and_then(|model| model.file_name()) {
+        let others = match models.len() {
+            1 => String::new(),
+            count => format!(" (one of {count})"),
+        };
+        let model = path.join(first);
+        message += &format!("; there is one in it, `{}`{others}", model.display());
+    }
+    FormatError::container(path, message)
 }
 
 fn read_model_file(file: &Path) -> Result<Model, FormatError> {
-    let map = map_file(file)?;
+    let map = map_file(file, FileKind::Message)?;
     let bytes = map.as_deref().unwrap_or_default();
     refuse_lfs_pointer(file, bytes)?;
     if bytes.is_empty() {

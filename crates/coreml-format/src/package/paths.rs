@@ -1,8 +1,10 @@
 //! File names from untrusted files, resolved inside a package only.
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::FormatError;
+use crate::files;
 
 const MODEL_PATH: &str = "@model_path/";
 
@@ -15,8 +17,7 @@ pub(super) fn blob_path(name: &str) -> Result<&str, FormatError> {
 }
 
 /// Joins a relative name to a directory; the result, links followed, must lie below `root`, which
-/// is canonical. A package in a Hugging Face cache is made of links to blobs of the same model:
-/// these are followed, too.
+/// is canonical, as [`files::inside`] has it.
 pub(super) fn resolve(root: &Path, dir: &Path, relative: &str) -> Result<PathBuf, FormatError> {
     let refuse = |message: &str| FormatError::FileName {
         name: relative.to_owned(),
@@ -31,23 +32,6 @@ pub(super) fn resolve(root: &Path, dir: &Path, relative: &str) -> Result<PathBuf
         return Err(refuse("absolute paths and `..` are not allowed in a model"));
     }
     let path = dir.join(relative);
-    let resolved = path.canonicalize().map_err(FormatError::io(&path))?;
-    if !resolved.starts_with(root) && !is_hub_blob(root, &resolved) {
-        return Err(refuse(
-            "the file is a symbolic link that leads out of the model; copy the model with its \
-             links resolved (`cp -RL`)",
-        ));
-    }
-    Ok(resolved)
-}
-
-/// Whether a place in a snapshot of a Hugging Face cache (`models--org--name/snapshots/COMMIT`) may
-/// link to a file: one in the `blobs` of the same model. Both paths are canonical.
-pub(super) fn is_hub_blob(place: &Path, file: &Path) -> bool {
-    let Some(blobs) = file.parent().filter(|blobs| blobs.ends_with("blobs")) else { return false };
-    let Some(model) = blobs.parent() else { return false };
-    let name = model.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let in_snapshot = |rest: &Path| rest.components().next().is_some();
-    name.starts_with("models--")
-        && place.strip_prefix(model.join("snapshots")).is_ok_and(in_snapshot)
+    files::inside(root, &path)?
+        .ok_or_else(|| FormatError::io(&path)(io::ErrorKind::NotFound.into()))
 }

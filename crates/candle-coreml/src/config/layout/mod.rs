@@ -70,7 +70,7 @@ impl Layout {
             Interface(head_component),
             discovery.facts(head_component),
             manifest,
-            discovery.vocabulary,
+            discovery.original.size("vocab_size"),
         )?;
         let infer = Interface(&first.infer);
         let mut layout = Layout {

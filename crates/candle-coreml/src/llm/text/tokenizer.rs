@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use coreml_format::Cause;
+use coreml_format::files::read_file;
+use coreml_format::{Cause, FileKind};
 use tokenizers::Tokenizer;
 
 use super::chat_template::ChatTemplate;
@@ -29,15 +30,13 @@ impl TextTokenizer {
     pub fn load(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref();
         let path = directory.join("tokenizer.json");
-        if !path.is_file() {
+        let Some(bytes) = read_file(&path, FileKind::Tokenizer)? else {
             return Err(Error::language_model(
                 path,
                 "there is no tokenizer; put the `tokenizer.json` of the original model (with \
                  `tokenizer_config.json`) beside the model's packages",
             ));
-        }
-        let bytes =
-            std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        };
         coreml_format::refuse_lfs_pointer(&path, &bytes)?;
         let mut tokenizer = parse(&bytes).map_err(|error| {
             let message =

@@ -12,6 +12,7 @@ use super::model_config::{
     ComponentConfig, ModelConfig, ModelInfo, NamingConfig, ShapeConfig, TensorConfig,
 };
 use super::packages::PackageNaming;
+use super::recommended::RecommendedSampling;
 use super::roles::{Chunk, Component};
 use crate::error::Result;
 
@@ -25,6 +26,8 @@ pub struct Explanation {
     pub habits: Vec<String>,
     /// What is odd, in words.
     pub findings: Vec<String>,
+    /// How its makers recommend to generate with it.
+    pub recommended: RecommendedSampling,
 }
 
 /// Finds the components of a model's directory, and tells how the model is driven and what is odd
@@ -39,7 +42,14 @@ pub fn explain(directory: impl AsRef<Path>, model_id: Option<&str>) -> Result<Ex
     config.model_info.model_id = model_id.map(str::to_owned);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     config.model_info.discovered_at = now.ok().map(|now| now.as_secs().to_string());
-    Ok(Explanation { config, habits: layout.habits(), findings: layout.findings })
+    let recommended = RecommendedSampling::of(&discovery, &layout)?;
+    let habits = layout.habits();
+    Ok(Explanation { config, habits, findings: findings(layout.findings, &recommended), recommended })
+}
+
+/// What is odd: of the packages, and of the settings.
+pub(crate) fn findings(packages: Vec<String>, recommended: &RecommendedSampling) -> Vec<String> {
+    packages.into_iter().chain(recommended.ignored.iter().map(ToString::to_string)).collect()
 }
 
 /// The configuration that says what was found.

@@ -1,12 +1,11 @@
 //! `meta.yaml` of ANEMLL models: names of the components and how they were exported.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use saphyr_parser::{Event, Parser};
+use serde_json::{Map, Value as Json};
 
 use super::json_file::read_text;
-use super::recommended::RecommendedSampling;
+use super::yaml;
 use crate::error::{Error, Result};
 
 /// The parts of `meta.yaml` that matter for running a model. A value that the file lacks, or gives
@@ -38,8 +37,8 @@ pub(crate) struct Manifest {
     pub(crate) head_part_sizes: Vec<usize>,
     /// True when each chunk keeps a state of its own.
     pub(crate) per_chunk_state: bool,
-    /// Sampling that the model's makers recommend.
-    pub(crate) recommended: RecommendedSampling,
+    /// Sampling that the model's makers recommend, under the names that `generation_config.json` has.
+    pub(crate) recommended: Map<String, Json>,
 }
 
 impl Manifest {
@@ -51,10 +50,10 @@ impl Manifest {
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
         let wrong = |message: String| Error::language_model(path, message);
-        let fields = Fields(flatten(path, text)?);
+        let fields = Fields(yaml::parse(path, text)?);
         Ok(Manifest {
             path: path.to_owned(),
-            architecture: fields.0.get("model_info.architecture").cloned(),
+            architecture: fields.words("/model_info/architecture"),
             context_length: fields.size("context_length").map_err(wrong)?,
             batch_size: fields.size("batch_size").map_err(wrong)?,
             num_chunks: fields.size("num_chunks").map_err(wrong)?,
@@ -63,7 +62,7 @@ impl Manifest {
             ffn: fields.text("ffn"),
             rotating: fields.text("pf"),
             whole: fields.text("monolithic_model"),
-            monolithic: fields.0.get("model_info.model_type").is_some_and(|v| v == "monolithic"),
+            monolithic: fields.words("/model_info/model_type").is_some_and(|v| v == "monolithic"),
             vocab_size: fields.size("vocab_size").map_err(wrong)?,
             head_part_sizes: fields.sizes("lm_head_chunk_sizes").map_err(wrong)?,
             per_chunk_state: fields.holds("per_chunk_state"),
@@ -72,41 +71,37 @@ impl Manifest {
     }
 }
 
-/// Scalars by their path.
-struct Fields(BTreeMap<String, String>);
+/// The whole file.
+struct Fields(Json);
 
 impl Fields {
+    fn parameter(&self, name: &str) -> Option<&Json> {
+        self.0.pointer("/model_info/parameters")?.get(name)
+    }
+
+    fn words(&self, pointer: &str) -> Option<String> {
+        words(self.0.pointer(pointer)?)
+    }
+
     fn text(&self, name: &str) -> Option<String> {
-        let value = self.0.get(&format!("model_info.parameters.{name}"))?;
-        (!matches!(value.as_str(), "" | "none" | "null" | "~")).then(|| value.clone())
+        words(self.parameter(name)?)
     }
 
     fn size(&self, name: &str) -> Result<Option<usize>, String> {
-        let parse = |value: String| match value.parse() {
-            Ok(size) if size > 0 => Ok(size),
-            _ => Err(format!("`{name}` must be a positive whole number, got `{value}`")),
-        };
-        self.text(name).map(parse).transpose()
+        self.parameter(name).map_or(Ok(None), |value| size(name, value))
     }
 
     /// The items of a list.
     fn sizes(&self, name: &str) -> Result<Vec<usize>, String> {
-        let mut sizes = Vec::new();
-        while let Some(size) = self.size(&format!("{name}.{}", sizes.len()))? {
-            sizes.push(size);
-        }
-        Ok(sizes)
+        let items = self.parameter(name).and_then(Json::as_array);
+        items.into_iter().flatten().filter_map(|item| size(name, item).transpose()).collect()
     }
 
-    /// What is no number, or not told, is left out.
-    fn recommended(&self) -> RecommendedSampling {
-        let text = |name: &str| self.text(&format!("recommended_sampling.{name}"));
-        RecommendedSampling {
-            do_sample: text("do_sample").and_then(|value| value.to_lowercase().parse().ok()),
-            temperature: text("temperature").and_then(|value| value.parse().ok()),
-            top_k: text("top_k").and_then(|value| value.parse().ok()),
-            top_p: text("top_p").and_then(|value| value.parse().ok()),
-        }
+    fn recommended(&self) -> Map<String, Json> {
+        let stated = self.parameter("recommended_sampling").and_then(Json::as_object);
+        let absent = |value: &Json| value.as_str().is_some_and(|text| text == "none");
+        let given = stated.into_iter().flatten().filter(|(_, value)| !absent(value));
+        given.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     fn holds(&self, name: &str) -> bool {
@@ -114,77 +109,22 @@ impl Fields {
     }
 }
 
-/// An open mapping with the key whose value comes next, or an open sequence with the next index.
-enum Level {
-    Mapping(Option<String>),
-    Sequence(usize),
+/// A scalar as text; nothing where the file says that there is none.
+fn words(value: &Json) -> Option<String> {
+    let text = match value {
+        Json::String(text) => text.clone(),
+        Json::Number(_) | Json::Bool(_) => value.to_string(),
+        Json::Null | Json::Array(_) | Json::Object(_) => return None,
+    };
+    (!matches!(text.as_str(), "" | "none" | "null" | "~")).then_some(text)
 }
 
-/// The longest that all paths and values of a file may be together: a few kilobytes in the files that
-/// there are.
-const MOST_BYTES: usize = 4 << 20;
-
-/// All scalars of a document by their path, e.g. `model_info.parameters.num_chunks`; the items of a
-/// sequence have numbers for keys. Aliases are refused, and what is nested deeply or long is bounded: a
-/// short file could grow without bound.
-fn flatten(path: &Path, text: &str) -> Result<BTreeMap<String, String>> {
-    let mut levels: Vec<Level> = Vec::new();
-    let mut scalars = BTreeMap::new();
-    let mut bytes = 0;
-    for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| {
-            Error::language_model(path, format!("is not valid YAML: {error}")).caused_by(error)
-        })?;
-        match event {
-            Event::Scalar(value, ..) => match levels.last_mut() {
-                Some(Level::Mapping(key @ None)) => *key = Some(value.into_owned()),
-                _ => {
-                    let key = path_of(&levels);
-                    bytes += key.len() + value.len();
-                    if bytes > MOST_BYTES {
-                        let message = "is far longer, or nested far deeper, than such a file is";
-                        return Err(Error::language_model(path, message));
-                    }
-                    scalars.insert(key, value.into_owned());
-                    value_ended(&mut levels);
-                }
-            },
-            Event::MappingStart(..) => levels.push(Level::Mapping(None)),
-            Event::SequenceStart(..) => levels.push(Level::Sequence(0)),
-            Event::MappingEnd | Event::SequenceEnd => {
-                levels.pop();
-                value_ended(&mut levels);
-            }
-            Event::Alias(_) => {
-                let message = format!(
-                    "line {} has an alias, which is not read here; write the value itself",
-                    span.start.line()
-                );
-                return Err(Error::language_model(path, message));
-            }
-            _ => {}
-        }
-    }
-    Ok(scalars)
-}
-
-fn value_ended(levels: &mut [Level]) {
-    match levels.last_mut() {
-        Some(Level::Mapping(key)) => *key = None,
-        Some(Level::Sequence(index)) => *index += 1,
-        None => {}
-    }
-}
-
-fn path_of(levels: &[Level]) -> String {
-    let keys: Vec<String> = levels
-        .iter()
-        .map(|level| match level {
-            Level::Mapping(key) => key.clone().unwrap_or_default(),
-            Level::Sequence(index) => index.to_string(),
-        })
-        .collect();
-    keys.join(".")
+fn size(name: &str, value: &Json) -> Result<Option<usize>, String> {
+    let parse = |value: String| match value.parse() {
+        Ok(size) if size > 0 => Ok(size),
+        _ => Err(format!("`{name}` must be a positive whole number, got `{value}`")),
+    };
+    words(value).map(parse).transpose()
 }
 
 #[cfg(test)]
@@ -241,11 +181,13 @@ model_info:
     #[test]
     fn sizes_and_recommendations_are_read() {
         let text = "model_info: {parameters: {lm_head_chunk_sizes: [3, 2], recommended_sampling: \
-                    {do_sample: True, temperature: 0.6, top_k: 20, top_p: x}}}";
+                    {do_sample: True, temperature: 0.6, top_k: 20, top_p: x, min_p: none}}}";
         let manifest = parse(text).unwrap();
         assert_eq!(manifest.head_part_sizes, [3, 2]);
-        let RecommendedSampling { do_sample, temperature, top_k, top_p } = manifest.recommended;
-        assert_eq!((do_sample, temperature, top_k, top_p), (Some(true), Some(0.6), Some(20), None));
+        let expected = serde_json::json!(
+            {"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": "x"}
+        );
+        assert_eq!(Json::Object(manifest.recommended), expected);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a model directory holds: its packages, which function is which component, how each keeps
 //! its cache and how all of them are driven, found without being told.
 
+pub(crate) mod bounds;
 mod describe;
 mod discovery;
 mod facts;
@@ -12,9 +13,11 @@ mod original_config;
 mod packages;
 mod recommended;
 mod roles;
+mod settings;
 mod stated;
+mod yaml;
 
-pub(crate) use describe::describe;
+pub(crate) use describe::{describe, findings};
 pub use describe::{Explanation, explain};
 pub(crate) use discovery::Discovery;
 #[cfg(test)]
@@ -30,6 +33,7 @@ pub(crate) use packages::OpenedPackages;
 pub use packages::PackageNaming;
 pub use recommended::RecommendedSampling;
 pub(crate) use roles::{Chunk, Component};
+pub use settings::IgnoredSetting;
 
 // Paths of the older crate.
 #[doc(hidden)]

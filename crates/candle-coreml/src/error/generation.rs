@@ -65,6 +65,15 @@ pub enum GenerationError {
         got: String,
     },
 
+    /// The options forbid every token.
+    #[error(
+        "no token is left to choose: {options} forbid all that the model finds possible; forbid fewer"
+    )]
+    NoTokenLeft {
+        /// The options that forbid tokens, in words.
+        options: String,
+    },
+
     /// The model chooses tokens itself, and something is asked for that takes logits.
     #[error(
         "the model chooses the most likely token itself and gives no logits (argmax_in_model); \
@@ -132,13 +141,15 @@ impl GenerationError {
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         use GenerationError::{
-            ContextFull, Conversation, EmptyPrompt, NoChatTemplate, NoLogits, OutOfRange,
+            ContextFull, Conversation, EmptyPrompt, NoChatTemplate, NoLogits, NoTokenLeft,
+            OutOfRange,
             PromptTooLong, Results, Template, Thread, Tokenizer, UnknownToken,
         };
         match self {
             EmptyPrompt { .. }
             | UnknownToken { .. }
             | GenerationError::Option { .. }
+            | NoTokenLeft { .. }
             | Conversation { .. }
             | Tokenizer { .. } => ErrorKind::InvalidInput,
             PromptTooLong { .. } | ContextFull { .. } | OutOfRange { .. } => ErrorKind::Limit,

@@ -10,7 +10,7 @@ use coreml_engine::{Rewrites, Workers};
 use crate::backend::{BackendKind, LoadOptions};
 use crate::config::{
     Chunk, Component, Discovery, Layout, ModelConfig, OpenedPackages, PackageNaming,
-    RecommendedSampling, describe,
+    RecommendedSampling, describe, findings,
 };
 use crate::error::Result;
 #[cfg(feature = "hub")]
@@ -117,7 +117,9 @@ impl LanguageModel {
         let directory = directory.as_ref();
         let discovery = Discovery::new(directory, &options.naming, options.config.as_ref())?;
         let layout = Layout::new(&discovery)?;
-        for finding in &layout.findings {
+        let recommended = RecommendedSampling::of(&discovery, &layout)?;
+        let findings = findings(layout.findings.clone(), &recommended);
+        for finding in &findings {
             tracing::warn!(directory = %directory.display(), "{finding}");
         }
         let tokenizer = TextTokenizer::load(directory)?;
@@ -125,7 +127,8 @@ impl LanguageModel {
         let pipeline = packages.pipeline(&discovery, layout)?;
         let config = describe(&discovery, &pipeline.layout);
         let mut model = Self::assemble(pipeline, config, tokenizer);
-        model.recommended = recommended(&discovery)?;
+        model.recommended = recommended;
+        model.findings = findings;
         model.load_time = start.elapsed();
         tracing::info!(
             directory = %directory.display(),
@@ -191,8 +194,8 @@ impl LanguageModel {
         &self.core.tokenizer
     }
 
-    /// Sampling that the model's makers recommend, in `meta.yaml` or `generation_config.json`: see
-    /// [`GenerationOptions::recommended`].
+    /// How the model's makers recommend to generate with it, in `meta.yaml` and
+    /// `generation_config.json`: see [`GenerationOptions::recommended`].
     pub fn recommended_sampling(&self) -> &RecommendedSampling {
         &self.recommended
     }
@@ -308,15 +311,6 @@ impl LanguageModel {
     /// Forgets the conversation.
     pub fn reset_states(&mut self) {
         self.session.reset();
-    }
-}
-
-/// `meta.yaml` goes before the original model's settings.
-fn recommended(discovery: &Discovery) -> Result<RecommendedSampling> {
-    let manifest = discovery.manifest.as_ref().map(|manifest| &manifest.recommended);
-    match manifest.filter(|&stated| *stated != RecommendedSampling::default()) {
-        Some(stated) => Ok(stated.clone()),
-        None => RecommendedSampling::read(&discovery.directory),
     }
 }
 

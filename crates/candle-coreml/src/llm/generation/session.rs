@@ -98,7 +98,7 @@ impl Session {
         prompt: &[u32],
         options: &GenerationOptions,
     ) -> Result<TokenStream<'_>> {
-        self.start(Prompt::text(prompt), options, Chooser::new(options))
+        self.start(Prompt::text(prompt), options, None)
     }
 
     /// Like [`stream`](Self::stream), with tokens chosen by `chooser` instead of the options'
@@ -113,7 +113,7 @@ impl Session {
         chooser: &'a mut dyn ChooseToken,
     ) -> Result<TokenStream<'a>> {
         let ids = self.model.tokenizer.encode(prompt)?;
-        self.start(Prompt::text(&ids), options, Chooser::Custom(chooser))
+        self.start(Prompt::text(&ids), options, Some(chooser))
     }
 
     /// Answers a conversation. `messages` are all of it, the last one a user's; what the cache
@@ -140,18 +140,23 @@ impl Session {
         options: &ChatOptions,
     ) -> Result<TokenStream<'_>> {
         let prompt = Prompt::chat(&self.model.tokenizer, messages, options)?;
-        self.start(prompt, &options.generation, Chooser::new(&options.generation))
+        self.start(prompt, &options.generation, None)
     }
 
     fn start<'a>(
         &'a mut self,
         mut prompt: Prompt,
         options: &GenerationOptions,
-        chooser: Chooser<'a>,
+        chooser: Option<&'a mut dyn ChooseToken>,
     ) -> Result<TokenStream<'a>> {
         options.validate()?;
-        check_model(options, self.model.network.as_ref(), chooser.is_custom())?;
+        check_model(options, self.model.network.as_ref(), chooser.is_some())?;
         self.check_tokens(&prompt.ids)?;
+        let options = &options.behind(prompt.ids.len())?;
+        let chooser = match chooser {
+            Some(chooser) => Chooser::Custom(chooser),
+            None => Chooser::new(options, self.model.tokenizer.end_tokens().collect()),
+        };
         let context = self.model.network.context_length();
         let mut ids = prompt.ids.clone();
         if let ContextOverflow::Shift { keep } = options.overflow
@@ -305,9 +310,8 @@ impl Session {
 /// Checks the options that depend on the model. With `chooser`, something else chooses the tokens.
 fn check_model(options: &GenerationOptions, network: &dyn Network, chooser: bool) -> Result<()> {
     let (size, context) = (network.vocabulary_size(), network.context_length());
-    if let Some(id) = options.logit_bias.keys().find(|&&id| id as usize >= size) {
-        let error = GenerationError::unknown_token("there is a bias for", *id, size, None);
-        return Err(error.into());
+    if let Some((place, id)) = options.named_tokens().find(|(_, id)| *id as usize >= size) {
+        return Err(GenerationError::unknown_token(place, id, size, None).into());
     }
     match options.overflow {
         ContextOverflow::Shift { keep } if keep.saturating_add(2) > context => {

@@ -1,7 +1,9 @@
 //! What a caller asks for: how to generate, the messages to answer, and a way to end it.
 
 mod chat;
+mod check;
 mod options;
+mod recommended;
 
 pub use crate::cancel::CancelToken;
 pub use chat::{ChatMessage, ChatOptions};

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::CancelToken;
-use crate::config::RecommendedSampling;
-use crate::error::{GenerationError, Result};
 
 /// How to choose tokens and when to stop. The default is greedy, 256 tokens at most.
 ///
-/// Logits go through these stages, in the order of Hugging Face's `generate`: bias, repetition
-/// penalty, presence and frequency penalty, temperature, top-k, top-p, min-p. What is left is drawn
-/// from; at temperature 0 the most likely token after the penalties is taken.
+/// Logits go through these stages, in the order of Hugging Face's `generate`: biases, repetition
+/// penalties, presence and frequency penalty, n-grams, least length, forced tokens, length penalty,
+/// tokens suppressed at the beginning; temperature, top-h, top-k, top-p, min-p, typical-p, epsilon
+/// and eta cutoff. What is left is drawn from; at temperature 0 the most likely token before the
+/// temperature is taken. Where a name is that of a setting of `generate`, so is the meaning.
 ///
 /// ```
 /// use candle_coreml::llm::GenerationOptions;
@@ -23,6 +23,12 @@ use crate::error::{GenerationError, Result};
 pub struct GenerationOptions {
     /// The most tokens to generate.
     pub max_tokens: usize,
+    /// The most tokens of prompt and text together.
+    pub max_length: Option<usize>,
+    /// The model's end tokens can't be chosen before there are so many tokens.
+    pub min_tokens: usize,
+    /// The model's end tokens can't be chosen before prompt and text together have so many tokens.
+    pub min_length: usize,
     /// Divides the logits before sampling; 0 takes the most likely token always (the first one
     /// among equals).
     pub temperature: f64,
@@ -33,17 +39,48 @@ pub struct GenerationOptions {
     pub top_p: Option<f64>,
     /// Samples among tokens that are at least this share as likely as the most likely one, 0 to 1.
     pub min_p: Option<f64>,
+    /// Samples among the most likely tokens (of the first 100) whose part of the entropy is at most
+    /// this share of it, above 0 and up to 1.
+    pub top_h: Option<f64>,
+    /// Samples among the fewest tokens whose probabilities reach this sum, those first that are as
+    /// surprising as a token is on average; above 0 and up to 1, which are all.
+    pub typical_p: Option<f64>,
+    /// Samples among tokens of at least this probability, 0 or more and below 1; the most likely one
+    /// stays.
+    pub epsilon_cutoff: Option<f64>,
+    /// Like `epsilon_cutoff`, but with its square root times the exponential of the negative entropy,
+    /// where that is less.
+    pub eta_cutoff: Option<f64>,
     /// Divides the positive logits of tokens that are in the prompt or the generated text, and
     /// multiplies the negative ones; 1 changes nothing.
     pub repetition_penalty: f64,
     /// The repetition penalty looks at this many last tokens only.
     pub repetition_window: Option<usize>,
+    /// Makes tokens of the prompt more likely (above 1) or less: multiplies their positive logits and
+    /// divides the negative ones.
+    pub encoder_repetition_penalty: f64,
+    /// So many tokens in a row occur only once in prompt and text; 0 for any number of times.
+    pub no_repeat_ngram_size: usize,
+    /// So many tokens in a row of the prompt do not occur in the text; 0 if they may.
+    pub encoder_no_repeat_ngram_size: usize,
     /// Is taken from the logits of generated tokens.
     pub presence_penalty: f64,
     /// Is taken from the logit of a generated token for each time that it occurred.
     pub frequency_penalty: f64,
     /// Is added to the logits of these tokens; negative infinity forbids one.
     pub logit_bias: BTreeMap<u32, f64>,
+    /// Is added to the logit of a sequence's last token where the others came before it; negative
+    /// infinity forbids the sequence.
+    pub sequence_bias: BTreeMap<Vec<u32>, f64>,
+    /// Tokens that can't be the first one of the text.
+    pub begin_suppress_tokens: Vec<u32>,
+    /// The first token behind a prompt of a single one.
+    pub forced_bos_token: Option<u32>,
+    /// One of these is the last token that `max_tokens` allows.
+    pub forced_eos_tokens: Vec<u32>,
+    /// Makes the model's end tokens more likely, the more tokens there are beyond the first number:
+    /// adds their logits' amounts times the second number to the power of those, less one.
+    pub exponential_decay_length_penalty: Option<(usize, f64)>,
     /// Seed of the random numbers: the same seed gives the same tokens. From the system if `None`.
     pub seed: Option<u64>,
     /// Goes on after an end token of the model.
@@ -104,15 +141,30 @@ impl Default for GenerationOptions {
     fn default() -> Self {
         GenerationOptions {
             max_tokens: 256,
+            max_length: None,
+            min_tokens: 0,
+            min_length: 0,
             temperature: 0.0,
             top_k: None,
             top_p: None,
             min_p: None,
+            top_h: None,
+            typical_p: None,
+            epsilon_cutoff: None,
+            eta_cutoff: None,
             repetition_penalty: 1.0,
             repetition_window: None,
+            encoder_repetition_penalty: 1.0,
+            no_repeat_ngram_size: 0,
+            encoder_no_repeat_ngram_size: 0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             logit_bias: BTreeMap::new(),
+            sequence_bias: BTreeMap::new(),
+            begin_suppress_tokens: Vec::new(),
+            forced_bos_token: None,
+            forced_eos_tokens: Vec::new(),
+            exponential_decay_length_penalty: None,
             seed: None,
             ignore_eos: false,
             stop: Vec::new(),
@@ -131,9 +183,30 @@ impl GenerationOptions {
         Self::default()
     }
 
-    /// Sets the most tokens to generate.
+    /// Sets the most tokens to generate, in place of a most length of prompt and text.
     pub fn max_tokens(mut self, tokens: usize) -> Self {
         self.max_tokens = tokens;
+        self.max_length = None;
+        self
+    }
+
+    /// Ends the text where prompt and text together have so many tokens, in place of a number of
+    /// tokens to generate.
+    pub fn max_length(mut self, tokens: usize) -> Self {
+        self.max_tokens = usize::MAX;
+        self.max_length = Some(tokens);
+        self
+    }
+
+    /// Does not end the text before it has so many tokens.
+    pub fn min_tokens(mut self, tokens: usize) -> Self {
+        self.min_tokens = tokens;
+        self
+    }
+
+    /// Does not end the text before prompt and text together have so many tokens.
+    pub fn min_length(mut self, tokens: usize) -> Self {
+        self.min_length = tokens;
         self
     }
 
@@ -161,6 +234,30 @@ impl GenerationOptions {
         self
     }
 
+    /// Samples among the most likely tokens that hold up to the share `h` of the entropy.
+    pub fn top_h(mut self, h: f64) -> Self {
+        self.top_h = Some(h);
+        self
+    }
+
+    /// Samples among the most typical tokens whose probabilities reach the sum `p`.
+    pub fn typical_p(mut self, p: f64) -> Self {
+        self.typical_p = Some(p);
+        self
+    }
+
+    /// Samples among tokens of at least this probability.
+    pub fn epsilon_cutoff(mut self, probability: f64) -> Self {
+        self.epsilon_cutoff = Some(probability);
+        self
+    }
+
+    /// Samples among tokens of at least this probability, or a smaller one at high entropy.
+    pub fn eta_cutoff(mut self, probability: f64) -> Self {
+        self.eta_cutoff = Some(probability);
+        self
+    }
+
     /// Makes tokens of prompt and generated text less likely (above 1) or more (below).
     pub fn repetition_penalty(mut self, penalty: f64) -> Self {
         self.repetition_penalty = penalty;
@@ -170,6 +267,24 @@ impl GenerationOptions {
     /// Lets the repetition penalty look at the last `tokens` only.
     pub fn repetition_window(mut self, tokens: usize) -> Self {
         self.repetition_window = Some(tokens);
+        self
+    }
+
+    /// Makes tokens of the prompt more likely (above 1) or less (below).
+    pub fn encoder_repetition_penalty(mut self, penalty: f64) -> Self {
+        self.encoder_repetition_penalty = penalty;
+        self
+    }
+
+    /// Lets `size` tokens in a row occur only once.
+    pub fn no_repeat_ngram_size(mut self, size: usize) -> Self {
+        self.no_repeat_ngram_size = size;
+        self
+    }
+
+    /// Lets no `size` tokens in a row of the prompt occur in the text.
+    pub fn encoder_no_repeat_ngram_size(mut self, size: usize) -> Self {
+        self.encoder_no_repeat_ngram_size = size;
         self
     }
 
@@ -188,6 +303,36 @@ impl GenerationOptions {
     /// Adds `bias` to the logit of token `id`.
     pub fn logit_bias(mut self, id: u32, bias: f64) -> Self {
         self.logit_bias.insert(id, bias);
+        self
+    }
+
+    /// Adds `bias` to the logit of the last of `ids` where the others came before it.
+    pub fn sequence_bias(mut self, ids: impl Into<Vec<u32>>, bias: f64) -> Self {
+        self.sequence_bias.insert(ids.into(), bias);
+        self
+    }
+
+    /// Keeps token `id` from being the first one of the text.
+    pub fn begin_suppress_token(mut self, id: u32) -> Self {
+        self.begin_suppress_tokens.push(id);
+        self
+    }
+
+    /// Sets the first token behind a prompt of a single one.
+    pub fn forced_bos_token(mut self, id: u32) -> Self {
+        self.forced_bos_token = Some(id);
+        self
+    }
+
+    /// Lets token `id`, too, be the last one that the budget allows.
+    pub fn forced_eos_token(mut self, id: u32) -> Self {
+        self.forced_eos_tokens.push(id);
+        self
+    }
+
+    /// Makes the model's end tokens more likely from `start` tokens on, `factor` times with each.
+    pub fn exponential_decay_length_penalty(mut self, start: usize, factor: f64) -> Self {
+        self.exponential_decay_length_penalty = Some((start, factor));
         self
     }
 
@@ -237,150 +382,5 @@ impl GenerationOptions {
     pub fn cancel(mut self, token: CancelToken) -> Self {
         self.cancel = Some(token);
         self
-    }
-
-    /// Samples as the model's makers recommend; what is set after this goes before it. Values out
-    /// of range are passed over.
-    pub fn recommended(mut self, recommended: &RecommendedSampling) -> Self {
-        if recommended.do_sample == Some(false) {
-            return self.temperature(0.0);
-        }
-        let default = (recommended.do_sample == Some(true)).then_some(1.0);
-        let in_range = |p: &f64| *p > 0.0 && p.is_finite();
-        if let Some(temperature) = recommended.temperature.filter(in_range).or(default) {
-            self.temperature = temperature;
-        }
-        self.top_k = recommended.top_k.filter(|&k| k > 0).or(self.top_k);
-        self.top_p = recommended.top_p.filter(|p| in_range(p) && *p <= 1.0).or(self.top_p);
-        self
-    }
-
-    /// Checks the ranges.
-    pub(crate) fn validate(&self) -> Result<()> {
-        let positive = self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite();
-        let bias = self.logit_bias.values().find(|bias| bias.is_nan() || **bias == f64::INFINITY);
-        let checks = [
-            (
-                self.temperature.is_finite() && self.temperature >= 0.0,
-                "temperature must be 0 or a positive number",
-                self.temperature,
-            ),
-            (self.top_k != Some(0), "top-k must be 1 or more", 0.0),
-            (
-                self.top_p.is_none_or(|p| p > 0.0 && p <= 1.0),
-                "top-p must be above 0 and at most 1",
-                self.top_p.unwrap_or_default(),
-            ),
-            (
-                self.min_p.is_none_or(|p| (0.0..=1.0).contains(&p)),
-                "min-p must be 0 to 1",
-                self.min_p.unwrap_or_default(),
-            ),
-            (
-                positive,
-                "repetition penalty must be a positive number (1 is none)",
-                self.repetition_penalty,
-            ),
-            (
-                self.presence_penalty.is_finite(),
-                "presence penalty must be a number",
-                self.presence_penalty,
-            ),
-            (
-                self.frequency_penalty.is_finite(),
-                "frequency penalty must be a number",
-                self.frequency_penalty,
-            ),
-            (
-                bias.is_none(),
-                "bias of a logit must be a number or negative infinity",
-                bias.copied().unwrap_or_default(),
-            ),
-        ];
-        if let Some((_, expected, got)) = checks.into_iter().find(|(fine, ..)| !fine) {
-            return Err(GenerationError::option(format!("the {expected}"), got).into());
-        }
-        if self.stop.iter().any(String::is_empty) {
-            let expected = "a stop string must not be empty".to_owned();
-            return Err(GenerationError::option(expected, "one that is").into());
-        }
-        Ok(())
-    }
-
-    /// False where knowing the most likely token is enough.
-    pub(crate) fn needs_logits(&self) -> bool {
-        self.temperature > 0.0
-            || self.logprobs.is_some()
-            || !self.logit_bias.is_empty()
-            || self.has_penalties()
-    }
-
-    pub(crate) fn has_penalties(&self) -> bool {
-        self.repetition_penalty != 1.0
-            || self.presence_penalty != 0.0
-            || self.frequency_penalty != 0.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_out_of_range_are_named() {
-        let new = GenerationOptions::new;
-        let cases = [
-            (new().temperature(-1.0), "temperature"),
-            (new().temperature(f64::NAN), "temperature"),
-            (new().top_k(0), "top-k"),
-            (new().top_p(0.0), "top-p"),
-            (new().top_p(1.5), "top-p"),
-            (new().top_p(f64::NAN), "top-p"),
-            (new().min_p(-0.1), "min-p"),
-            (new().min_p(f64::NAN), "min-p"),
-            (new().repetition_penalty(0.0), "repetition penalty"),
-            (new().repetition_penalty(f64::INFINITY), "repetition penalty"),
-            (new().presence_penalty(f64::NAN), "presence penalty"),
-            (new().frequency_penalty(f64::INFINITY), "frequency penalty"),
-            (new().logit_bias(3, f64::INFINITY), "bias"),
-            (new().logit_bias(3, f64::NAN), "bias"),
-            (new().stop(""), "stop string"),
-        ];
-        for (options, name) in cases {
-            let message = options.validate().unwrap_err().to_string();
-            assert!(message.contains(name), "{message}");
-        }
-        let fine = new().temperature(2.0).top_k(1).top_p(1.0).min_p(1.0).repetition_penalty(0.5);
-        fine.presence_penalty(-2.0).logit_bias(1, f64::NEG_INFINITY).validate().unwrap();
-    }
-
-    #[test]
-    fn recommended_sampling_goes_before_defaults_and_behind_what_is_set_after_it() {
-        let all = RecommendedSampling {
-            do_sample: Some(true),
-            temperature: Some(0.6),
-            top_k: Some(20),
-            top_p: Some(0.95),
-        };
-        let options = GenerationOptions::new().recommended(&all);
-        assert_eq!(
-            (options.temperature, options.top_k, options.top_p),
-            (0.6, Some(20), Some(0.95))
-        );
-        assert_eq!(options.recommended(&all).temperature(0.1).temperature, 0.1);
-        let greedy = RecommendedSampling { do_sample: Some(false), ..all };
-        let options = GenerationOptions::new().recommended(&greedy);
-        assert_eq!((options.temperature, options.top_k), (0.0, None));
-        let bare = RecommendedSampling { do_sample: Some(true), ..Default::default() };
-        assert_eq!(GenerationOptions::new().recommended(&bare).temperature, 1.0);
-        let none = RecommendedSampling::default();
-        assert_eq!(GenerationOptions::new().recommended(&none), GenerationOptions::new());
-        let wrong = RecommendedSampling {
-            do_sample: None,
-            temperature: Some(f64::NAN),
-            top_k: Some(0),
-            top_p: Some(7.0),
-        };
-        assert_eq!(GenerationOptions::new().recommended(&wrong), GenerationOptions::new());
     }
 }

@@ -1,6 +1,8 @@
 //! From logits to a token, and how likely it was.
 
+mod candidates;
 mod logprobs;
+mod processors;
 mod sampler;
 
 pub(crate) use logprobs::log_probabilities;

@@ -1,13 +1,15 @@
 //! Chooses a token from logits.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use super::candidates::{Candidate, candidates};
+use super::processors::{Text, process};
 use crate::error::{Error, GenerationError, Result};
 use crate::llm::request::GenerationOptions;
+use crate::words;
 
 /// Chooses the next token. [`Session::stream_with`](crate::Session::stream_with) takes one in place of
 /// the sampler of the options.
@@ -29,13 +31,12 @@ pub(crate) enum Chooser<'a> {
 }
 
 impl Chooser<'_> {
-    pub(crate) fn new(options: &GenerationOptions) -> Self {
-        Chooser::Sampler(Box::new(Sampler::new(options)))
+    /// What chooses as the options say, which are for the prompt at hand, for a model with these end
+    /// tokens.
+    pub(crate) fn new(options: &GenerationOptions, ends: BTreeSet<u32>) -> Self {
+        Chooser::Sampler(Box::new(Sampler::new(options, ends)))
     }
 
-    pub(crate) fn is_custom(&self) -> bool {
-        matches!(self, Chooser::Custom(_))
-    }
 
     pub(crate) fn choose(&mut self, logits: &[f32], prompt: &[u32], new: &[u32]) -> Result<u32> {
         match self {
@@ -49,64 +50,44 @@ impl Chooser<'_> {
 /// the same tokens in every version and on every machine.
 pub(crate) struct Sampler {
     options: GenerationOptions,
+    /// The model's end tokens.
+    ends: BTreeSet<u32>,
     random: ChaCha12Rng,
 }
 
-/// A token with its logit, later its weight.
-type Candidate = (u32, f64);
-
 impl ChooseToken for Sampler {
     /// Errors when there are no logits, one is NaN or positive infinity, or all are negative
-    /// infinity: no choice would mean anything.
+    /// infinity: no choice would mean anything; and when the options forbid all that is possible.
     fn choose(&mut self, logits: &[f32], prompt: &[u32], generated: &[u32]) -> Result<u32> {
-        let greatest = first_maximum(logits)?;
-        if self.options.logit_bias.is_empty() && !self.options.has_penalties() {
-            return Ok(self.sample(logits, greatest));
+        let greatest = check(logits)?;
+        let widened = logits.iter().map(|&logit| f64::from(logit));
+        if !self.options.changes_logits() {
+            return Ok(self.sample(widened, greatest));
         }
-        let mut changed = logits.to_vec();
-        adjust(&mut changed, &self.options, prompt, generated);
-        let greatest = first_maximum(&changed)?;
-        Ok(self.sample(&changed, greatest))
+        let mut changed: Vec<f64> = widened.collect();
+        process(&mut changed, &self.options, &self.ends, Text { prompt, generated });
+        let greatest = first_maximum(changed.iter().copied())
+            .ok_or_else(|| nothing_left(&self.options))?;
+        Ok(self.sample(changed.into_iter(), greatest))
     }
 }
 
 impl Sampler {
-    pub(crate) fn new(options: &GenerationOptions) -> Self {
+    pub(crate) fn new(options: &GenerationOptions, ends: BTreeSet<u32>) -> Self {
         let random = match options.seed {
             Some(seed) => ChaCha12Rng::seed_from_u64(seed),
             None => ChaCha12Rng::from_os_rng(),
         };
-        Sampler { options: options.clone(), random }
+        Sampler { options: options.clone(), ends, random }
     }
 
     /// A token by logits of which `greatest` is the greatest.
-    fn sample(&mut self, logits: &[f32], greatest: Candidate) -> u32 {
+    fn sample(&mut self, logits: impl Iterator<Item = f64>, greatest: Candidate) -> u32 {
         if self.options.temperature == 0.0 {
             return greatest.0;
         }
-        let candidates = self.candidates(logits, greatest);
+        let candidates = candidates(logits, greatest.1, &self.options);
         self.draw(&candidates).unwrap_or(greatest.0)
-    }
-
-    /// The tokens to draw from, with weights in proportion to their probabilities.
-    fn candidates(&self, logits: &[f32], greatest: Candidate) -> Vec<Candidate> {
-        let mut candidates: Vec<Candidate> =
-            (0u32..).zip(logits.iter().map(|&logit| f64::from(logit))).collect();
-        // The temperature changes no order, and there is less to compute behind this.
-        if let Some(k) = self.options.top_k {
-            keep_most_likely(&mut candidates, k);
-        }
-        for (_, value) in &mut candidates {
-            *value = ((*value - greatest.1) / self.options.temperature).exp();
-        }
-        if let Some(p) = self.options.top_p {
-            keep_nucleus(&mut candidates, p);
-        }
-        if let Some(p) = self.options.min_p {
-            // The most likely one weighs exp(0) = 1.
-            candidates.retain(|candidate| candidate.1 >= p);
-        }
-        candidates
     }
 
     /// A candidate, with the probability of its share of the weights.
@@ -132,102 +113,50 @@ impl Sampler {
 /// One choice, with random numbers of its own.
 pub(crate) fn choose(logits: &[f32], options: &GenerationOptions) -> Result<u32> {
     options.validate()?;
-    Sampler::new(options).choose(logits, &[], &[])
+    Sampler::new(options, BTreeSet::new()).choose(logits, &[], &[])
 }
 
-/// Bias and penalties.
-fn adjust(logits: &mut [f32], options: &GenerationOptions, prompt: &[u32], generated: &[u32]) {
-    let mut change = |id: u32, new: &dyn Fn(f64) -> f64| {
-        if let Some(logit) = logits.get_mut(id as usize) {
-            *logit = new(f64::from(*logit)) as f32;
-        }
-    };
-    for (&id, bias) in &options.logit_bias {
-        change(id, &|logit| logit + bias);
+/// The greatest of the model's logits, all of which have to be numbers or negative infinity.
+fn check(logits: &[f32]) -> Result<Candidate> {
+    let wrong = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
+    if let Some(id) = logits.iter().position(wrong) {
+        let logit = logits.get(id).copied().unwrap_or(f32::NAN);
+        return Err(results(format!(
+            "the model gave {logit} as the logit of token {id}: its numbers overflow; check the \
+             export, fp16 models are prone to it"
+        )));
     }
-    let penalty = options.repetition_penalty;
-    if penalty != 1.0 {
-        let window = options.repetition_window.unwrap_or(usize::MAX);
-        let seen: BTreeSet<u32> =
-            generated.iter().rev().chain(prompt.iter().rev()).take(window).copied().collect();
-        for id in seen {
-            change(id, &|logit| if logit < 0.0 { logit * penalty } else { logit / penalty });
-        }
-    }
-    let (presence, frequency) = (options.presence_penalty, options.frequency_penalty);
-    if presence != 0.0 || frequency != 0.0 {
-        let mut counts: BTreeMap<u32, f64> = BTreeMap::new();
-        for &id in generated {
-            *counts.entry(id).or_default() += 1.0;
-        }
-        for (id, count) in counts {
-            change(id, &|logit| logit - presence - frequency * count);
-        }
-    }
+    first_maximum(logits.iter().map(|&logit| f64::from(logit))).ok_or_else(|| {
+        results("the model gave no finite logit, so no token is possible; check the export".into())
+    })
 }
 
-fn first_maximum(logits: &[f32]) -> Result<(u32, f64)> {
-    let mut greatest: Option<(u32, f32)> = None;
-    for (id, &logit) in (0u32..).zip(logits) {
-        if logit.is_nan() || logit == f32::INFINITY {
-            return Err(results(format!(
-                "the model gave {logit} as the logit of token {id}: its numbers overflow; check \
-                 the export, fp16 models are prone to it"
-            )));
-        }
+/// The first of the greatest logits; none where no token is possible.
+fn first_maximum(logits: impl Iterator<Item = f64>) -> Option<Candidate> {
+    let mut greatest: Option<Candidate> = None;
+    for (id, logit) in (0u32..).zip(logits) {
         if greatest.is_none_or(|(_, best)| logit > best) {
             greatest = Some((id, logit));
         }
     }
-    match greatest {
-        Some((id, logit)) if logit > f32::NEG_INFINITY => Ok((id, f64::from(logit))),
-        _ => Err(results(
-            "the model gave no finite logit, so no token is possible; check the export".to_owned(),
-        )),
-    }
+    greatest.filter(|(_, logit)| *logit > f64::NEG_INFINITY)
 }
 
 fn results(message: String) -> Error {
     GenerationError::Results(message).into()
 }
 
-/// By value, greatest first; equal ones by id.
-fn most_likely_first(a: &Candidate, b: &Candidate) -> Ordering {
-    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
-}
-
-fn keep_most_likely(candidates: &mut Vec<Candidate>, k: usize) {
-    if k < candidates.len() {
-        candidates.select_nth_unstable_by(k, most_likely_first);
-        candidates.truncate(k);
-        candidates.sort_unstable_by(most_likely_first);
-    }
-}
-
-/// Keeps the fewest candidates whose weights reach the share `p` of all.
-fn keep_nucleus(candidates: &mut Vec<Candidate>, p: f64) {
-    let total: f64 = candidates.iter().map(|candidate| candidate.1).sum();
-    // All weights below this together are less than the share that may be left out, so that the
-    // many unlikely tokens of a large vocabulary need no sorting.
-    let least = (1.0 - p) * total / candidates.len().max(1) as f64;
-    candidates.retain(|candidate| candidate.1 >= least);
-    candidates.sort_unstable_by(most_likely_first);
-    let mut sum = 0.0;
-    let count = candidates.iter().take_while(|candidate| {
-        let needed = sum < p * total;
-        sum += candidate.1;
-        needed
-    });
-    let count = count.count();
-    candidates.truncate(count);
+fn nothing_left(options: &GenerationOptions) -> Error {
+    GenerationError::NoTokenLeft { options: words::list(&options.forbidding()) }.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RecommendedSampling;
 
     fn counts(options: GenerationOptions, logits: &[f32], draws: usize) -> Vec<usize> {
-        let mut sampler = Sampler::new(&options);
+        let mut sampler = Sampler::new(&options, BTreeSet::new());
         let mut counts = vec![0; logits.len()];
         for _ in 0..draws {
             counts[sampler.choose(logits, &[], &[]).unwrap() as usize] += 1;
@@ -242,7 +171,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_maximum() {
-        let mut sampler = Sampler::new(&GenerationOptions::new());
+        let mut sampler = Sampler::new(&GenerationOptions::new(), BTreeSet::new());
         assert_eq!(sampler.choose(&[0.5, 2.0, -1.0, 2.0], &[], &[]).unwrap(), 1);
         assert_eq!(sampler.choose(&[f32::NEG_INFINITY, -3.0], &[], &[]).unwrap(), 1);
     }
@@ -303,62 +232,22 @@ mod tests {
         assert!(seen[0] == 0 && seen[3] == 0 && seen[2] > 0, "{seen:?}");
     }
 
-    fn adjusted(options: GenerationOptions, prompt: &[u32], generated: &[u32]) -> Vec<f32> {
-        let mut logits = vec![4.0, -2.0, 1.0, 0.0];
-        adjust(&mut logits, &options, prompt, generated);
-        logits
-    }
-
-    #[test]
-    fn the_repetition_penalty_divides_what_is_positive_and_multiplies_what_is_negative() {
-        let options = GenerationOptions::new().repetition_penalty(2.0);
-        // Once for each token, however often it occurred; unknown ids do no harm.
-        assert_eq!(adjusted(options.clone(), &[0, 0, 99], &[1, 1]), [2.0, -4.0, 1.0, 0.0]);
-        let window = |tokens| options.clone().repetition_window(tokens);
-        assert_eq!(adjusted(window(1), &[0, 2], &[1]), [4.0, -4.0, 1.0, 0.0]);
-        assert_eq!(adjusted(window(2), &[0, 2], &[1]), [4.0, -4.0, 0.5, 0.0]);
-        assert_eq!(adjusted(window(2), &[0, 2], &[]), [2.0, -2.0, 0.5, 0.0]);
-        assert_eq!(adjusted(window(0), &[0, 2], &[1]), [4.0, -2.0, 1.0, 0.0]);
-    }
-
-    #[test]
-    fn presence_and_frequency_penalties_look_at_generated_tokens_alone() {
-        let presence = GenerationOptions::new().presence_penalty(0.5);
-        assert_eq!(adjusted(presence, &[0], &[1, 1, 2]), [4.0, -2.5, 0.5, 0.0]);
-        let frequency = GenerationOptions::new().frequency_penalty(0.5);
-        assert_eq!(adjusted(frequency.clone(), &[0], &[1, 1, 2]), [4.0, -3.0, 0.5, 0.0]);
-        let both = frequency.presence_penalty(-1.0);
-        assert_eq!(adjusted(both, &[], &[1, 1]), [4.0, -2.0, 1.0, 0.0]);
-    }
-
-    #[test]
-    fn bias_comes_before_the_penalties() {
-        let options = GenerationOptions::new().logit_bias(1, 6.0).repetition_penalty(2.0);
-        assert_eq!(adjusted(options, &[1], &[]), [4.0, 2.0, 1.0, 0.0]);
-        let mut never = Sampler::new(&GenerationOptions::new().logit_bias(0, f64::NEG_INFINITY));
-        assert_eq!(never.choose(&[9.0, 1.0, 2.0], &[], &[]).unwrap(), 2);
-    }
-
     fn number(value: &serde_json::Value) -> f64 {
         value.as_f64().unwrap()
     }
 
-    fn options_of(json: &serde_json::Value) -> GenerationOptions {
-        let mut options = GenerationOptions::new().temperature(1.0);
-        for (name, value) in json.as_object().unwrap() {
-            options = match name.as_str() {
-                "temperature" => options.temperature(number(value)),
-                "top_k" => options.top_k(number(value) as usize),
-                "top_p" => options.top_p(number(value)),
-                "min_p" => options.min_p(number(value)),
-                "repetition_penalty" => options.repetition_penalty(number(value)),
-                "bias" => value.as_object().unwrap().iter().fold(options, |options, (id, bias)| {
-                    options.logit_bias(id.parse().unwrap(), number(bias))
-                }),
-                name => panic!("{name}"),
-            };
-        }
-        options
+    fn ids(value: &serde_json::Value) -> Vec<u32> {
+        value.as_array().unwrap().iter().map(|id| number(id) as u32).collect()
+    }
+
+    /// Options as a model's directory recommends them.
+    fn options_of(generation_config: &serde_json::Value) -> GenerationOptions {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("generation_config.json");
+        std::fs::write(path, generation_config.to_string()).unwrap();
+        let recommended = RecommendedSampling::read(directory.path()).unwrap();
+        assert_eq!(recommended.ignored, []);
+        GenerationOptions::new().recommended(&recommended)
     }
 
     /// `fixtures/sampling`, written by `tools/sampling`.
@@ -367,26 +256,27 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/sampling/cases.json");
         let text = std::fs::read_to_string(path).unwrap();
         let file: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let numbers = |json: &serde_json::Value| -> Vec<f64> {
-            json.as_array().unwrap().iter().map(number).collect()
-        };
-        let ids = |name: &str| numbers(&file[name]).into_iter().map(|id| id as u32).collect();
-        let (prompt, generated): (Vec<u32>, Vec<u32>) = (ids("prompt"), ids("generated"));
-        let cases = file["cases"].as_array().unwrap();
-        assert!(cases.len() > 10);
+        let cases = file.as_array().unwrap();
+        assert!(cases.len() > 40);
         for case in cases {
-            let sampler = Sampler::new(&options_of(&case["options"]));
-            let mut logits: Vec<f32> =
-                numbers(&case["logits"]).into_iter().map(|logit| logit as f32).collect();
-            adjust(&mut logits, &sampler.options, &prompt, &generated);
-            let candidates = sampler.candidates(&logits, first_maximum(&logits).unwrap());
+            let numbers = |name: &str| -> Vec<f64> {
+                case[name].as_array().unwrap().iter().map(number).collect()
+            };
+            let config = &case["generation_config"];
+            let ends: BTreeSet<u32> = ids(&config["eos_token_id"]).into_iter().collect();
+            let (prompt, generated) = (ids(&case["prompt"]), ids(&case["generated"]));
+            let options = options_of(config).behind(prompt.len()).unwrap();
+            let mut logits = numbers("logits");
+            process(&mut logits, &options, &ends, Text { prompt: &prompt, generated: &generated });
+            let greatest = first_maximum(logits.iter().copied()).unwrap();
+            let candidates = candidates(logits.iter().copied(), greatest.1, &options);
             let total: f64 = candidates.iter().map(|candidate| candidate.1).sum();
             let mut probabilities = vec![0.0; logits.len()];
             for (id, weight) in candidates {
                 probabilities[id as usize] = weight / total;
             }
-            for (got, expected) in probabilities.iter().zip(numbers(&case["probabilities"])) {
-                assert!((got - expected).abs() < 2e-6, "{}: {probabilities:?}", case["options"]);
+            for (got, expected) in probabilities.iter().zip(numbers("probabilities")) {
+                assert!((got - expected).abs() < 2e-6, "{config}: {probabilities:?}");
             }
         }
     }
@@ -395,7 +285,8 @@ mod tests {
     fn a_seed_gives_the_same_tokens_and_another_one_others() {
         let logits = logits(&[0.01; 100]);
         let draw = |seed| {
-            let mut sampler = Sampler::new(&GenerationOptions::new().temperature(1.0).seed(seed));
+            let options = GenerationOptions::new().temperature(1.0).seed(seed);
+            let mut sampler = Sampler::new(&options, BTreeSet::new());
             (0..50).map(|_| sampler.choose(&logits, &[], &[]).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(draw(5), draw(5));
@@ -410,8 +301,39 @@ mod tests {
     }
 
     #[test]
+    fn a_forbidden_token_is_not_chosen_and_where_all_are_the_options_are_named() {
+        let forbid = |options: GenerationOptions, id| options.logit_bias(id, f64::NEG_INFINITY);
+        let one = forbid(GenerationOptions::new(), 0);
+        assert_eq!(choose(&[9.0, 1.0, 2.0], &one).unwrap(), 2);
+        let all = [
+            (forbid(forbid(one, 1), 2), "`logit_bias`"),
+            (GenerationOptions::new().no_repeat_ngram_size(1), "`no_repeat_ngram_size`"),
+            (
+                forbid(GenerationOptions::new().begin_suppress_token(1).sequence_bias([2], f64::NEG_INFINITY), 0),
+                "`logit_bias`, `sequence_bias` and `begin_suppress_tokens`",
+            ),
+        ];
+        for (options, names) in all {
+            for temperature in [0.0, 1.0] {
+                let options = options.clone().temperature(temperature);
+                let mut sampler = Sampler::new(&options, BTreeSet::new());
+                let message = sampler.choose(&[9.0, 1.0, 2.0], &[0, 1, 2], &[]).unwrap_err().to_string();
+                assert!(message.contains(names) && !message.contains("export"), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_temperature_next_to_0_is_greedy() {
+        for temperature in [1e-300, f64::MIN_POSITIVE, 5e-324] {
+            let options = GenerationOptions::new().temperature(temperature);
+            assert_eq!(choose(&[-9.0, f32::MAX, 1.0, f32::MIN], &options).unwrap(), 1);
+        }
+    }
+
+    #[test]
     fn meaningless_logits_are_errors() {
-        let mut sampler = Sampler::new(&GenerationOptions::new());
+        let mut sampler = Sampler::new(&GenerationOptions::new(), BTreeSet::new());
         let cases: [(&[f32], &str); 4] = [
             (&[0.0, f32::NAN], "NaN as the logit of token 1"),
             (&[f32::INFINITY], "inf as the logit of token 0"),

@@ -1,6 +1,6 @@
 //! `cache`: what is there of models from the hub.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 use candle_coreml::hub::{CachedModelInfo, Completeness, HubClient, ModelId, OwnCache};
@@ -101,21 +101,10 @@ fn prune(client: &HubClient, args: &PruneArgs) -> Result<()> {
         writeln!(out, "{size} would be free")?;
         return Ok(());
     }
-    if !args.yes && !confirmed(&format!("remove these, {size}?"))? {
+    if !args.yes && !term::confirmed(&format!("remove these, {size}?"))? {
         bail!("nothing was removed; --yes removes without asking");
     }
     prune.apply()?;
     writeln!(out, "{size} are free")?;
     Ok(())
-}
-
-/// Asks at the terminal; without one the answer is no.
-fn confirmed(question: &str) -> Result<bool> {
-    if !io::stdin().is_terminal() {
-        return Ok(false);
-    }
-    term::ask(format_args!("{question} [y/N] "));
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -1,34 +1,51 @@
 //! `generate`: continues a text.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use candle_coreml::{
-    Generation, GenerationOptions, LanguageModel, LanguageModelOptions, TokenStream,
+    FinishReason, Generation, GenerationOptions, LanguageModel, LanguageModelOptions, TokenStream,
 };
+use serde_json::{Value as Json, json};
 
 use crate::args::{GenerateArgs, ThreadArgs};
 use crate::demo::Demo;
-use crate::download;
-use crate::term;
+use crate::exit::Exit;
+use crate::screen::print_stream;
+use crate::{download, interrupt, prompt, term};
 
 /// Generates and prints the text as it comes, or the result as JSON.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let (mut model, _demo) = load(&args.model, &args.threads)?;
+    let prompt = prompt::named_or_piped(args.text.as_deref(), &args.source)?;
+    let (mut model, _demo) = load(&args.model.model, &args.threads)?;
     let load_time = model.load_time();
     let mut options = args.sampling.apply(GenerationOptions::new()).ignore_eos(args.ignore_eos);
     options.logprobs = args.logprobs;
+    let generation = interrupt::cancellable(|cancel| {
+        options.cancel = Some(cancel);
+        if args.json {
+            return Ok(model.generate(&prompt, &options)?);
+        }
+        let stream = model.stream(&prompt, &options)?;
+        if args.json_lines { print_lines(stream) } else { print_stream(stream, false) }
+    })?;
     if args.json {
-        let generation = model.generate(&args.prompt, &options)?;
-        writeln!(io::stdout(), "{}", report(&generation, load_time)?)?;
+        print_json(&report(&generation, load_time)?)?;
+    } else if args.json_lines {
+        print_json(&summary(&report(&generation, load_time)?))?;
     } else {
-        let generation = print_stream(model.stream(&args.prompt, &options)?)?;
+        if !generation.text.ends_with('\n') {
+            term::end_open_line()?;
+        }
         let load_time = load_time.as_secs_f64();
         term::tell(format_args!("loaded in {load_time:.2} s; {}", timings_line(&generation)));
     }
-    Ok(())
+    match generation.finish_reason {
+        FinishReason::Cancelled => Err(Exit::Interrupted.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The model of a directory, of the hub, or the one in this program, whose files have to stay as
@@ -46,19 +63,30 @@ pub fn load(model: &Path, threads: &ThreadArgs) -> Result<(LanguageModel, Option
     Ok((model, demo))
 }
 
-/// Prints the text and nothing else.
-pub fn print_stream(mut stream: TokenStream) -> Result<Generation> {
-    let mut stdout = io::stdout().lock();
+/// Prints each token as it comes.
+fn print_lines(mut stream: TokenStream) -> Result<Generation> {
     for token in stream.by_ref() {
-        stdout.write_all(token?.text.as_bytes())?;
-        stdout.flush()?;
+        let token = token?;
+        let mut line = json!({ "text": token.text, "id": token.id });
+        if let Some(logprobs) = token.logprobs {
+            line["logprobs"] = serde_json::to_value(logprobs)?;
+        }
+        print_json(&line)?;
     }
-    drop(stdout);
-    let generation = stream.generation();
-    if !generation.text.ends_with('\n') {
-        term::end_open_line()?;
-    }
-    Ok(generation)
+    Ok(stream.generation())
+}
+
+/// A line of its own, for whoever reads along.
+fn print_json(value: &Json) -> Result<()> {
+    let mut out = term::data();
+    writeln!(out, "{value}")?;
+    Ok(out.flush()?)
+}
+
+/// What the tokens do not tell.
+fn summary(report: &Json) -> Json {
+    let parts = ["finish_reason", "stop_string", "usage", "timings"];
+    parts.into_iter().map(|name| (name.to_owned(), report[name].clone())).collect()
 }
 
 /// Counts and rates.

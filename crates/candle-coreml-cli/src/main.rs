@@ -11,13 +11,17 @@ mod config;
 mod contents;
 mod demo;
 mod download;
+mod exit;
 mod generate;
-mod input;
 mod inputs;
 mod inspect;
+mod interrupt;
 mod names;
 mod npy;
+mod other_names;
 mod predict;
+mod prompt;
+mod screen;
 mod term;
 mod weights;
 
@@ -28,7 +32,8 @@ use std::process::ExitCode;
 use candle_coreml::{Error, FormatError, HubError};
 use tracing_subscriber::EnvFilter;
 
-use args::{Args, Command};
+use args::{Args, CacheCommand, Command};
+use exit::Exit;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -38,26 +43,43 @@ fn main() -> ExitCode {
         // Help, or wrong usage with exit code 2.
         Err(answer) => {
             let code = u8::try_from(answer.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
-            let printed = answer.print();
-            // Only what was asked for has to arrive.
-            finish(if answer.use_stderr() { Ok(()) } else { printed.map_err(Into::into) }, code)
+            finish(if answer.use_stderr() { told(&answer) } else { shown(&answer) }, code)
         }
     }
+}
+
+/// Wrong usage, told on standard error.
+fn told(answer: &clap::Error) -> anyhow::Result<()> {
+    // Nobody may listen.
+    let _ = answer.print();
+    Ok(())
+}
+
+/// Help that was asked for.
+fn shown(answer: &clap::Error) -> anyhow::Result<()> {
+    Ok(write!(term::out(), "{}", answer.render().ansi())?)
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
     if args.quiet {
         term::be_quiet();
     }
+    term::set_color(args.color);
     log(args.verbose);
+    interrupt::listen();
     match &args.command {
         Command::Inspect(args) => inspect::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Config(args) => config::run(args),
-        Command::Chat(args) => chat::run(args),
+        Command::Chat(chat) => chat::run(chat, args.verbose > 0),
         Command::Download(args) => download::run(args),
         Command::Cache(command) => cache::run(command),
+        Command::List => cache::run(&CacheCommand::List),
+        Command::Show(args) => other_names::show(args),
+        Command::Rm(args) => other_names::remove(args),
+        Command::Completions { shell } => other_names::completions(*shell),
+        Command::Man { directory } => other_names::manual(directory.as_deref()),
     }
 }
 
@@ -82,10 +104,19 @@ fn log(verbose: u8) {
 /// Says what failed, and with which code the program ends.
 fn finish(result: anyhow::Result<()>, done: ExitCode) -> ExitCode {
     // What is still buffered may not arrive, either.
-    match result.and_then(|()| io::stdout().flush().map_err(Into::into)) {
-        Ok(()) => done,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
+    let error = match result.and_then(|()| Ok(term::data().flush()?)) {
+        Ok(()) => return done,
+        Err(error) if term::is_closed_pipe(&error) => return ExitCode::SUCCESS,
+        Err(error) => error,
+    };
+    match error.downcast_ref::<Exit>() {
+        Some(exit) => {
+            if let Exit::Usage(advice) = exit {
+                term::error(advice);
+            }
+            ExitCode::from(exit.code())
+        }
+        None => {
             term::error(message(&error));
             if let Some(advice) = error.chain().find_map(advice) {
                 term::say(advice);
@@ -119,12 +150,4 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         }
         _ => None,
     }
-}
-
-/// Whoever read the output has seen enough of it.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -4,7 +4,7 @@
 //! Standard error is for people: that nobody can read it stops no work, so failures to write there are
 //! ignored. What can't be written to standard output is an error, since that is the work.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, StderrLock, StdoutLock, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,8 +35,58 @@ pub fn be_quiet() {
 }
 
 /// Standard output for text with styles, which are taken out where there are no colours.
-pub fn out() -> AutoStream<StdoutLock<'static>> {
-    anstream::stdout().lock()
+pub fn out() -> Out<AutoStream<StdoutLock<'static>>> {
+    Out(AutoStream::auto(io::stdout().lock()))
+}
+
+/// Standard output for data, which arrives byte for byte.
+pub fn data() -> Out<StdoutLock<'static>> {
+    Out(io::stdout().lock())
+}
+
+/// Standard output, whose errors say so.
+pub struct Out<W>(W);
+
+impl<W: Write> Write for Out<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(OutError::wrap)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(OutError::wrap)
+    }
+}
+
+/// Standard output can't be written to.
+#[derive(Debug)]
+pub struct OutError(io::Error);
+
+impl OutError {
+    fn wrap(error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), OutError(error))
+    }
+}
+
+impl fmt::Display for OutError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "can't write to standard output: {}", self.0)
+    }
+}
+
+impl std::error::Error for OutError {}
+
+/// Whether whoever read the output has seen enough of it.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let closed = |error: &io::Error| {
+        error.kind() == io::ErrorKind::BrokenPipe
+            && error.get_ref().is_some_and(|inner| inner.is::<OutError>())
+    };
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(closed)
+}
+
+/// Columns of the terminal, if there is one.
+pub fn width() -> Option<usize> {
+    Some(terminal_size::terminal_size()?.0.0.into())
 }
 
 /// Standard error in the same way.
@@ -55,7 +105,7 @@ pub fn say(text: impl Display) {
 }
 
 /// The beginning of a line on standard error.
-pub fn ask(text: impl Display) {
+fn ask(text: impl Display) {
     let mut err = err();
     let _ = write!(err, "{text}").and_then(|()| err.flush());
 }
@@ -81,10 +131,21 @@ pub fn error(text: impl Display) {
 /// otherwise stand in the same line.
 pub fn end_open_line() -> io::Result<()> {
     let same = || Some(Handle::stdout().ok()? == Handle::stderr().ok()?);
-    let mut stdout = io::stdout().lock();
-    if stdout.is_terminal() || same() == Some(true) {
-        stdout.write_all(b"\n")?;
-        stdout.flush()?;
+    if io::stdout().is_terminal() || same() == Some(true) {
+        let mut out = data();
+        out.write_all(b"\n")?;
+        out.flush()?;
     }
     Ok(())
+}
+
+/// Asks at the terminal; without one the answer is no.
+pub fn confirmed(question: &str) -> io::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    ask(format_args!("{question} [y/N] "));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -77,3 +77,30 @@ pub struct PruneArgs {
     #[arg(long)]
     pub yes: bool,
 }
+
+/// Arguments of `show`.
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// A .mlpackage, .mlmodel or .mlmodelc, a language model's directory, or a model of the Hugging
+    /// Face Hub
+    #[arg(value_name = "MODEL|ORG/NAME")]
+    pub model: PathBuf,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `rm`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Only files that this program has downloaded are removed.")]
+pub struct RemoveArgs {
+    /// Models to remove
+    #[arg(value_name = "ORG/NAME", required = true)]
+    pub models: Vec<String>,
+    /// Only shows what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Does not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}

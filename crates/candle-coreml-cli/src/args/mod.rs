@@ -1,41 +1,114 @@
 //! Command line.
 
+mod environment;
 mod hub;
 mod parse;
+mod sampling;
 mod text;
 mod values;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
-use clap::{ArgAction, ColorChoice, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{
+    ArgAction, ArgMatches, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand,
+};
+use clap_complete::Shell;
 
-pub use hub::{CacheCommand, ConfigArgs, DownloadArgs, PruneArgs};
-pub use text::{ChatArgs, GenerateArgs};
+pub use environment::with_spellings;
+pub use hub::{CacheCommand, ConfigArgs, DownloadArgs, PruneArgs, RemoveArgs, ShowArgs};
+pub use sampling::SamplingArgs;
+pub use text::{ChatArgs, GenerateArgs, PromptArgs};
 pub use values::{InspectArgs, PredictArgs};
 
 /// Runs Core ML models on any CPU.
 #[derive(Debug, Parser)]
-#[command(name = "candle-coreml", version, about, after_help = LOGGING)]
+#[command(name = "candle-coreml", version, about, after_help = HELP)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Whether to use colours; NO_COLOR and CLICOLOR_FORCE are heard, too
+    /// Whether to use colours; by itself it looks at the terminal, NO_COLOR and CLICOLOR_FORCE
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
-    /// Tells more on standard error: timings and the log; -vv and -vvv still more
+    /// Tells more on standard error: timings of a chat and the log; -vv and -vvv still more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Tells nothing on standard error but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    /// Tells nothing on standard error but what failed and what was asked for
+    #[arg(short, long, global = true)]
     pub quiet: bool,
 }
 
+const HELP: &str = "RUST_LOG=candle_coreml=debug chooses what is logged, on standard error.
+Options that [env: …] stands at can be set in the environment; the command line goes first.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Says what a model is, whether it runs here and what is inside, or how a function is run
+    Inspect(InspectArgs),
+    /// Runs a model on given inputs
+    Predict(PredictArgs),
+    /// Continues a text with a language model
+    Generate(GenerateArgs),
+    /// Talks with a language model, or answers one message
+    #[command(visible_alias = "run")]
+    Chat(ChatArgs),
+    /// Shows what a language model's directory holds, and what is odd about it
+    Config(ConfigArgs),
+    /// Downloads a model from the Hugging Face Hub and prints its directory
+    #[command(visible_alias = "pull")]
+    Download(DownloadArgs),
+    /// Shows and cleans what has been downloaded
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Short for `cache list`
+    #[command(visible_alias = "ls")]
+    List,
+    /// Short for `config` of a language model, and for `inspect` of another one
+    Show(ShowArgs),
+    /// Short for `cache prune --all`
+    Rm(RemoveArgs),
+    /// Prints what a shell needs to complete commands and options
+    #[command(after_help = "For example: candle-coreml completions bash > \
+        ~/.local/share/bash-completion/completions/candle-coreml")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Writes manual pages, one for each command, or prints the first one
+    Man {
+        /// Where to write them
+        directory: Option<PathBuf>,
+    },
+}
+
 impl Args {
-    /// What the command line says. The error is help that was asked for, or wrong usage.
+    /// What the command line and the environment say. The error is help that was asked for, or wrong
+    /// usage.
     pub fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        Args::try_parse_from(arguments)
+        let matches = command()
+            .try_get_matches_from(arguments)
+            .map_err(|error| environment::blame(error, arguments))?;
+        let mut args = Args::from_arg_matches(&matches)?;
+        if let Command::Chat(chat) = &mut args.command {
+            chat.settle(model_is_given(&matches));
+        }
+        Ok(args)
     }
+}
+
+/// All commands and options, with their variables.
+pub fn command() -> clap::Command {
+    environment::with_variables(environment::with_spellings(Args::command()))
+}
+
+/// Whether a command's --model stands on the command line, and not in the environment.
+fn model_is_given(matches: &ArgMatches) -> bool {
+    let command = matches.subcommand().map(|(_, matches)| matches);
+    command.and_then(|matches| matches.value_source("model")) == Some(ValueSource::CommandLine)
 }
 
 /// What `--color` says, for messages about a command line that is wrong elsewhere.
@@ -52,34 +125,11 @@ pub fn color(arguments: &[OsString]) -> ColorChoice {
     ColorChoice::Auto
 }
 
-const LOGGING: &str = "Set RUST_LOG=candle_coreml=debug to see what happens, on standard error.
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Says what a model is, whether it runs here and what is inside, or how a function is run
-    Inspect(InspectArgs),
-    /// Runs a model on given inputs
-    Predict(PredictArgs),
-    /// Continues a text with a language model
-    Generate(GenerateArgs),
-    /// Shows what a language model's directory holds, and what is odd about it
-    Config(ConfigArgs),
-    /// Talks with a language model
-    Chat(ChatArgs),
-    /// Downloads a model from the Hugging Face Hub and prints its directory
-    Download(DownloadArgs),
-    /// Shows and cleans what has been downloaded
-    #[command(subcommand)]
-    Cache(CacheCommand),
-}
-
 /// Threads to compute on.
 #[derive(Debug, clap::Args)]
 pub struct ThreadArgs {
     /// Threads to compute on [default: CANDLE_COREML_THREADS, else as many as there are processors]
-    #[arg(long, value_name = "N", value_parser = parse::positive_integer, allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "N", value_parser = parse::positive_integer, allow_negative_numbers = true)]
     pub threads: Option<usize>,
 }
 

@@ -50,3 +50,11 @@ pub fn positive_integer(text: &str) -> Result<usize, String> {
     let value = text.parse().ok().filter(|&value| value > 0);
     value.ok_or_else(|| "expected a whole number above 0".to_owned())
 }
+
+/// A count; -1 stands for all that there is room for.
+pub fn count_or_all(text: &str) -> Result<usize, String> {
+    match text {
+        "-1" => Ok(usize::MAX),
+        _ => text.parse().map_err(|_| "expected a whole number, or -1".to_owned()),
+    }
+}

@@ -1,6 +1,51 @@
 //! What the tests of the program share.
 
-use std::process::Output;
+#![allow(dead_code)] // no test uses all of it
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// The program.
+pub fn under_test() -> &'static str {
+    env!("CARGO_BIN_EXE_candle-coreml")
+}
+
+/// A call of the program, without what the environment says of it.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(under_test());
+    without_settings(&mut command);
+    command.args(arguments);
+    command
+}
+
+fn without_settings(command: &mut Command) {
+    command.env_remove("RUST_LOG").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CANDLE_COREML_")) {
+        command.env_remove(name);
+    }
+}
+
+/// Lets a program find and leave files under this directory alone.
+pub fn at_home(command: &mut Command, home: &Path) {
+    without_settings(command);
+    for name in ["HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "XDG_STATE_HOME"] {
+        command.env_remove(name);
+    }
+    command.env("HOME", home).env("XDG_CACHE_HOME", home.join("cache"));
+}
+
+/// Runs the program with something on standard input.
+pub fn run_with_input(arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = command(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may end without reading everything.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
 
 /// What a successful run printed.
 pub fn stdout(output: &Output) -> String {
@@ -11,4 +56,38 @@ pub fn stdout(output: &Output) -> String {
 /// What a run said besides.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A language model among the fixtures.
+pub fn model(name: &str) -> String {
+    root().join("fixtures/llm").join(name).to_str().unwrap().to_owned()
+}
+
+const TEMPLATE: &str = "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n\
+                        {% endfor %}[assistant]{% if enable_thinking is defined %}!{% endif %}";
+
+/// The demo model with another chat template.
+pub fn chat_model() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&root().join("crates/candle-coreml-cli/demo"), directory.path());
+    std::fs::write(directory.path().join("chat_template.jinja"), TEMPLATE).unwrap();
+    directory
+}
+
+/// Copies a directory with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).unwrap();
+        }
+    }
 }

@@ -148,16 +148,16 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "P", value_parser = min_p)]
     pub min_p: Option<f64>,
     /// Makes tokens of the prompt and the text less likely, above 1
-    #[arg(long, value_name = "X", value_parser = positive)]
+    #[arg(long, value_name = "X", value_parser = factor, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
     /// The repetition penalty looks at the last N tokens only
     #[arg(long, value_name = "N", requires = "repetition_penalty")]
     pub repetition_window: Option<usize>,
     /// Makes tokens that the text has less likely
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = summand, allow_negative_numbers = true)]
     pub presence_penalty: Option<f64>,
     /// Makes tokens less likely each time that the text has them
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = summand, allow_negative_numbers = true)]
     pub frequency_penalty: Option<f64>,
     /// Adds X to the logit of token ID; -inf forbids it
     #[arg(long, value_name = "ID=X", value_parser = bias)]
@@ -204,7 +204,9 @@ pub enum Guessing {
 impl SamplingArgs {
     /// `base`, with what is given on the command line.
     pub fn apply(&self, mut base: GenerationOptions) -> GenerationOptions {
-        base.max_tokens = self.max_tokens.unwrap_or(base.max_tokens);
+        if let Some(tokens) = self.max_tokens {
+            base = base.max_tokens(tokens);
+        }
         base.temperature = self.temperature.unwrap_or(base.temperature);
         base.top_k = self.top_k.or(base.top_k);
         base.top_p = self.top_p.or(base.top_p);
@@ -215,7 +217,7 @@ impl SamplingArgs {
         base.frequency_penalty = self.frequency_penalty.unwrap_or(base.frequency_penalty);
         base.logit_bias.extend(self.logit_bias.iter().copied());
         base.seed = self.seed;
-        base.stop.clone_from(&self.stop);
+        base.stop.extend(self.stop.iter().cloned());
         base.overflow = match self.overflow {
             Some(Overflow::Error) => ContextOverflow::Error,
             Some(Overflow::Stop) => ContextOverflow::Stop,
@@ -318,12 +320,18 @@ fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |value| value >= 0.0 && value.is_finite(), "0 or a positive number")
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    number(text, |value| value > 0.0 && value.is_finite(), "a positive number")
+fn factor(text: &str) -> Result<f64, String> {
+    let allowed = |value| value >= f64::from(f32::MIN_POSITIVE) && fits(value);
+    number(text, allowed, "a positive number that fits into 32 bits")
 }
 
-fn finite(text: &str) -> Result<f64, String> {
-    number(text, f64::is_finite, "a number")
+fn summand(text: &str) -> Result<f64, String> {
+    number(text, fits, "a number that fits into 32 bits")
+}
+
+/// Logits have 32 bits.
+fn fits(value: f64) -> bool {
+    value.abs() <= f64::from(f32::MAX)
 }
 
 fn top_p(text: &str) -> Result<f64, String> {
@@ -343,9 +351,11 @@ fn bias(text: &str) -> Result<(u32, f64), String> {
     let parse = || {
         let (id, bias) = text.split_once('=')?;
         let bias: f64 = bias.parse().ok()?;
-        (bias < f64::INFINITY).then_some((id.parse().ok()?, bias))
+        let allowed = bias == f64::NEG_INFINITY || fits(bias);
+        allowed.then_some((id.parse().ok()?, bias))
     };
-    parse().ok_or_else(|| "expected ID=NUMBER or ID=-inf".to_owned())
+    let expected = "expected ID=NUMBER, with a number that fits into 32 bits, or ID=-inf";
+    parse().ok_or_else(|| expected.to_owned())
 }
 
 fn not_empty(text: &str) -> Result<String, String> {
@@ -387,11 +397,13 @@ mod tests {
         let Command::Generate(args) = Args::parse_from(arguments).command else {
             panic!("another command")
         };
-        let recommended = GenerationOptions::new().temperature(0.9).top_k(5).max_tokens(9);
+        let recommended =
+            GenerationOptions::new().temperature(0.9).top_k(5).max_length(9).stop("end");
         let expected = GenerationOptions::new()
             .temperature(0.5)
             .top_k(5)
-            .max_tokens(9)
+            .max_length(9)
+            .stop("end")
             .stop("a")
             .stop("b")
             .logit_bias(3, f64::NEG_INFINITY)
@@ -399,7 +411,12 @@ mod tests {
             .presence_penalty(-1.0)
             .overflow(ContextOverflow::Shift { keep: 7 })
             .speculation(Speculation::Off);
-        assert_eq!(args.sampling.apply(recommended), expected);
+        assert_eq!(args.sampling.apply(recommended.clone()), expected);
+        let arguments = ["candle-coreml", "generate", "x", "--max-tokens=3"];
+        let Command::Generate(args) = Args::parse_from(arguments).command else {
+            panic!("another command")
+        };
+        assert_eq!(args.sampling.apply(recommended.clone()), recommended.max_tokens(3));
     }
 
     #[test]
@@ -412,6 +429,11 @@ mod tests {
             ["generate", "x", "--top-p=1.1"],
             ["generate", "x", "--min-p=1.1"],
             ["generate", "x", "--repetition-penalty=0"],
+            ["generate", "x", "--repetition-penalty=1e-300"],
+            ["generate", "x", "--presence-penalty=1e308"],
+            ["generate", "x", "--frequency-penalty=-1e39"],
+            ["generate", "x", "--logit-bias=1=1e300"],
+            ["generate", "x", "--logit-bias=1=nan"],
             ["generate", "x", "--repetition-window=3"],
             ["generate", "x", "--presence-penalty=nan"],
             ["generate", "x", "--logit-bias=3"],

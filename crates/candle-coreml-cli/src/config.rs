@@ -3,8 +3,10 @@
 use std::io::{self, Write as _};
 
 use anyhow::Result;
-use candle_coreml::ModelConfig;
 use candle_coreml::config::{CONFIG_FILE, ComponentConfig, Explanation, TensorConfig, explain};
+use candle_coreml::{ModelConfig, RecommendedSampling};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::args::ConfigArgs;
 use crate::download;
@@ -13,12 +15,14 @@ use crate::term;
 /// Shows the components of a directory, and writes them down if asked to.
 pub fn run(args: &ConfigArgs) -> Result<()> {
     let (directory, _demo) = download::model_directory(&args.directory)?;
-    let Explanation { config, habits, findings, .. } = explain(&directory, None)?;
+    let Explanation { config, habits, findings, recommended, .. } = explain(&directory, None)?;
     let mut stdout = io::stdout();
     if args.json {
-        writeln!(stdout, "{}", serde_json::to_string_pretty(&config)?)?;
+        let report = Report { config: &config, recommended_sampling: &recommended };
+        writeln!(stdout, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         write!(stdout, "{}", text(&config))?;
+        write!(stdout, "{}", recommended_text(&recommended)?)?;
         for habit in &habits {
             writeln!(stdout, "{habit}")?;
         }
@@ -37,6 +41,32 @@ pub fn run(args: &ConfigArgs) -> Result<()> {
         term::tell(format_args!("wrote {}", path.display()));
     }
     Ok(())
+}
+
+/// The configuration for programs, with what is no part of it.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    config: &'a ModelConfig,
+    recommended_sampling: &'a RecommendedSampling,
+}
+
+/// The recommended settings for people, with the files that they come from.
+fn recommended_text(recommended: &RecommendedSampling) -> Result<String> {
+    let mut told: Map<String, Value> = serde_json::from_value(serde_json::to_value(recommended)?)?;
+    // The files are named once, and what is ignored is among the oddities.
+    told.remove("files");
+    told.remove("ignored");
+    if told.is_empty() {
+        return Ok(String::new());
+    }
+    let settings: Vec<String> = told.iter().map(|(key, value)| format!("{key} {value}")).collect();
+    let choice = match recommended.do_sample {
+        Some(true) if recommended.temperature != Some(0.0) => "samples",
+        _ => "takes the most likely token",
+    };
+    let files = recommended.files.join(", ");
+    Ok(format!("recommended in {files}: {}\n  a chat {choice}\n", settings.join(", ")))
 }
 
 /// The configuration for people.

@@ -29,7 +29,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use candle_coreml::{Error, FormatError, HubError};
+use candle_coreml::{Error, FormatError, GenerationError, HubError};
 use tracing_subscriber::EnvFilter;
 
 use args::{Args, CacheCommand, Command};
@@ -143,6 +143,13 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         Error::Format(error) => Some(error),
         _ => None,
     });
+    let generation = error.downcast_ref().or_else(|| match error.downcast_ref::<Error>()? {
+        Error::Generation(error) => Some(error),
+        _ => None,
+    });
+    if let Some(GenerationError::NoTokenLeft { .. }) = generation {
+        return Some("`--logit-bias ID=-inf` forbids a token; the other options are the model's");
+    }
     match (hub, format) {
         (Some(HubError::Selection { .. }), _) => Some("`--include PATTERN` chooses files"),
         (_, Some(FormatError::GitLfsPointer { .. })) => {

@@ -164,11 +164,13 @@ mod tests {
         let Command::Generate(args) = Args::parse_from(arguments).command else {
             panic!("another command")
         };
-        let recommended = GenerationOptions::new().temperature(0.9).top_k(5).max_tokens(9);
+        let recommended =
+            GenerationOptions::new().temperature(0.9).top_k(5).max_length(9).stop("end");
         let expected = GenerationOptions::new()
             .temperature(0.5)
             .top_k(5)
-            .max_tokens(9)
+            .max_length(9)
+            .stop("end")
             .stop("a")
             .stop("b")
             .logit_bias(3, f64::NEG_INFINITY)
@@ -176,7 +178,12 @@ mod tests {
             .presence_penalty(-1.0)
             .overflow(ContextOverflow::Shift { keep: 7 })
             .speculation(Speculation::Off);
-        assert_eq!(args.sampling.apply(recommended), expected);
+        assert_eq!(args.sampling.apply(recommended.clone()), expected);
+        let arguments = ["candle-coreml", "generate", "x", "--max-tokens=3"];
+        let Command::Generate(args) = Args::parse_from(arguments).command else {
+            panic!("another command")
+        };
+        assert_eq!(args.sampling.apply(recommended.clone()), recommended.max_tokens(3));
     }
 
     #[test]
@@ -189,6 +196,11 @@ mod tests {
             ["generate", "x", "--top-p=1.1"],
             ["generate", "x", "--min-p=1.1"],
             ["generate", "x", "--repetition-penalty=0"],
+            ["generate", "x", "--repetition-penalty=1e-300"],
+            ["generate", "x", "--presence-penalty=1e308"],
+            ["generate", "x", "--frequency-penalty=-1e39"],
+            ["generate", "x", "--logit-bias=1=1e300"],
+            ["generate", "x", "--logit-bias=1=nan"],
             ["generate", "x", "--repetition-window=3"],
             ["generate", "x", "--presence-penalty=nan"],
             ["generate", "x", "--logit-bias=3"],

@@ -5,14 +5,19 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |value| value >= 0.0 && value.is_finite(), "0 or a positive number")
 }
 
-/// A finite number above 0.
-pub fn positive(text: &str) -> Result<f64, String> {
-    number(text, |value| value > 0.0 && value.is_finite(), "a positive number")
+/// A number above 0 to multiply logits with, which have 32 bits.
+pub fn factor(text: &str) -> Result<f64, String> {
+    let allowed = |value| value >= f64::from(f32::MIN_POSITIVE) && fits(value);
+    number(text, allowed, "a positive number that fits into 32 bits")
 }
 
-/// A finite number.
-pub fn finite(text: &str) -> Result<f64, String> {
-    number(text, f64::is_finite, "a number")
+/// A number to add to logits, which have 32 bits.
+pub fn summand(text: &str) -> Result<f64, String> {
+    number(text, fits, "a number that fits into 32 bits")
+}
+
+fn fits(value: f64) -> bool {
+    value.abs() <= f64::from(f32::MAX)
 }
 
 /// A share of the probabilities that is not empty.
@@ -35,9 +40,11 @@ pub fn bias(text: &str) -> Result<(u32, f64), String> {
     let parse = || {
         let (id, bias) = text.split_once('=')?;
         let bias: f64 = bias.parse().ok()?;
-        (bias < f64::INFINITY).then_some((id.parse().ok()?, bias))
+        let allowed = bias == f64::NEG_INFINITY || fits(bias);
+        allowed.then_some((id.parse().ok()?, bias))
     };
-    parse().ok_or_else(|| "expected ID=NUMBER or ID=-inf".to_owned())
+    let expected = "expected ID=NUMBER, with a number that fits into 32 bits, or ID=-inf";
+    parse().ok_or_else(|| expected.to_owned())
 }
 
 /// Some text.

@@ -37,7 +37,13 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "P", value_parser = parse::min_p)]
     pub min_p: Option<f64>,
     /// Makes tokens of the prompt and the text less likely, above 1
-    #[arg(long, value_name = "X", visible_alias = "repeat-penalty", value_parser = parse::positive)]
+    #[arg(
+        long,
+        value_name = "X",
+        visible_alias = "repeat-penalty",
+        value_parser = parse::factor,
+        allow_negative_numbers = true
+    )]
     pub repetition_penalty: Option<f64>,
     /// The repetition penalty looks at the last N tokens only
     #[arg(
@@ -48,10 +54,10 @@ pub struct SamplingArgs {
     )]
     pub repetition_window: Option<usize>,
     /// Makes tokens that the text has less likely
-    #[arg(long, value_name = "X", value_parser = parse::finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = parse::summand, allow_negative_numbers = true)]
     pub presence_penalty: Option<f64>,
     /// Makes tokens less likely each time that the text has them
-    #[arg(long, value_name = "X", value_parser = parse::finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = parse::summand, allow_negative_numbers = true)]
     pub frequency_penalty: Option<f64>,
     /// Adds X to the logit of token ID; -inf forbids it
     #[arg(long, value_name = "ID=X", value_parser = parse::bias)]
@@ -98,7 +104,9 @@ pub enum Guessing {
 impl SamplingArgs {
     /// `base`, with what is given here.
     pub fn apply(&self, mut base: GenerationOptions) -> GenerationOptions {
-        base.max_tokens = self.max_tokens.unwrap_or(base.max_tokens);
+        if let Some(tokens) = self.max_tokens {
+            base = base.max_tokens(tokens);
+        }
         base.temperature = self.temperature.unwrap_or(base.temperature);
         base.top_k = self.top_k.or(base.top_k);
         base.top_p = self.top_p.or(base.top_p);
@@ -109,9 +117,7 @@ impl SamplingArgs {
         base.frequency_penalty = self.frequency_penalty.unwrap_or(base.frequency_penalty);
         base.logit_bias.extend(self.logit_bias.iter().copied());
         base.seed = self.seed.or(base.seed);
-        if !self.stop.is_empty() {
-            base.stop.clone_from(&self.stop);
-        }
+        base.stop.extend(self.stop.iter().cloned());
         base.overflow = self.overflow(base.overflow);
         base.speculation = match self.speculation {
             Some(Guessing::Auto) => Speculation::Auto,

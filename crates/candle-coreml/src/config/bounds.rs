@@ -45,7 +45,8 @@ pub(crate) const TOP_P: Bound = bound("top_p", "above 0 and at most 1", is_share
 pub(crate) const MIN_P: Bound = bound("min_p", "0 to 1", |value| (0.0..=1.0).contains(&value));
 pub(crate) const TOP_H: Bound = bound("top_h", "above 0 and at most 1", is_share);
 pub(crate) const TYPICAL_P: Bound = bound("typical_p", "above 0 and at most 1", is_share);
-pub(crate) const EPSILON_CUTOFF: Bound = bound("epsilon_cutoff", "0 or more and below 1", is_cutoff);
+pub(crate) const EPSILON_CUTOFF: Bound =
+    bound("epsilon_cutoff", "0 or more and below 1", is_cutoff);
 pub(crate) const ETA_CUTOFF: Bound = bound("eta_cutoff", "0 or more and below 1", is_cutoff);
 pub(crate) const REPETITION_PENALTY: Bound = bound("repetition_penalty", FACTOR, is_factor);
 pub(crate) const ENCODER_REPETITION_PENALTY: Bound =

@@ -44,7 +44,12 @@ pub fn explain(directory: impl AsRef<Path>, model_id: Option<&str>) -> Result<Ex
     config.model_info.discovered_at = now.ok().map(|now| now.as_secs().to_string());
     let recommended = RecommendedSampling::of(&discovery, &layout)?;
     let habits = layout.habits();
-    Ok(Explanation { config, habits, findings: findings(layout.findings, &recommended), recommended })
+    Ok(Explanation {
+        config,
+        habits,
+        findings: findings(layout.findings, &recommended),
+        recommended,
+    })
 }
 
 /// What is odd: of the packages, and of the settings.

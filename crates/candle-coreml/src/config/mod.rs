@@ -17,8 +17,8 @@ mod settings;
 mod stated;
 mod yaml;
 
-pub(crate) use describe::{describe, findings};
 pub use describe::{Explanation, explain};
+pub(crate) use describe::{describe, findings};
 pub(crate) use discovery::Discovery;
 #[cfg(test)]
 pub(crate) use facts::{CacheUse, FunctionFacts};

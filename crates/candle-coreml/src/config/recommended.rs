@@ -7,8 +7,9 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::bounds::{
-    ENCODER_REPETITION_PENALTY, EPSILON_CUTOFF, ETA_CUTOFF, FREQUENCY_PENALTY, LENGTH_FACTOR, MIN_P,
-    PRESENCE_PENALTY, REPETITION_PENALTY, SEQUENCE_BIAS, TEMPERATURE, TOP_H, TOP_P, TYPICAL_P,
+    ENCODER_REPETITION_PENALTY, EPSILON_CUTOFF, ETA_CUTOFF, FREQUENCY_PENALTY, LENGTH_FACTOR,
+    MIN_P, PRESENCE_PENALTY, REPETITION_PENALTY, SEQUENCE_BIAS, TEMPERATURE, TOP_H, TOP_P,
+    TYPICAL_P,
 };
 use super::discovery::Discovery;
 use super::layout::Layout;
@@ -111,6 +112,8 @@ pub struct RecommendedSampling {
     pub ignored: Vec<IgnoredSetting>,
 }
 
+const NO_LOGITS: &str = "the model chooses the most likely token itself and gives no logits";
+
 /// Settings that are for more than one continuation at a time, for another way to decode, or
 /// otherwise for what is not done here: the value that changes nothing, and why others are not gone
 /// by.
@@ -123,7 +126,11 @@ const NOT_DONE: &[(&str, Neutral, &str)] = &[
     ("num_return_sequences", Neutral::One, "a generation is one text here"),
     ("penalty_alpha", Neutral::Zero, "there is no contrastive search here"),
     ("dola_layers", Neutral::None, "an export gives no logits of its layers"),
-    ("guidance_scale", Neutral::One, "the model runs once for each token, not with and without prompt"),
+    (
+        "guidance_scale",
+        Neutral::One,
+        "the model runs once for each token, not with and without prompt",
+    ),
     ("watermarking_config", Neutral::None, "text is not watermarked here"),
     ("token_healing", Neutral::False, "the prompt's tokens are taken as they are"),
     ("remove_invalid_values", Neutral::False, "logits that are no numbers are an error"),
@@ -213,7 +220,11 @@ impl RecommendedSampling {
             recommended = recommended.without_logits();
             let kept = recommended.keys();
             for key in all.iter().filter(|key| !kept.contains(key)) {
-                settings.ignore(key, "the model chooses the most likely token and gives no logits");
+                settings.ignore(key, NO_LOGITS);
+            }
+            if all.iter().any(|key| key == SEQUENCE_BIAS.key) {
+                settings.ignore("bad_words_ids", NO_LOGITS);
+                settings.ignore("suppress_tokens", NO_LOGITS);
             }
         }
         for (key, neutral, reason) in NOT_DONE {
@@ -249,10 +260,9 @@ impl RecommendedSampling {
             min_length: settings.count("min_length"),
             min_new_tokens: settings.count("min_new_tokens"),
             max_length: settings.count("max_length"),
-            max_new_tokens: settings
-                .setting("max_new_tokens", "a whole number above 0", |value| {
-                    usize::try_from(value.as_u64()?).ok().filter(|&tokens| tokens > 0)
-                }),
+            max_new_tokens: settings.setting("max_new_tokens", "a whole number above 0", |value| {
+                usize::try_from(value.as_u64()?).ok().filter(|&tokens| tokens > 0)
+            }),
             stop_strings: settings
                 .setting("stop_strings", "a text, or a list of them, none empty", texts)
                 .unwrap_or_default(),
@@ -304,7 +314,8 @@ impl RecommendedSampling {
             "a list of pairs, each a list of ids and a number",
             sequence_bias,
         );
-        let bad = settings.setting("bad_words_ids", "a list of lists of ids, none empty", sequences);
+        let bad =
+            settings.setting("bad_words_ids", "a list of lists of ids, none empty", sequences);
         let forbidden = bad.unwrap_or_default().into_iter().filter(|ids| match ids.as_slice() {
             // An end token by itself stays possible.
             [id] => !ends.contains(id),
@@ -312,7 +323,8 @@ impl RecommendedSampling {
         });
         let suppressed = settings.ids("suppress_tokens").unwrap_or_default();
         let never = forbidden.chain(suppressed.into_iter().map(|id| vec![id]));
-        let all = biased.unwrap_or_default().into_iter().chain(never.map(|ids| (ids, f64::NEG_INFINITY)));
+        let all =
+            biased.unwrap_or_default().into_iter().chain(never.map(|ids| (ids, f64::NEG_INFINITY)));
         self.sequence_bias = all.filter(|(ids, _)| ids.iter().all(known)).collect();
         let at_begin = settings.ids("begin_suppress_tokens").unwrap_or_default();
         self.begin_suppress_tokens = at_begin.into_iter().filter(known).collect();
@@ -379,4 +391,148 @@ fn pairs<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(biases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::Manifest;
+    use super::super::settings::SHOWN;
+    use super::*;
+
+    /// What is read of `generation_config.json`, for a model of ten tokens.
+    fn read(json: &str, logits: bool) -> RecommendedSampling {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("generation_config.json"), json).unwrap();
+        let settings = Settings::read(directory.path(), None).unwrap();
+        RecommendedSampling::from_settings(settings, 10, logits)
+    }
+
+    fn keys(recommended: &RecommendedSampling) -> Vec<&str> {
+        recommended.ignored.iter().map(|setting| setting.key.as_str()).collect()
+    }
+
+    #[test]
+    fn no_file_recommends_nothing_and_a_broken_one_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let read = || RecommendedSampling::read(directory.path());
+        assert_eq!(read().unwrap(), RecommendedSampling::default());
+        for text in ["{", "[]", "3"] {
+            std::fs::write(directory.path().join("generation_config.json"), text).unwrap();
+            assert!(read().unwrap_err().to_string().contains("generation_config.json"));
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_gone_by_is_told_with_file_key_value_and_reason() {
+        let cases = [
+            (
+                r#"{"temperature": "0.7", "do_sample": true}"#,
+                "temperature",
+                r#""0.7""#,
+                "a positive number",
+            ),
+            (r#"{"temperature": -1, "do_sample": true}"#, "temperature", "-1", "a positive number"),
+            (r#"{"temperature": 0.5}"#, "temperature", "0.5", "`do_sample` is not true"),
+            (r#"{"do_sample": 1}"#, "do_sample", "1", "true or false"),
+            (r#"{"top_k": 2.5}"#, "top_k", "2.5", "whole number"),
+            (r#"{"top_k": -1}"#, "top_k", "-1", "whole number"),
+            (r#"{"top_p": 1.5}"#, "top_p", "1.5", "0 to 1"),
+            (r#"{"min_p": 2}"#, "min_p", "2", "0 to 1"),
+            (r#"{"repetition_penalty": 0}"#, "repetition_penalty", "0", "positive number"),
+            (r#"{"repetition_penalty": 1e-300}"#, "repetition_penalty", "1e-300", "32 bits"),
+            (r#"{"max_new_tokens": 0}"#, "max_new_tokens", "0", "above 0"),
+            (r#"{"stop_strings": ["a", ""]}"#, "stop_strings", r#"["a",""]"#, "none empty"),
+            (r#"{"bad_words_ids": [3]}"#, "bad_words_ids", "[3]", "lists of ids"),
+            (r#"{"bad_words_ids": [[]]}"#, "bad_words_ids", "[[]]", "none empty"),
+            (r#"{"suppress_tokens": [-1]}"#, "suppress_tokens", "[-1]", "a list of them"),
+            (r#"{"sequence_bias": {"a": 1}}"#, "sequence_bias", r#"{"a":1}"#, "pairs"),
+            (r#"{"sequence_bias": [[[1], 1e39]]}"#, "sequence_bias", "[[[1],1e+39]]", "pairs"),
+            (
+                r#"{"exponential_decay_length_penalty": 2}"#,
+                "exponential_decay_length_penalty",
+                "2",
+                "factor",
+            ),
+            (r#"{"forced_bos_token_id": 10}"#, "forced_bos_token_id", "10", "below 10"),
+            (r#"{"forced_eos_token_id": [2, 11]}"#, "forced_eos_token_id", "[2,11]", "below 10"),
+            (r#"{"eos_token_id": "2"}"#, "eos_token_id", r#""2""#, "id of a token"),
+            (r#"{"num_beams": 4}"#, "num_beams", "4", "beam search"),
+            (r#"{"num_return_sequences": 2}"#, "num_return_sequences", "2", "one text"),
+            (r#"{"penalty_alpha": 0.6}"#, "penalty_alpha", "0.6", "contrastive"),
+            (r#"{"guidance_scale": 1.5}"#, "guidance_scale", "1.5", "once for each token"),
+            (
+                r#"{"watermarking_config": {"bias": 2}}"#,
+                "watermarking_config",
+                r#"{"bias":2}"#,
+                "watermark",
+            ),
+            (r#"{"force_words_ids": [[1]]}"#, "force_words_ids", "[[1]]", "beam search"),
+            (r#"{"dola_layers": "high"}"#, "dola_layers", r#""high""#, "layers"),
+            (r#"{"token_healing": true}"#, "token_healing", "true", "as they are"),
+            (r#"{"max_time": 2.0}"#, "max_time", "2.0", "clock"),
+            (r#"{"temprature": 0.7}"#, "temprature", "0.7", "known"),
+        ];
+        for (json, key, value, reason) in cases {
+            let recommended = read(json, true);
+            let [ignored] = recommended.ignored.as_slice() else {
+                panic!("{json}: {recommended:?}")
+            };
+            let told = (ignored.file.as_str(), ignored.key.as_str(), ignored.value.as_str());
+            assert_eq!(told, ("generation_config.json", key, value));
+            assert!(ignored.reason.contains(reason), "{ignored}");
+        }
+        let long = format!(r#"{{"stop_strings": ["{}", ""]}}"#, "é".repeat(9999));
+        assert!(read(&long, true).ignored[0].value.chars().count() <= SHOWN + 1);
+    }
+
+    #[test]
+    fn what_changes_nothing_is_not_told() {
+        let json = r#"{"_from_model_config": true, "bos_token_id": 1, "eos_token_id": [2, 3],
+            "pad_token_id": 0, "do_sample": false, "temperature": 1.0, "top_k": 50, "top_p": 1,
+            "typical_p": 1.0, "num_beams": 1, "num_beam_groups": 1, "num_return_sequences": 1.0,
+            "diversity_penalty": 0.0, "length_penalty": 1.0, "early_stopping": false,
+            "epsilon_cutoff": 0.0, "use_cache": true, "cache_implementation": "hybrid",
+            "guidance_scale": null, "min_p": null, "suppress_tokens": [99], "bad_words_ids": [[1, 99]],
+            "transformers_version": "4.51.0"}"#;
+        let recommended = read(json, true);
+        assert_eq!(recommended.ignored, []);
+        assert_eq!(recommended.files, ["generation_config.json"]);
+        assert_eq!((recommended.sequence_bias.len(), recommended.min_p), (0, None));
+    }
+
+    #[test]
+    fn settings_of_both_files_are_gone_by_and_those_of_meta_yaml_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = r#"{"temperature": 0.9, "repetition_penalty": 1.1, "top_k": 7}"#;
+        std::fs::write(directory.path().join("generation_config.json"), config).unwrap();
+        let yaml = "model_info: {parameters: {recommended_sampling: {do_sample: true, \
+                    temperature: 0.6, top_k: none, top_p: '0.9', best_of: 3}}}";
+        std::fs::write(directory.path().join("meta.yaml"), yaml).unwrap();
+        let manifest = Manifest::read(directory.path()).unwrap().unwrap();
+        let settings = Settings::read(directory.path(), Some(&manifest)).unwrap();
+        let both = RecommendedSampling::from_settings(settings, 10, true);
+        assert_eq!((both.do_sample, both.temperature), (Some(true), Some(0.6)));
+        assert_eq!((both.repetition_penalty, both.top_k, both.top_p), (Some(1.1), Some(7), None));
+        assert_eq!(both.files, ["generation_config.json", "meta.yaml"]);
+        assert_eq!(keys(&both), ["top_p", "best_of"]);
+        assert!(both.ignored.iter().all(|setting| setting.file == "meta.yaml"));
+    }
+
+    #[test]
+    fn a_model_that_chooses_itself_keeps_what_needs_no_logits() {
+        let json = r#"{"do_sample": true, "temperature": 0.6, "repetition_penalty": 1.2,
+            "max_new_tokens": 5, "stop_strings": "x", "suppress_tokens": [3]}"#;
+        let recommended = read(json, false);
+        let expected = RecommendedSampling {
+            files: vec!["generation_config.json".to_owned()],
+            max_new_tokens: Some(5),
+            stop_strings: vec!["x".to_owned()],
+            ignored: recommended.ignored.clone(),
+            ..RecommendedSampling::default()
+        };
+        assert_eq!(recommended, expected);
+        let told = ["do_sample", "temperature", "repetition_penalty", "suppress_tokens"];
+        assert_eq!(keys(&recommended), told);
+        assert_eq!(read(r#"{"do_sample": false}"#, false).ignored, []);
+    }
 }

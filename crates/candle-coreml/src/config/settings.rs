@@ -34,7 +34,7 @@ impl fmt::Display for IgnoredSetting {
 }
 
 /// Characters of a value that are shown.
-const SHOWN: usize = 80;
+pub(super) const SHOWN: usize = 80;
 
 /// Settings of one or several files.
 #[derive(Default)]
@@ -66,8 +66,7 @@ impl Settings {
     fn add(&mut self, file: &Path, settings: &Map<String, Json>) {
         let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let given = settings.iter().filter(|(_, value)| !value.is_null());
-        self.values
-            .extend(given.map(|(key, value)| (key.clone(), (file.clone(), value.clone()))));
+        self.values.extend(given.map(|(key, value)| (key.clone(), (file.clone(), value.clone()))));
     }
 
     /// Names of the files that settings come from.

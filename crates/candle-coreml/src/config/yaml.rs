@@ -24,9 +24,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Json> {
         let (event, span) = event.map_err(|error| {
             Error::language_model(path, format!("is not valid YAML: {error}")).caused_by(error)
         })?;
-        let refused = |what| {
-            Error::language_model(path, format!("line {} has {what}", span.start.line()))
-        };
+        let refused =
+            |what| Error::language_model(path, format!("line {} has {what}", span.start.line()));
         let ended = match event {
             Event::Scalar(text, ScalarStyle::Plain, _, None) => plain(&text),
             Event::Scalar(text, ..) => Json::String(text.into_owned()),

@@ -142,8 +142,7 @@ impl GenerationError {
     pub fn kind(&self) -> ErrorKind {
         use GenerationError::{
             ContextFull, Conversation, EmptyPrompt, NoChatTemplate, NoLogits, NoTokenLeft,
-            OutOfRange,
-            PromptTooLong, Results, Template, Thread, Tokenizer, UnknownToken,
+            OutOfRange, PromptTooLong, Results, Template, Thread, Tokenizer, UnknownToken,
         };
         match self {
             EmptyPrompt { .. }

@@ -20,13 +20,19 @@ impl GenerationOptions {
             (&bounds::ENCODER_REPETITION_PENALTY, Some(self.encoder_repetition_penalty)),
             (&bounds::PRESENCE_PENALTY, Some(self.presence_penalty)),
             (&bounds::FREQUENCY_PENALTY, Some(self.frequency_penalty)),
-            (&bounds::LENGTH_FACTOR, self.exponential_decay_length_penalty.map(|(_, factor)| factor)),
+            (
+                &bounds::LENGTH_FACTOR,
+                self.exponential_decay_length_penalty.map(|(_, factor)| factor),
+            ),
         ];
         let biases = self.logit_bias.values().map(|bias| (&bounds::LOGIT_BIAS, Some(*bias)));
-        let sequences = self.sequence_bias.values().map(|bias| (&bounds::SEQUENCE_BIAS, Some(*bias)));
+        let sequences =
+            self.sequence_bias.values().map(|bias| (&bounds::SEQUENCE_BIAS, Some(*bias)));
         for (bound, value) in numbers.into_iter().chain(biases).chain(sequences) {
             match value {
-                Some(value) if !bound.allows(value) => return Err(wrong(bound.key, bound.expected, value)),
+                Some(value) if !bound.allows(value) => {
+                    return Err(wrong(bound.key, bound.expected, value));
+                }
                 _ => {}
             }
         }
@@ -100,7 +106,8 @@ impl GenerationOptions {
     pub(crate) fn named_tokens(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let biases = self.logit_bias.keys().map(|&id| ("there is a bias for", id));
         let sequences = self.sequence_bias.keys().flatten().map(|&id| ("there is a bias for", id));
-        let first = self.begin_suppress_tokens.iter().map(|&id| ("`begin_suppress_tokens` has", id));
+        let first =
+            self.begin_suppress_tokens.iter().map(|&id| ("`begin_suppress_tokens` has", id));
         let begin = self.forced_bos_token.iter().map(|&id| ("`forced_bos_token` is", id));
         let end = self.forced_eos_tokens.iter().map(|&id| ("`forced_eos_tokens` has", id));
         biases.chain(sequences).chain(first).chain(begin).chain(end)

@@ -33,9 +33,8 @@ impl GenerationOptions {
         self.begin_suppress_tokens.extend(&recommended.begin_suppress_tokens);
         self.forced_bos_token = recommended.forced_bos_token_id.or(self.forced_bos_token);
         self.forced_eos_tokens.extend(&recommended.forced_eos_token_id);
-        self.exponential_decay_length_penalty = recommended
-            .exponential_decay_length_penalty
-            .or(self.exponential_decay_length_penalty);
+        self.exponential_decay_length_penalty =
+            recommended.exponential_decay_length_penalty.or(self.exponential_decay_length_penalty);
         self.stop.extend(recommended.stop_strings.iter().cloned());
         self.recommended_choice(recommended)
     }
@@ -97,34 +96,58 @@ mod tests {
             (r#"{"do_sample": true, "top_k": 0}"#, new().temperature(1.0)),
             (r#"{"do_sample": true, "top_p": 0}"#, sampling().top_k(1)),
             (r#"{"do_sample": true, "temperature": 0.0, "top_k": 5}"#, new()),
-            (r#"{"do_sample": true, "temperature": 3.0, "min_p": 1.0}"#,
-                sampling().temperature(3.0).min_p(1.0)),
+            (
+                r#"{"do_sample": true, "temperature": 3.0, "min_p": 1.0}"#,
+                sampling().temperature(3.0).min_p(1.0),
+            ),
             (r#"{"do_sample": true, "temperature": "0.7", "top_p": 1.5}"#, sampling()),
             (r#"{"do_sample": "true", "temperature": 0.7}"#, new()),
             (r#"{"do_sample": false, "temperature": 0.7, "top_k": 5}"#, new()),
             (r#"{"temperature": 0.7, "top_k": 5, "top_p": 0.5}"#, new()),
             (r#"{"repetition_penalty": 1.5}"#, new().repetition_penalty(1.5)),
-            (r#"{"do_sample": true, "top_h": 0.5, "typical_p": 0.9, "epsilon_cutoff": 0.01,
+            (
+                r#"{"do_sample": true, "top_h": 0.5, "typical_p": 0.9, "epsilon_cutoff": 0.01,
                 "eta_cutoff": 0.02}"#,
-                sampling().top_h(0.5).typical_p(0.9).epsilon_cutoff(0.01).eta_cutoff(0.02)),
-            (r#"{"presence_penalty": 0.5, "frequency_penalty": -1, "no_repeat_ngram_size": 3,
+                sampling().top_h(0.5).typical_p(0.9).epsilon_cutoff(0.01).eta_cutoff(0.02),
+            ),
+            (
+                r#"{"presence_penalty": 0.5, "frequency_penalty": -1, "no_repeat_ngram_size": 3,
                 "encoder_no_repeat_ngram_size": 4, "encoder_repetition_penalty": 1.2}"#,
-                new().presence_penalty(0.5).frequency_penalty(-1.0).no_repeat_ngram_size(3)
-                    .encoder_no_repeat_ngram_size(4).encoder_repetition_penalty(1.2)),
+                new()
+                    .presence_penalty(0.5)
+                    .frequency_penalty(-1.0)
+                    .no_repeat_ngram_size(3)
+                    .encoder_no_repeat_ngram_size(4)
+                    .encoder_repetition_penalty(1.2),
+            ),
             (r#"{"max_length": 40, "min_length": 9}"#, new().max_length(40).min_length(9)),
-            (r#"{"max_length": 40, "max_new_tokens": 7, "min_length": 9, "min_new_tokens": 2}"#,
-                new().max_tokens(7).min_tokens(2)),
+            (
+                r#"{"max_length": 40, "max_new_tokens": 7, "min_length": 9, "min_new_tokens": 2}"#,
+                new().max_tokens(7).min_tokens(2),
+            ),
             (r#"{"stop_strings": "END"}"#, new().stop("END")),
             (r#"{"stop_strings": ["a", "b"]}"#, new().stop("a").stop("b")),
-            (r#"{"forced_bos_token_id": 3, "forced_eos_token_id": [4, 5],
+            (
+                r#"{"forced_bos_token_id": 3, "forced_eos_token_id": [4, 5],
                 "begin_suppress_tokens": [6], "exponential_decay_length_penalty": [10, 1.1]}"#,
-                new().forced_bos_token(3).forced_eos_token(4).forced_eos_token(5)
-                    .begin_suppress_token(6).exponential_decay_length_penalty(10, 1.1)),
-            (r#"{"eos_token_id": 2, "bad_words_ids": [[2], [3], [4, 5]], "suppress_tokens": [6, 2],
+                new()
+                    .forced_bos_token(3)
+                    .forced_eos_token(4)
+                    .forced_eos_token(5)
+                    .begin_suppress_token(6)
+                    .exponential_decay_length_penalty(10, 1.1),
+            ),
+            (
+                r#"{"eos_token_id": 2, "bad_words_ids": [[2], [3], [4, 5]], "suppress_tokens": [6, 2],
                 "sequence_bias": [[[7], 1.5], [[8, 9], -2]]}"#,
-                new().sequence_bias([3], f64::NEG_INFINITY).sequence_bias([4, 5], f64::NEG_INFINITY)
-                    .sequence_bias([6], f64::NEG_INFINITY).sequence_bias([2], f64::NEG_INFINITY)
-                    .sequence_bias([7], 1.5).sequence_bias([8, 9], -2.0)),
+                new()
+                    .sequence_bias([3], f64::NEG_INFINITY)
+                    .sequence_bias([4, 5], f64::NEG_INFINITY)
+                    .sequence_bias([6], f64::NEG_INFINITY)
+                    .sequence_bias([2], f64::NEG_INFINITY)
+                    .sequence_bias([7], 1.5)
+                    .sequence_bias([8, 9], -2.0),
+            ),
         ];
         for (json, expected) in cases {
             assert_eq!(options(json), expected, "{json}");

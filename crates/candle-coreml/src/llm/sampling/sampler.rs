@@ -37,7 +37,6 @@ impl Chooser<'_> {
         Chooser::Sampler(Box::new(Sampler::new(options, ends)))
     }
 
-
     pub(crate) fn choose(&mut self, logits: &[f32], prompt: &[u32], new: &[u32]) -> Result<u32> {
         match self {
             Chooser::Sampler(sampler) => sampler.choose(logits, prompt, new),
@@ -66,8 +65,8 @@ impl ChooseToken for Sampler {
         }
         let mut changed: Vec<f64> = widened.collect();
         process(&mut changed, &self.options, &self.ends, Text { prompt, generated });
-        let greatest = first_maximum(changed.iter().copied())
-            .ok_or_else(|| nothing_left(&self.options))?;
+        let greatest =
+            first_maximum(changed.iter().copied()).ok_or_else(|| nothing_left(&self.options))?;
         Ok(self.sample(changed.into_iter(), greatest))
     }
 }
@@ -309,7 +308,12 @@ mod tests {
             (forbid(forbid(one, 1), 2), "`logit_bias`"),
             (GenerationOptions::new().no_repeat_ngram_size(1), "`no_repeat_ngram_size`"),
             (
-                forbid(GenerationOptions::new().begin_suppress_token(1).sequence_bias([2], f64::NEG_INFINITY), 0),
+                forbid(
+                    GenerationOptions::new()
+                        .begin_suppress_token(1)
+                        .sequence_bias([2], f64::NEG_INFINITY),
+                    0,
+                ),
                 "`logit_bias`, `sequence_bias` and `begin_suppress_tokens`",
             ),
         ];
@@ -317,7 +321,8 @@ mod tests {
             for temperature in [0.0, 1.0] {
                 let options = options.clone().temperature(temperature);
                 let mut sampler = Sampler::new(&options, BTreeSet::new());
-                let message = sampler.choose(&[9.0, 1.0, 2.0], &[0, 1, 2], &[]).unwrap_err().to_string();
+                let message =
+                    sampler.choose(&[9.0, 1.0, 2.0], &[0, 1, 2], &[]).unwrap_err().to_string();
                 assert!(message.contains(names) && !message.contains("export"), "{message}");
             }
         }

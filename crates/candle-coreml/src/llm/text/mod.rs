@@ -8,6 +8,7 @@ mod special_tokens;
 pub(crate) mod testing;
 mod token_bytes;
 mod tokenizer;
+mod tokenizer_config;
 
 pub use chat_template::ChatTemplate;
 pub(crate) use decoder::TextDecoder;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
+use super::tokenizer_config::TokenizerConfig;
 use crate::config::read_json;
 use crate::error::Result;
 
@@ -19,9 +20,13 @@ pub(super) struct SpecialTokens {
 
 impl SpecialTokens {
     /// End tokens are those of `generation_config.json`, `config.json` (`eos_token_id`: a number or
-    /// a list) and `tokenizer_config.json` (`eos_token`: text, or an object with `content`)
+    /// a list) and the tokenizer's configuration (`eos_token`: text, or an object with `content`)
     /// together; each file may be missing.
-    pub(super) fn read(directory: &Path, id_of: impl Fn(&str) -> Option<u32>) -> Result<Self> {
+    pub(super) fn read(
+        directory: &Path,
+        tokenizer: &TokenizerConfig,
+        id_of: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Self> {
         let mut special = SpecialTokens::default();
         for name in ["generation_config.json", "config.json"] {
             if let Some(config) = read_json(&directory.join(name))? {
@@ -29,33 +34,10 @@ impl SpecialTokens {
                 special.begin = special.begin.or(ids(config.get("bos_token_id")).first().copied());
             }
         }
-        if let Some(config) = read_json(&directory.join("tokenizer_config.json"))? {
-            let id = |key| named_id(&config, config.get(key), &id_of);
-            special.end.extend(id("eos_token"));
-            special.begin = id("bos_token").or(special.begin);
-        }
+        special.end.extend(tokenizer.token("eos_token").and_then(&id_of));
+        special.begin = tokenizer.begin().and_then(id_of).or(special.begin);
         Ok(special)
     }
-}
-
-/// The id of a token given by its text, looked up in the tokenizer and then among the
-/// configuration's own added tokens.
-fn named_id(
-    config: &Json,
-    token: Option<&Json>,
-    id_of: impl Fn(&str) -> Option<u32>,
-) -> Option<u32> {
-    let text = content(token?)?;
-    let added = || {
-        let tokens = config.get("added_tokens_decoder")?.as_object()?;
-        let (id, _) = tokens.iter().find(|(_, token)| content(token) == Some(text))?;
-        id.parse().ok()
-    };
-    id_of(text).or_else(added)
-}
-
-fn content(token: &Json) -> Option<&str> {
-    token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
 fn ids(value: Option<&Json>) -> Vec<u32> {
@@ -76,7 +58,8 @@ mod tests {
         for (name, text) in files {
             std::fs::write(directory.path().join(name), text).unwrap();
         }
-        SpecialTokens::read(directory.path(), |token| (token == "<end>").then_some(7))
+        let tokenizer = TokenizerConfig::read(directory.path())?;
+        SpecialTokens::read(directory.path(), &tokenizer, |token| (token == "<end>").then_some(7))
     }
 
     #[test]
@@ -88,14 +71,6 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(special, SpecialTokens { end: [3, 4, 5, 7].into(), begin: Some(1) });
-    }
-
-    #[test]
-    fn a_token_unknown_to_the_tokenizer_is_looked_up_among_the_added_ones() {
-        let config = r#"{"eos_token": "<stop>", "bos_token": "<none>",
-            "added_tokens_decoder": {"9": {"content": "<stop>"}}}"#;
-        let special = read(&[("tokenizer_config.json", config)]).unwrap();
-        assert_eq!(special, SpecialTokens { end: [9].into(), begin: None });
     }
 
     #[test]

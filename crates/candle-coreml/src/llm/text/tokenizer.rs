@@ -1,5 +1,6 @@
 //! Text to token ids and back.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use tokenizers::Tokenizer;
 use super::chat_template::ChatTemplate;
 use super::special_tokens::SpecialTokens;
 use super::token_bytes;
+use super::tokenizer_config::TokenizerConfig;
 use crate::error::{Error, GenerationError, Result};
 
 /// The tokenizer of a language model, with its end tokens and its chat template.
@@ -22,8 +24,10 @@ pub struct TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json` of a directory, the end tokens from `generation_config.json`,
-    /// `config.json` and `tokenizer_config.json`, and the chat template, as far as they are there.
+    /// Reads `tokenizer.json` of a directory, what the files beside it say of it
+    /// (`tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`), the end tokens from
+    /// `generation_config.json`, `config.json` and `tokenizer_config.json`, and the chat template, as
+    /// far as they are there.
     ///
     /// # Errors
     /// When there is no `tokenizer.json`, or a file is malformed.
@@ -38,7 +42,8 @@ impl TextTokenizer {
             ));
         };
         coreml_format::refuse_lfs_pointer(&path, &bytes)?;
-        let mut tokenizer = parse(&bytes).map_err(|error| {
+        let config = TokenizerConfig::read(directory)?;
+        let mut tokenizer = parse(&bytes, &config).map_err(|error| {
             let message =
                 format!("is not a tokenizer: {error}; check that the download is complete");
             Error::language_model(&path, message).caused_by(error)
@@ -48,7 +53,7 @@ impl TextTokenizer {
             .with_truncation(None)
             .map_err(|error| Error::language_model(&path, error.to_string()).caused_by(error))?;
         tokenizer.with_padding(None);
-        let special = SpecialTokens::read(directory, |token| tokenizer.token_to_id(token))?;
+        let special = SpecialTokens::read(directory, &config, |text| tokenizer.token_to_id(text))?;
         let chat_template = match ChatTemplate::load(directory) {
             Ok(Some(template)) => Ok(template),
             Ok(None) => {
@@ -68,13 +73,21 @@ impl TextTokenizer {
         self.chat_template.as_ref().map_err(|error| Error::Shared(error.clone()))
     }
 
-    /// Ids of a text, with the special tokens that the tokenizer adds by itself. An empty text is
-    /// the begin token, if there is one.
+    /// Ids of a text, with the special tokens that the tokenizer adds by itself: those of the class
+    /// that `tokenizer_config.json` names (`add_bos_token`, `add_eos_token`), or else of the
+    /// post-processor. A begin token that the text has already is not added. An empty text is the
+    /// begin token, if there is one.
     ///
     /// # Errors
     /// When the tokenizer can't encode the text, or it has no tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.encode_with(text, true)?;
+        let mut ids = self.encode_with(text, true)?;
+        if let (Some(begin), [first, second, ..]) = (self.special.begin, ids.as_slice())
+            && [*first, *second] == [begin, begin]
+            && ids.get(1..).unwrap_or_default().starts_with(&self.encode_with(text, false)?)
+        {
+            ids.remove(0);
+        }
         match (ids.is_empty(), self.special.begin) {
             (false, _) => Ok(ids),
             (true, Some(begin)) => Ok(vec![begin]),
@@ -131,12 +144,17 @@ impl TextTokenizer {
     }
 }
 
-/// Reads a tokenizer. The library panics on some malformed files, which is an error here: it has
-/// nothing yet that a panic could leave half done.
-fn parse(bytes: &[u8]) -> Result<Tokenizer, Cause> {
+/// Reads a tokenizer, to behave as the files beside it say. The library panics on some malformed
+/// files, which is an error here: it has nothing yet that a panic could leave half done.
+fn parse(bytes: &[u8], config: &TokenizerConfig) -> Result<Tokenizer, Cause> {
     // Most of them are no JSON at all, and need no panic to tell.
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes)?;
-    std::panic::catch_unwind(|| Tokenizer::from_bytes(bytes))
+    let read = || {
+        let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+        config.apply(&mut tokenizer)?;
+        Ok(tokenizer)
+    };
+    std::panic::catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err("its parts do not fit together".into()))
 }
 
@@ -165,6 +183,30 @@ mod tests {
         let config = r#"{"bos_token": "<end>"}"#;
         std::fs::write(directory.path().join("tokenizer_config.json"), config).unwrap();
         assert_eq!(TextTokenizer::load(directory.path()).unwrap().encode("").unwrap(), [256]);
+    }
+
+    #[test]
+    fn a_begin_token_that_the_text_has_is_not_added() {
+        let directory = tempfile::tempdir().unwrap();
+        write_byte_tokenizer(directory.path());
+        let encode = |config: &str, text| {
+            std::fs::write(directory.path().join("tokenizer_config.json"), config).unwrap();
+            TextTokenizer::load(directory.path()).unwrap().encode(text).unwrap()
+        };
+        let adding = r#"{"tokenizer_class": "GemmaTokenizerFast", "bos_token": "<end>"}"#;
+        let not = r#"{"tokenizer_class": "Qwen2Tokenizer", "bos_token": "<end>"}"#;
+        let cases: [(&str, &str, &[u32]); 7] = [
+            (adding, "a", &[256, 97]),
+            (adding, "<end>a", &[256, 97]),
+            (adding, "<end>", &[256]),
+            (adding, "<end><end>a", &[256, 256, 97]),
+            (adding, "a<end>", &[256, 97, 256]),
+            (not, "<end><end>a", &[256, 256, 97]),
+            (not, "a", &[97]),
+        ];
+        for (config, text, expected) in cases {
+            assert_eq!(encode(config, text), expected, "{config} {text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! them and talks with them.
 
 mod args;
+mod array;
 mod cache;
 mod chat;
 mod config;
@@ -12,8 +13,10 @@ mod generate;
 mod input;
 mod inputs;
 mod inspect;
-mod npy;
+mod outputs;
 mod predict;
+mod printable;
+mod table;
 mod weights;
 
 use std::io::{self, IsTerminal};

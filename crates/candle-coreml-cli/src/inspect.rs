@@ -171,7 +171,9 @@ fn text(inspection: &Inspection, width: Option<u16>) -> String {
     }
     match &inspection.reason {
         None => text.push_str("Runs here\n"),
-        Some(reason) => text.push_str(&format!("Does not run here: {reason}\n")),
+        Some(reason) => {
+            text.push_str(&format!("Does not run here: {}\n", printable::line(reason)));
+        }
     }
     for function in &inspection.functions {
         text.push_str(&function_text(function, inspection, width));
@@ -242,7 +244,7 @@ fn operation_rows(operations: &[OperationCount]) -> Table {
         let note = match (supported, hint.as_str()) {
             (true, _) => String::new(),
             (false, "") => "not supported".to_owned(),
-            (false, hint) => format!("not supported; {}", prose(hint)),
+            (false, hint) => format!("not supported; {}", printable::line(hint)),
         };
         table.row([count.to_string(), printable(operator), note]);
     }

@@ -14,7 +14,7 @@ use crate::args::PredictArgs;
 use crate::inputs::{self, Input};
 use crate::inspect::feature_row;
 use crate::outputs::Output;
-use crate::printable::{printable, prose};
+use crate::printable::{self, printable};
 use crate::table::{self, Table};
 
 /// All of a call, as JSON.
@@ -106,9 +106,9 @@ fn takes(args: &PredictArgs, function: &FunctionDescription) -> String {
         }
     }
     format!(
-        "function `{name}` takes\n{}with other values or files (.npy, .npz, JSON) for zeros:\n  {}",
+        "function `{name}` takes\n{}for example, with zeros (or values, or files: .npy, .npz, JSON):\n  {}",
         table.text(table::width()),
-        prose(&command)
+        printable::line(&command)
     )
 }
 

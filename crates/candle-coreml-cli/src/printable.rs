@@ -15,12 +15,16 @@ pub fn printable(name: &str) -> String {
     cut(name, LONGEST_NAME)
 }
 
+/// A longer text as one line.
+pub fn line(text: &str) -> String {
+    cut(text, LONGEST_PROSE)
+}
+
 /// A longer text, whose lines stay lines.
 pub fn prose(text: &str) -> String {
     let text = text.trim_end();
     let short: String = text.chars().take(LONGEST_PROSE).collect();
-    let mut lines: Vec<String> =
-        short.lines().take(MOST_LINES).map(|line| cut(line, LONGEST_PROSE)).collect();
+    let mut lines: Vec<String> = short.lines().take(MOST_LINES).map(line).collect();
     if short.len() < text.len() || short.lines().count() > MOST_LINES {
         lines.push(format!("… ({} characters)", text.chars().count()));
     }
@@ -32,7 +36,7 @@ pub fn prose(text: &str) -> String {
 pub fn lines(text: &str, longest: usize) -> String {
     let mut shown = String::new();
     for line in text.lines() {
-        let line = cut(line, LONGEST_PROSE);
+        let line = self::line(line);
         if shown.len() + line.len() > longest {
             shown.push_str("… the rest is left out; --json prints all of it\n");
             break;

@@ -119,7 +119,7 @@ fn name_of(code: &str) -> String {
         ("c", "8") => "type complex64".to_owned(),
         ("c", "16") => "type complex128".to_owned(),
         ("c", _) => "type clongdouble (complex256)".to_owned(),
-        ("O", _) => "type object, which are pickled".to_owned(),
+        ("O", _) => "type object (pickled)".to_owned(),
         ("U", _) => "type str".to_owned(),
         ("S" | "a", _) => "type bytes".to_owned(),
         ("V", _) => "type void".to_owned(),

@@ -1,6 +1,6 @@
 //! `config`: what a language model's directory holds.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use anyhow::Result;
 use candle_coreml::config::{CONFIG_FILE, ComponentConfig, Explanation, TensorConfig, explain};
@@ -16,7 +16,7 @@ use crate::term;
 pub fn run(args: &ConfigArgs) -> Result<()> {
     let (directory, _demo) = download::model_directory(&args.directory)?;
     let Explanation { config, habits, findings, recommended, .. } = explain(&directory, None)?;
-    let mut stdout = io::stdout();
+    let mut stdout = term::data();
     if args.json {
         let report = Report { config: &config, recommended_sampling: &recommended };
         writeln!(stdout, "{}", serde_json::to_string_pretty(&report)?)?;

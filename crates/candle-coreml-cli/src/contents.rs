@@ -1,11 +1,14 @@
 //! What models of other kinds than ML Programs are made of: layers, stages, labels.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use coreml_format::model::ClassLabels;
 use coreml_format::{Body, Model};
 use serde::Serialize;
+
+use crate::inspect;
+use crate::table::Table;
+use coreml_format::printable_name;
 
 /// Labels that are printed; the rest is counted.
 const MOST_LABELS: usize = 10;
@@ -61,26 +64,22 @@ impl Contents {
         Contents { layers, stages, labels }
     }
 
-    /// Prints each part under its title.
-    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        if !self.layers.is_empty() {
-            writeln!(out, "\nLayers")?;
-            self.print_layers(out)?;
+    /// Each part under its title, for people.
+    pub fn text(&self, width: Option<usize>) -> String {
+        let mut text = String::new();
+        let mut layers = Table::new(&[]).right(&[0]);
+        for LayerCount { kind, count } in &self.layers {
+            layers.row([count.to_string(), (*kind).to_owned()]);
         }
+        inspect::add(&mut text, "Layers", &layers, width);
         if !self.stages.is_empty() {
-            writeln!(out, "\nStages")?;
-            self.stages.iter().try_for_each(|stage| stage.print(out, 1))?;
+            text.push_str("\nStages\n");
+            self.stages.iter().for_each(|stage| stage.add(&mut text, 1));
         }
         if let Some(labels) = &self.labels {
-            writeln!(out, "\nLabels\n  {}", in_words(labels))?;
+            text.push_str(&format!("\nLabels\n  {}\n", in_words(labels)));
         }
-        Ok(())
-    }
-
-    fn print_layers(&self, out: &mut impl Write) -> io::Result<()> {
-        self.layers
-            .iter()
-            .try_for_each(|LayerCount { kind, count }| writeln!(out, "{count:>8}  {kind}"))
+        text
     }
 }
 
@@ -95,27 +94,34 @@ impl Stage {
         }
     }
 
-    /// Prints the stage, with what it is made of, on a line each.
-    fn print(&self, out: &mut impl Write, depth: usize) -> io::Result<()> {
+    /// Adds the stage, with what it is made of, on a line each.
+    fn add(&self, text: &mut String, depth: usize) {
         let indent = "  ".repeat(depth);
         let Contents { layers, stages, labels } = &self.contents;
         let count: usize = layers.iter().map(|layer| layer.count).sum();
-        let name = if self.name.is_empty() { String::new() } else { format!("{}: ", self.name) };
+        let name = match self.name.as_str() {
+            "" => String::new(),
+            name => format!("{}: ", printable_name(name)),
+        };
         let layers = match count {
             0 => String::new(),
             1 => ", 1 layer".to_owned(),
             count => format!(", {count} layers"),
         };
         let labels = labels.as_ref().map_or_else(String::new, |l| format!("; {}", in_words(l)));
-        writeln!(out, "{indent}{name}{}{layers}{labels}", self.kind)?;
-        stages.iter().try_for_each(|stage| stage.print(out, depth + 1))
+        text.push_str(&format!("{indent}{name}{}{layers}{labels}\n", self.kind));
+        stages.iter().for_each(|stage| stage.add(text, depth + 1));
     }
 }
 
 /// How many labels there are, and the first ones.
 fn in_words(labels: &ClassLabels) -> String {
     let first: Vec<String> = match labels {
-        ClassLabels::Strings(labels) => labels.iter().take(MOST_LABELS).cloned().collect(),
+        ClassLabels::Strings(labels) => labels
+            .iter()
+            .take(MOST_LABELS)
+            .map(|label| printable_name(label).into_owned())
+            .collect(),
         ClassLabels::Int64(labels) => {
             labels.iter().take(MOST_LABELS).map(ToString::to_string).collect()
         }

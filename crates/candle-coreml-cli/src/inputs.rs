@@ -1,150 +1,342 @@
-//! Input values as tensors, from files and from JSON.
+//! Inputs of a model from what stands behind `NAME=`: a file, or JSON.
 
 use std::fs;
+use std::io::{Cursor, ErrorKind, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
-use candle_coreml::description::{ArrayElementType, FeatureDescription, MultiArrayType};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use candle_core::{Device, Tensor, WithDType};
+use candle_coreml::description::{
+    ArrayElementType, FeatureDescription, FeatureType, MultiArrayType,
+};
+use candle_coreml::{FeatureValue, Image};
+use half::f16;
+use serde::Serialize;
 use serde_json::Value as Json;
+use zip::ZipArchive;
 
-use crate::npy;
+use crate::array::npy::{self, Header};
+use crate::array::{Array, DType, Number, count, json, place};
+use coreml_format::{printable_name, printable_path};
 
-/// A tensor from what stands behind `NAME=`: a file by its ending, else JSON.
-pub fn read(feature: &FeatureDescription, value: &str) -> Result<Tensor> {
-    let array = feature.ty.as_multi_array().with_context(|| {
-        format!("is of type {}; only multi-arrays can be given here", feature.ty)
-    })?;
-    let path = Path::new(value);
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("npy") => npy::read_npy(path),
-        Some("npz") => npy::read_npz(path, &feature.name),
-        Some("json") => {
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("can't read {}", path.display()))?;
-            from_json(&text, array).with_context(|| path.display().to_string())
+/// Arrays of an archive that an error names.
+const MOST_NAMES: usize = 20;
+
+/// An input that a model takes.
+#[derive(Debug, Serialize)]
+pub struct Input {
+    pub name: String,
+    /// NumPy's name of its type, as the model takes it.
+    pub dtype: &'static str,
+    pub shape: Vec<usize>,
+    #[serde(skip)]
+    pub value: FeatureValue,
+}
+
+/// The value of an input: JSON, else that of a file, which is known by what is in it.
+pub fn read(feature: &FeatureDescription, value: &str) -> Result<Input> {
+    let no_json = match json::parse(value) {
+        Ok(json) => return from_json(feature, &json),
+        Err(error) => error,
+    };
+    let shown = printable_name(value);
+    match fs::read(value) {
+        Ok(bytes) => from_file(feature, &bytes).with_context(|| printable_path(Path::new(value))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(anyhow!("`{shown}` is no file, and no JSON such as [1, 2] ({no_json})"))
         }
-        _ => from_json(value, array),
+        Err(error) => Err(error).with_context(|| format!("can't read `{shown}`")),
     }
+}
+
+fn from_file(feature: &FeatureDescription, bytes: &[u8]) -> Result<Input> {
+    if bytes.starts_with(npy::MAGIC) {
+        return from_npy(feature, &mut Cursor::new(bytes));
+    }
+    if bytes.starts_with(b"PK") {
+        return from_npz(feature, bytes);
+    }
+    let text = std::str::from_utf8(bytes)
+        .ok()
+        .context("is no NumPy array (.npy), no archive of some (.npz) and no JSON")?;
+    from_json(feature, &json::parse(text).context("is no JSON")?)
+}
+
+fn from_npy(feature: &FeatureDescription, file: &mut impl Read) -> Result<Input> {
+    let header = Header::read(file)?;
+    // Before the elements are read: an archive may claim many.
+    if let Some(ty) = feature.ty.as_multi_array() {
+        let shape = &header.shape;
+        ensure!(
+            shape.is_empty() || ty.allows(shape),
+            "has the shape {shape:?}, which does not fit into {ty}"
+        );
+    }
+    let array = header.read_elements(file)?;
+    let kind = format!("the {} array", array.dtype.name());
+    input(feature, array, &kind)
+}
+
+/// The array of the feature's name in an archive, or its only one.
+fn from_npz(feature: &FeatureDescription, bytes: &[u8]) -> Result<Input> {
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).context("is no .npz archive")?;
+    let index = match archive.index_for_name(&format!("{}.npy", feature.name)) {
+        Some(index) => index,
+        None if archive.len() == 1 => 0,
+        None => {
+            let names = archive.file_names().filter_map(Result::ok).take(MOST_NAMES);
+            let mut names: Vec<String> = names
+                .map(|name| printable_name(name.trim_end_matches(".npy")).into_owned())
+                .collect();
+            if archive.len() > names.len() {
+                names.push("…".to_owned());
+            }
+            bail!("has no array `{}`; it has: {}", printable_name(&feature.name), names.join(", "));
+        }
+    };
+    let mut file = archive.by_index(index).context("can't be unpacked")?;
+    let name =
+        file.name().map_or_else(|_| String::new(), |name| printable_name(&name).into_owned());
+    from_npy(feature, &mut file).with_context(|| format!("`{name}`"))
 }
 
 /// JSON as the feature's type. Nested lists keep their shape where the feature takes it; otherwise
-/// the numbers fill the declared shape in order, and a single number fills all of it.
-fn from_json(text: &str, array: &MultiArrayType) -> Result<Tensor> {
-    let json: Json = serde_json::from_str(text).with_context(|| {
-        let start: String = text.chars().take(40).collect();
-        format!("expected a .npy, .npz or .json file, or JSON such as [1, 2], got `{start}`")
-    })?;
-    let mut shape = Vec::new();
-    let mut level = &json;
-    while let Json::Array(items) = level {
-        shape.push(items.len());
-        match items.first() {
-            Some(item) => level = item,
-            None => break,
-        }
+/// the numbers fill the declared shape in order.
+fn from_json(feature: &FeatureDescription, json: &Json) -> Result<Input> {
+    let mut array = json::to_array(json)?;
+    if let Some(ty) = feature.ty.as_multi_array()
+        && !array.shape.is_empty()
+        && !ty.allows(&array.shape)
+    {
+        let numbers = array.elements.len();
+        ensure!(count(&ty.shape) == Some(numbers), "{numbers} numbers do not fit into {ty}");
+        array.shape.clone_from(&ty.shape);
     }
-    let mut numbers = Vec::new();
-    flatten(&json, &shape, &mut numbers)?;
-    if !array.allows(&shape) {
-        let count = array.shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
-        match (count, numbers.as_slice()) {
-            (Some(count), &[number]) if shape.is_empty() => numbers = filled(number, count)?,
-            (Some(count), numbers) if count == numbers.len() => {}
-            _ => bail!("{} numbers do not fit into {array}", numbers.len()),
-        }
-        shape.clone_from(&array.shape);
-    }
-    to_tensor(numbers, shape, array.element)
+    input(feature, array, "the list")
 }
 
-fn filled(number: f64, count: usize) -> Result<Vec<f64>> {
-    let mut numbers = Vec::new();
-    numbers.try_reserve_exact(count).context("the input's shape is too large")?;
-    numbers.resize(count, number);
-    Ok(numbers)
-}
-
-/// The numbers of lists that are nested as `shape` says.
-fn flatten(json: &Json, shape: &[usize], numbers: &mut Vec<f64>) -> Result<()> {
-    match (json, shape) {
-        (Json::Array(items), [length, inner @ ..]) if items.len() == *length => {
-            items.iter().try_for_each(|item| flatten(item, inner, numbers))
+/// An array as what the feature needs; `kind` is what to call it in errors.
+fn input(feature: &FeatureDescription, array: Array, kind: &str) -> Result<Input> {
+    let (dtype, value): (_, FeatureValue) = match &feature.ty {
+        FeatureType::MultiArray(ty) => (dtype_name(ty.element), tensor(&array, ty, kind)?.into()),
+        FeatureType::Image(_) => (DType::UInt8.name(), image(&array, kind)?.into()),
+        FeatureType::Int64 => {
+            let number = single(&array, kind, "a whole number of 64 bits", |number| {
+                i64::try_from(number.to_integer()?).ok()
+            })?;
+            (DType::Int64.name(), number.into())
         }
-        (Json::Array(_), _) => bail!("the lists are not equally long"),
-        (_, [_, ..]) => bail!("a list is missing around `{json}`"),
-        (Json::Bool(value), []) => {
-            numbers.push(f64::from(u8::from(*value)));
-            Ok(())
+        FeatureType::Double => {
+            let number = single(&array, kind, "a number", |number| Some(number.to_f64()))?;
+            (DType::Float64.name(), number.into())
         }
-        (value, []) => {
-            numbers.push(value.as_f64().with_context(|| format!("`{value}` is not a number"))?);
-            Ok(())
-        }
-    }
-}
-
-fn to_tensor(numbers: Vec<f64>, shape: Vec<usize>, element: ArrayElementType) -> Result<Tensor> {
-    let dtype = match element {
-        ArrayElementType::Float16 => DType::F16,
-        ArrayElementType::Float32 => DType::F32,
-        ArrayElementType::Double => DType::F64,
-        ArrayElementType::Int8 | ArrayElementType::Int32 => {
-            let integers: Vec<i32> = numbers.into_iter().map(integer).collect::<Result<_>>()?;
-            return Ok(Tensor::from_vec(integers, shape, &Device::Cpu)?);
-        }
-        other => bail!("numbers of the command line can't be made {}", other.name()),
+        other => bail!("is of type {other}; arrays, images and numbers can be given here"),
     };
-    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(dtype)?)
+    let shape = match &value {
+        FeatureValue::Tensor(tensor) => tensor.dims().to_vec(),
+        _ => array.shape,
+    };
+    Ok(Input { name: feature.name.clone(), dtype, shape, value })
 }
 
-fn integer(number: f64) -> Result<i32> {
-    let whole = number.fract() == 0.0;
-    let in_range = number >= f64::from(i32::MIN) && number <= f64::from(i32::MAX);
-    ensure!(whole && in_range, "the input holds 32-bit integers, which {number} is not");
-    Ok(number as i32)
+fn dtype_name(element: ArrayElementType) -> &'static str {
+    match element {
+        ArrayElementType::Float16 => DType::Float16.name(),
+        ArrayElementType::Float32 => DType::Float32.name(),
+        ArrayElementType::Double => DType::Float64.name(),
+        ArrayElementType::Int8 => DType::Int8.name(),
+        ArrayElementType::Int32 => DType::Int32.name(),
+        other => other.name(),
+    }
+}
+
+fn tensor(array: &Array, ty: &MultiArrayType, kind: &str) -> Result<Tensor> {
+    match ty.element {
+        ArrayElementType::Float16 => {
+            let narrow = |number: Number| finite(number, f16::from_f64, f16::is_finite);
+            fill(each(array, kind, "float16 (up to 65504)", narrow)?, array, ty)
+        }
+        ArrayElementType::Float32 => {
+            let narrow = |number: Number| finite(number, |value| value as f32, f32::is_finite);
+            fill(each(array, kind, "float32 (up to 3.4e38)", narrow)?, array, ty)
+        }
+        ArrayElementType::Double => {
+            fill(each(array, kind, "float64", |number| Some(number.to_f64()))?, array, ty)
+        }
+        ArrayElementType::Int32 => {
+            let narrow = |number: Number| i32::try_from(number.to_integer()?).ok();
+            let range = "int32 (whole numbers from -2147483648 to 2147483647)";
+            fill(each(array, kind, range, narrow)?, array, ty)
+        }
+        // Candle has no such type; the model narrows them again.
+        ArrayElementType::Int8 => {
+            let narrow = |number: Number| i8::try_from(number.to_integer()?).ok().map(i32::from);
+            fill(each(array, kind, "int8 (whole numbers from -128 to 127)", narrow)?, array, ty)
+        }
+        other => bail!("numbers can't be made {}", other.name()),
+    }
+}
+
+/// The float nearest to a number, unless that is too large for it.
+fn finite<T: Copy>(
+    number: Number,
+    narrow: impl Fn(f64) -> T,
+    is_finite: impl Fn(T) -> bool,
+) -> Option<T> {
+    let value = number.to_f64();
+    let narrowed = narrow(value);
+    (is_finite(narrowed) || !value.is_finite()).then_some(narrowed)
+}
+
+/// All elements as another type; fails with the first that it does not hold.
+fn each<T>(
+    array: &Array,
+    kind: &str,
+    wanted: &str,
+    narrow: impl Fn(Number) -> Option<T>,
+) -> Result<Vec<T>> {
+    let narrowed = array.elements.iter().enumerate().map(|(index, number)| {
+        narrow(number).with_context(|| {
+            let place = place(index, &array.shape);
+            format!("element {place:?} of {kind} is {number}, which does not fit into {wanted}")
+        })
+    });
+    narrowed.collect()
+}
+
+/// A tensor of an array's elements; a single number fills the declared shape.
+fn fill<T: WithDType>(mut values: Vec<T>, array: &Array, ty: &MultiArrayType) -> Result<Tensor> {
+    let mut shape = &array.shape;
+    if let (&[value], true) = (&*values, shape.is_empty()) {
+        shape = &ty.shape;
+        let count = count(shape).context("the input's shape is too large")?;
+        values.try_reserve_exact(count).context("the input's shape is too large")?;
+        values.resize(count, value);
+    }
+    Ok(Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?)
+}
+
+/// The image of an array as Pillow gives it: `[height, width, 3]`, or `[height, width]` if it is gray.
+fn image(array: &Array, kind: &str) -> Result<Image> {
+    let pixels =
+        each(array, kind, "a pixel (0 to 255)", |number| u8::try_from(number.to_integer()?).ok())?;
+    match *array.shape {
+        [height, width, 3] => Ok(Image::from_rgb(width, height, pixels)?),
+        [height, width] => Ok(Image::from_gray(width, height, pixels)?),
+        _ => bail!(
+            "an image is an array [height, width, 3] or, if it is gray, [height, width], and not {:?}",
+            array.shape
+        ),
+    }
+}
+
+/// The only number of an array.
+fn single<T>(
+    array: &Array,
+    kind: &str,
+    wanted: &str,
+    narrow: impl Fn(Number) -> Option<T>,
+) -> Result<T> {
+    let count = array.elements.len();
+    let number = each(array, kind, wanted, narrow)?.pop().filter(|_| count == 1);
+    number.with_context(|| format!("takes {wanted}, and not {count} of them"))
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_coreml::description::ShapeFlexibility;
+    use candle_coreml::description::{ColorSpace, ImageType, ShapeFlexibility};
 
     use super::*;
 
-    fn array(element: ArrayElementType, shape: &[usize]) -> MultiArrayType {
-        MultiArrayType::new(element, shape)
+    fn feature(element: ArrayElementType, shape: &[usize]) -> FeatureDescription {
+        FeatureDescription::new("x", FeatureType::MultiArray(MultiArrayType::new(element, shape)))
+    }
+
+    fn tensor(feature: &FeatureDescription, value: &str) -> Tensor {
+        read(feature, value).unwrap().value.tensor().unwrap().clone()
+    }
+
+    fn error(feature: &FeatureDescription, value: &str) -> String {
+        format!("{:#}", read(feature, value).unwrap_err())
     }
 
     #[test]
     fn json_takes_the_declared_shape_and_type() {
-        let floats = array(ArrayElementType::Float32, &[1, 2, 2]);
+        let floats = feature(ArrayElementType::Float32, &[1, 2, 2]);
         for text in ["[[[1, 2], [3, 4.5]]]", "[1, 2, 3, 4.5]", "[[1, 2], [3, 4.5]]"] {
-            let tensor = from_json(text, &floats).unwrap();
-            assert_eq!(tensor.to_vec3::<f32>().unwrap(), [[[1.0, 2.0], [3.0, 4.5]]]);
+            assert_eq!(tensor(&floats, text).to_vec3::<f32>().unwrap(), [[[1.0, 2.0], [3.0, 4.5]]]);
         }
-        let filled = from_json("1.5", &floats).unwrap();
-        assert_eq!(filled.to_vec3::<f32>().unwrap(), [[[1.5; 2]; 2]]);
-        let integers = from_json("[true, -7]", &array(ArrayElementType::Int32, &[2])).unwrap();
-        assert_eq!(integers.to_vec1::<i32>().unwrap(), [1, -7]);
-        let mut flexible = array(ArrayElementType::Float16, &[1]);
-        flexible.flexibility = ShapeFlexibility::Ranges(vec![(1, None)]);
-        assert_eq!(from_json("[1, 2, 3]", &flexible).unwrap().dims(), [3]);
+        assert_eq!(tensor(&floats, "1.5").to_vec3::<f32>().unwrap(), [[[1.5; 2]; 2]]);
+        let strange = tensor(&floats, "[NaN, Infinity, -Infinity, 0]");
+        let strange = strange.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(strange[0].is_nan());
+        assert_eq!(strange[1..], [f32::INFINITY, f32::NEG_INFINITY, 0.0]);
+        let integers = feature(ArrayElementType::Int32, &[2]);
+        assert_eq!(tensor(&integers, "[true, -7]").to_vec1::<i32>().unwrap(), [1, -7]);
+        let mut flexible = MultiArrayType::new(ArrayElementType::Float16, [1]);
+        flexible.flexibility = ShapeFlexibility::Ranges(vec![(0, None)]);
+        let flexible = FeatureDescription::new("x", FeatureType::MultiArray(flexible));
+        assert_eq!(tensor(&flexible, "[1, 2, 3]").dims(), [3]);
+        assert_eq!(tensor(&flexible, "[]").dims(), [0]);
     }
 
     #[test]
-    fn wrong_json_is_explained() {
+    fn values_that_do_not_fit_are_named_with_their_place() {
+        let float = "which does not fit into float32 (up to 3.4e38)";
+        let cases = [
+            (
+                ArrayElementType::Float32,
+                "[[1], [1e40]]",
+                "element [1, 0] of the list is 1e40, ",
+                float,
+            ),
+            (ArrayElementType::Float16, "[[0], [65520]]", "[1, 0] of the list is 65520", "float16"),
+            (ArrayElementType::Int32, "[[0], [1.5]]", "[1, 0] of the list is 1.5", "int32"),
+            (ArrayElementType::Int32, "[[3e9], [0]]", "[0, 0] of the list is 3000000000", "int32"),
+            (ArrayElementType::Int32, "[[NaN], [0]]", "[0, 0] of the list is NaN", "int32"),
+            (ArrayElementType::Int8, "[[0], [300]]", "[1, 0] of the list is 300", "-128 to 127"),
+            (ArrayElementType::Int8, "300", "element [] of the list is 300", "int8"),
+        ];
+        for (element, text, place, wanted) in cases {
+            let message = error(&feature(element, &[2, 1]), text);
+            assert!(message.contains(place) && message.contains(wanted), "{text}: {message}");
+        }
+        // The largest that are rounded to a number of the type.
+        let halves = feature(ArrayElementType::Float16, &[1]);
+        assert_eq!(tensor(&halves, "65519").to_vec1::<f16>().unwrap(), [f16::MAX]);
+    }
+
+    #[test]
+    fn what_is_neither_file_nor_fitting_json_is_explained() {
+        let feature = feature(ArrayElementType::Int32, &[2]);
         let cases = [
             ("[1, 2, 3]", "3 numbers do not fit"),
             ("[[1], [2, 3]]", "not equally long"),
-            ("[[1], 2]", "a list is missing"),
-            ("[\"a\", 1]", "not a number"),
-            ("[1.5, 2]", "1.5 is not"),
-            ("[3e9, 2]", "32-bit"),
-            ("model", "expected"),
+            ("model", "`model` is no file, and no JSON"),
+            ("[1, 2", "`[1, 2` is no file, and no JSON such as [1, 2] (EOF"),
+            ("/", "can't read `/`"),
+            ("\u{1b}[2J", r"`\u{1b}[2J` is no file"),
         ];
         for (text, expected) in cases {
-            let error = from_json(text, &array(ArrayElementType::Int32, &[2])).unwrap_err();
-            assert!(format!("{error:#}").contains(expected), "{text}: {error:#}");
+            let message = error(&feature, text);
+            assert!(message.contains(expected), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn images_and_numbers_are_given_as_such() {
+        let of = |ty| FeatureDescription::new("x", ty);
+        let rgb = of(FeatureType::Image(ImageType::new(2, 1, ColorSpace::Bgr)));
+        let input = read(&rgb, "[[[1, 2, 3], [4, 5, 255]]]").unwrap();
+        assert_eq!(input.value.image().unwrap().pixels(), [1, 2, 3, 4, 5, 255]);
+        assert!(read(&rgb, "[[7, 8]]").unwrap().value.image().unwrap().is_gray());
+        assert!(error(&rgb, "[[256, 8]]").contains("element [0, 0] of the list is 256"));
+        assert!(error(&rgb, "[1, 8]").contains("[height, width, 3]"));
+        let number = |ty, text| read(&of(ty), text).unwrap().value;
+        assert!(matches!(number(FeatureType::Int64, "[-7]"), FeatureValue::Int64(-7)));
+        assert!(matches!(number(FeatureType::Double, "2"), FeatureValue::Double(2.0)));
+        assert!(error(&of(FeatureType::Int64), "1.5").contains("1.5"));
+        assert!(error(&of(FeatureType::Double), "[1, 2]").contains("not 2 of them"));
+        assert!(error(&of(FeatureType::String), "1").contains("is of type String"));
     }
 }

@@ -1,7 +1,7 @@
 //! `inspect`: what a model is made of, and how a function of it is run.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -9,10 +9,16 @@ use candle_coreml::description::{FeatureDescription, FunctionDescription, Metada
 use candle_coreml::{CoreMLModel, LoadOptions, operation_hint, supports_operation};
 use coreml_format::mil::{Block, Opset, Program};
 use coreml_format::{Model, Package};
+use indicatif::HumanBytes;
 use serde::Serialize;
 
 use crate::args::InspectArgs;
 use crate::contents::Contents;
+use coreml_format::{printable_message, printable_name};
+
+use crate::printable::{self, LONGEST_TEXT, prose};
+use crate::table::Table;
+use crate::term;
 use crate::weights::{self, Encoding};
 
 /// Everything that is shown.
@@ -70,14 +76,14 @@ fn show_plan(args: &InspectArgs) -> Result<()> {
     options.function.clone_from(&args.function);
     let model = CoreMLModel::load(&args.model, &options)?;
     let text = model.plan()?;
-    let mut stdout = io::stdout().lock();
+    let mut stdout = term::data();
     if args.json {
         let path = args.model.display().to_string();
         let function = &model.function_description().name;
         let plan = Plan { path, function, plan: text.lines().collect() };
         writeln!(stdout, "{}", serde_json::to_string_pretty(&plan)?)?;
     } else {
-        write!(stdout, "{text}")?;
+        write!(stdout, "{}", printable::lines(&text, usize::MAX))?;
     }
     Ok(())
 }
@@ -87,11 +93,12 @@ fn show_parts(args: &InspectArgs) -> Result<()> {
     let model = package.model()?;
     let reason = CoreMLModel::from_package(package.clone(), &LoadOptions::new()).err();
     let inspection = inspect(&package, model, reason.map(|error| error.to_string()));
-    let mut stdout = io::stdout().lock();
+    let mut stdout = term::data();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&inspection)?)?;
     } else {
-        print(&mut stdout, &inspection)?;
+        let text = text(&inspection, term::width());
+        write!(stdout, "{}", printable::lines(&text, LONGEST_TEXT))?;
     }
     Ok(())
 }
@@ -156,71 +163,74 @@ fn count(block: &Block, opset: Opset, counts: &mut BTreeMap<String, OperationCou
     }
 }
 
-fn print(out: &mut impl Write, inspection: &Inspection) -> io::Result<()> {
-    writeln!(out, "{}", inspection.path)?;
-    write!(out, "{} in a {}", inspection.kind, inspection.container)?;
+/// All parts, for people.
+fn text(inspection: &Inspection, width: Option<usize>) -> String {
+    let Inspection { path, kind, container, .. } = inspection;
+    let mut text = format!("{path}\n{kind} in a {container}");
     match inspection.specification_version {
         // Compiled models of classic kinds do not state one.
-        0 => writeln!(out)?,
-        version => writeln!(out, ", specification version {version}")?,
+        0 => text.push('\n'),
+        version => text.push_str(&format!(", specification version {version}\n")),
     }
     match &inspection.reason {
-        None => writeln!(out, "Runs here")?,
-        Some(reason) => writeln!(out, "Does not run here: {reason}")?,
+        None => text.push_str("Runs here\n"),
+        Some(reason) => {
+            text.push_str(&format!("Does not run here: {}\n", printable_message(reason)));
+        }
     }
     for function in &inspection.functions {
-        print_function(out, function, inspection)?;
+        text.push_str(&function_text(function, inspection, width));
     }
-    print_metadata(out, &inspection.metadata)?;
-    inspection.contents.print(out)?;
-    if !inspection.operations.is_empty() {
-        writeln!(out, "\nOperations")?;
-    }
-    for OperationCount { operator, count, supported, hint } in &inspection.operations {
-        let note = if *supported { "" } else { "  not supported" };
-        let separator = if hint.is_empty() { "" } else { "; " };
-        writeln!(out, "{count:>8}  {operator}{note}{separator}{hint}")?;
-    }
-    if !inspection.weights.is_empty() {
-        writeln!(out, "\nWeights")?;
-    }
-    for Encoding { encoding, tensors, bytes } in &inspection.weights {
-        writeln!(out, "{bytes:>12} bytes in {tensors} tensors: {encoding}")?;
-    }
-    Ok(())
+    add(&mut text, "Metadata", &metadata(&inspection.metadata), width);
+    text.push_str(&inspection.contents.text(width));
+    add(&mut text, "Operations", &operation_rows(&inspection.operations), width);
+    add(&mut text, "Weights", &weight_rows(&inspection.weights), width);
+    text
 }
 
-fn print_function(
-    out: &mut impl Write,
+/// Adds a table under its title, unless it is empty.
+pub fn add(text: &mut String, title: &str, table: &Table, width: Option<usize>) {
+    if !table.is_empty() {
+        text.push_str(&format!("\n{title}\n{}", table.text(width)));
+    }
+}
+
+fn function_text(
     function: &FunctionDescription,
     inspection: &Inspection,
-) -> io::Result<()> {
+    width: Option<usize>,
+) -> String {
     let opset = inspection.opsets.get(&function.name);
     let opset = opset.map_or_else(String::new, |opset| format!(" ({opset})"));
     let default = if function.name == inspection.default_function { ", the default" } else { "" };
-    if inspection.model_kind == "mlProgram" {
-        writeln!(out, "\nFunction {}{opset}{default}", function.name)?;
-    } else {
-        writeln!(out, "\nFeatures")?;
+    let title = match inspection.model_kind {
+        "mlProgram" => format!("Function {}{opset}{default}", printable_name(&function.name)),
+        _ => "Features".to_owned(),
+    };
+    let mut table = Table::new(&[]);
+    let groups =
+        [("input", &function.inputs), ("output", &function.outputs), ("state", &function.states)];
+    for (role, features) in groups {
+        for feature in features {
+            table.row([role.to_owned()].into_iter().chain(feature_row(feature)));
+        }
     }
-    print_features(out, "input", &function.inputs)?;
-    print_features(out, "output", &function.outputs)?;
-    print_features(out, "state", &function.states)
+    format!("\n{title}\n{}", table.text(width))
 }
 
-fn print_features(
-    out: &mut impl Write,
-    role: &str,
-    features: &[FeatureDescription],
-) -> io::Result<()> {
-    for feature in features {
-        let optional = if feature.optional { ", optional" } else { "" };
-        writeln!(out, "  {role:<6} {}: {}{optional}", feature.name, feature.ty)?;
-    }
-    Ok(())
+/// Name, type and description of a feature.
+pub fn feature_row(feature: &FeatureDescription) -> [String; 3] {
+    let optional = if feature.optional { ", optional" } else { "" };
+    let ty = feature.ty.to_string();
+    let ty = printable_name(&ty);
+    [
+        printable_name(&feature.name).into_owned(),
+        format!("{ty}{optional}"),
+        printable_name(&feature.short_description).into_owned(),
+    ]
 }
 
-fn print_metadata(out: &mut impl Write, metadata: &Metadata) -> io::Result<()> {
+fn metadata(metadata: &Metadata) -> Table {
     let fields = [
         ("description", &metadata.short_description),
         ("version", &metadata.version),
@@ -229,12 +239,31 @@ fn print_metadata(out: &mut impl Write, metadata: &Metadata) -> io::Result<()> {
     ];
     let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
     let own = metadata.user_defined.iter().map(|(key, value)| (key.as_str(), value));
-    let all: Vec<(&str, &String)> = fields.chain(own).collect();
-    if !all.is_empty() {
-        writeln!(out, "\nMetadata")?;
+    let mut table = Table::new(&[]);
+    for (key, value) in fields.chain(own) {
+        table.row([printable_name(key).into_owned(), prose(value)]);
     }
-    for (key, value) in all {
-        writeln!(out, "  {key}: {value}")?;
+    table
+}
+
+fn operation_rows(operations: &[OperationCount]) -> Table {
+    let mut table = Table::new(&[]).right(&[0]);
+    for OperationCount { operator, count, supported, hint } in operations {
+        let note = match (supported, hint.as_str()) {
+            (true, _) => String::new(),
+            (false, "") => "not supported".to_owned(),
+            (false, hint) => format!("not supported; {}", printable_message(hint)),
+        };
+        table.row([count.to_string(), printable_name(operator).into_owned(), note]);
     }
-    Ok(())
+    table
+}
+
+fn weight_rows(weights: &[Encoding]) -> Table {
+    let mut table = Table::new(&["size", "tensors", "stored as"]).right(&[0, 1]);
+    for Encoding { encoding, tensors, bytes } in weights {
+        let size = HumanBytes(*bytes as u64).to_string();
+        table.row([size, tensors.to_string(), printable_name(encoding).into_owned()]);
+    }
+    table
 }

@@ -5,6 +5,7 @@
 #![deny(clippy::print_stderr)]
 
 mod args;
+mod array;
 mod cache;
 mod chat;
 mod config;
@@ -17,11 +18,13 @@ mod inputs;
 mod inspect;
 mod interrupt;
 mod names;
-mod npy;
 mod other_names;
+mod outputs;
 mod predict;
+mod printable;
 mod prompt;
 mod screen;
+mod table;
 mod term;
 mod weights;
 

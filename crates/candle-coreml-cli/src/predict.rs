@@ -1,20 +1,38 @@
 //! `predict`: runs a model once.
 
-use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Tensor};
-use candle_coreml::description::FunctionDescription;
+use anyhow::{Context, Result, bail, ensure};
+use candle_coreml::description::{FeatureDescription, FeatureType, FunctionDescription};
 use candle_coreml::{CoreMLModel, LoadOptions};
+use serde::Serialize;
 
 use crate::args::PredictArgs;
-use crate::inputs;
+use crate::inputs::{self, Input};
+use crate::inspect::feature_row;
+use crate::outputs::Output;
+use crate::table::Table;
+use crate::term;
+use coreml_format::{printable_message, printable_name};
 
-/// How many values of an output the summary shows.
-const SHOWN: usize = 8;
+/// All of a call, as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: String,
+    function: &'a str,
+    inputs: &'a [Input],
+    outputs: &'a [Output],
+    timings: Timings,
+}
+
+#[derive(Serialize)]
+struct Timings {
+    load_seconds: f64,
+    predict_seconds: f64,
+}
 
 /// Runs the function, with zeroed states if it has some.
 pub fn run(args: &PredictArgs) -> Result<()> {
@@ -23,127 +41,135 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if let Some(threads) = args.threads.threads {
         options = options.threads(threads)?;
     }
+    let start = Instant::now();
     let model = CoreMLModel::load(&args.model, &options)?;
+    let load_time = start.elapsed();
     let function = model.function_description();
-    let inputs = args
-        .inputs
-        .iter()
-        .map(|(name, value)| Ok((name.as_str(), read_input(function, name, value)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, x)| (*name, x)).collect();
-    let outputs = if function.states.is_empty() {
-        model.predict(&inputs)?
+    let inputs = read_inputs(args, function)?;
+    let (mut outputs, predict_time) = predict(&model, &inputs)?;
+    if let Some(directory) = &args.output_dir {
+        write_outputs(directory, &mut outputs)?;
+    }
+    let mut stdout = term::data();
+    if args.json {
+        let report = Report {
+            model: args.model.display().to_string(),
+            function: &function.name,
+            inputs: &inputs,
+            outputs: &outputs,
+            timings: Timings {
+                load_seconds: load_time.as_secs_f64(),
+                predict_seconds: predict_time.as_secs_f64(),
+            },
+        };
+        writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
     } else {
-        model.predict_with_state(&inputs, &mut model.make_state()?)?
+        outputs.iter().try_for_each(|output| output.print(&mut stdout))?;
+    }
+    Ok(())
+}
+
+/// The values given, in the order of the command line; fails if one that is needed is not.
+fn read_inputs(args: &PredictArgs, function: &FunctionDescription) -> Result<Vec<Input>> {
+    let mut inputs: Vec<Input> = Vec::new();
+    for (name, value) in &args.inputs {
+        let shown = printable_name(name);
+        let Some(feature) = function.inputs.iter().find(|input| input.name == *name) else {
+            bail!("there is no input `{shown}`; {}", takes(args, function));
+        };
+        ensure!(!inputs.iter().any(|input| input.name == *name), "input `{shown}` is given twice");
+        inputs.push(inputs::read(feature, value).with_context(|| format!("input `{shown}`"))?);
+    }
+    let is_missing = |feature: &&FeatureDescription| {
+        !feature.optional && !inputs.iter().any(|input| input.name == feature.name)
     };
-    let outputs = in_order(function, outputs);
-    match &args.output_dir {
-        Some(directory) => write_outputs(directory, &outputs),
-        None => print_summary(&outputs),
+    if let Some(missing) = function.inputs.iter().find(is_missing) {
+        bail!("input `{}` is not given; {}", printable_name(&missing.name), takes(args, function));
+    }
+    Ok(inputs)
+}
+
+/// What a function takes, and what to type.
+fn takes(args: &PredictArgs, function: &FunctionDescription) -> String {
+    let name = printable_name(&function.name);
+    if function.inputs.is_empty() {
+        return format!("function `{name}` takes none");
+    }
+    let mut table = Table::new(&[]);
+    let mut command = format!("candle-coreml predict {}", shell(&args.model.display().to_string()));
+    if let Some(function) = &args.function {
+        command.push_str(&format!(" --function {}", shell(function)));
+    }
+    for input in &function.inputs {
+        table.row(feature_row(input));
+        if !input.optional {
+            command.push_str(&format!(" --input {}", shell(&example(input))));
+        }
+    }
+    format!(
+        "function `{name}` takes\n{}for example, with zeros (or values, or files: .npy, .npz, JSON):\n  {}",
+        table.text(term::width()),
+        printable_message(&command)
+    )
+}
+
+/// A value that an input surely takes.
+fn example(input: &FeatureDescription) -> String {
+    let value = match &input.ty {
+        FeatureType::MultiArray(array) if array.shape.is_empty() => "FILE.npy",
+        FeatureType::MultiArray(_) | FeatureType::Int64 | FeatureType::Double => "0",
+        _ => "FILE.npy",
+    };
+    format!("{}={value}", input.name)
+}
+
+/// A word as a shell takes it.
+fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./=+:,@%".contains(c);
+    match word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
 
-fn read_input(function: &FunctionDescription, name: &str, value: &str) -> Result<Tensor> {
-    let feature = function.inputs.iter().find(|input| input.name == name).with_context(|| {
-        let names: Vec<&str> = function.inputs.iter().map(|input| input.name.as_str()).collect();
-        format!(
-            "function `{}` has no input `{name}`; its inputs are: {}",
-            function.name,
-            names.join(", ")
-        )
+/// Outputs in the function's order, and how long the call took.
+fn predict(model: &CoreMLModel, inputs: &[Input]) -> Result<(Vec<Output>, Duration)> {
+    let function = model.function_description();
+    let mut state = if function.states.is_empty() { None } else { Some(model.make_state()?) };
+    let mut call = model.bind()?;
+    for input in inputs {
+        let index = call.input(&input.name)?;
+        call.set(index, input.value.clone())?;
+    }
+    let names = call.outputs().to_vec();
+    let mut outputs = Vec::with_capacity(names.len());
+    let start = Instant::now();
+    call.run(state.as_mut(), |index, value| {
+        let name = &names[index];
+        let described = function.outputs.iter().find(|output| output.name == *name);
+        outputs.push(Output::new(name, value, described.map(|output| &output.ty))?);
+        Ok(())
     })?;
-    inputs::read(feature, value).with_context(|| format!("input `{name}`"))
+    let time = start.elapsed();
+    let place = |output: &Output| function.outputs.iter().position(|o| o.name == output.name());
+    outputs.sort_by_key(|output| place(output).unwrap_or(usize::MAX));
+    Ok((outputs, time))
 }
 
-/// The outputs as the function lists them.
-fn in_order(
-    function: &FunctionDescription,
-    mut outputs: HashMap<String, Tensor>,
-) -> Vec<(String, Tensor)> {
-    function.outputs.iter().filter_map(|output| outputs.remove_entry(&output.name)).collect()
-}
-
-fn write_outputs(directory: &Path, outputs: &[(String, Tensor)]) -> Result<()> {
+fn write_outputs(directory: &Path, outputs: &mut [Output]) -> Result<()> {
     fs::create_dir_all(directory)
         .with_context(|| format!("can't make the directory {}", directory.display()))?;
-    for (name, tensor) in outputs {
-        ensure!(
-            !name.contains(['/', '\\']),
-            "output `{name}` can't be a file's name; leave --output-dir out to see it"
-        );
-        let path = directory.join(format!("{name}.npy"));
-        write_npy(tensor, &path).with_context(|| format!("can't write {}", path.display()))?;
-    }
-    Ok(())
-}
-
-/// Writes beside the file and renames, so that a full disk spoils nothing that was there.
-fn write_npy(tensor: &Tensor, path: &Path) -> Result<()> {
-    let unfinished = path.with_extension("npy.part");
-    let written = tensor
-        .write_npy(&unfinished)
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(fs::rename(&unfinished, path)?));
-    if written.is_err() {
-        // Nothing more can be done about it if this fails as well.
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
-}
-
-fn print_summary(outputs: &[(String, Tensor)]) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    for (name, tensor) in outputs {
-        writeln!(stdout, "{name}: {}", summary(tensor)?)?;
-    }
-    Ok(())
-}
-
-/// Type, shape, range and first values.
-fn summary(tensor: &Tensor) -> Result<String> {
-    let kind = format!("{} {:?}", tensor.dtype().as_str(), tensor.dims());
-    let values = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    if values.is_empty() {
-        return Ok(format!("{kind}, empty"));
-    }
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let shown: Vec<String> = values.iter().take(SHOWN).map(|&value| number(value)).collect();
-    let more = if values.len() > SHOWN { ", …" } else { "" };
-    Ok(format!(
-        "{kind}, least {}, greatest {}, mean {}\n  [{}{more}]",
-        number(least),
-        number(greatest),
-        number(mean),
-        shown.join(", ")
-    ))
-}
-
-/// Six significant digits do for fp16 and mostly for fp32.
-fn number(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < 1e15 {
-        return value.to_string();
-    }
-    let digits = format!("{value:.5e}");
-    digits.parse::<f64>().map_or(digits, |rounded| rounded.to_string())
+    outputs.iter_mut().try_for_each(|output| output.write(directory))
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     #[test]
-    fn the_summary_shows_range_and_first_values() {
-        let tensor = Tensor::new(&[[1.5f32, -2.0, 0.12345678]], &Device::Cpu).unwrap();
-        let text = summary(&tensor).unwrap();
-        assert!(text.starts_with("f32 [1, 3], least -2, greatest 1.5, mean"), "{text}");
-        assert!(text.ends_with("[1.5, -2, 0.123457]"), "{text}");
-        let long = Tensor::zeros(20, DType::I32, &Device::Cpu).unwrap();
-        assert!(summary(&long).unwrap().ends_with("[0, 0, 0, 0, 0, 0, 0, 0, …]"));
-        let empty = Tensor::zeros((0, 2), DType::F32, &Device::Cpu).unwrap();
-        assert_eq!(summary(&empty).unwrap(), "f32 [0, 2], empty");
+    fn words_are_quoted_for_a_shell_where_they_have_to_be() {
+        assert_eq!(shell("dir/model.mlpackage"), "dir/model.mlpackage");
+        assert_eq!(shell("my model's"), r"'my model'\''s'");
+        assert_eq!(shell("x=$(id)"), "'x=$(id)'");
     }
 }

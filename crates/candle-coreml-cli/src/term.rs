@@ -84,9 +84,9 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref()).any(closed)
 }
 
-/// Columns of the terminal, if there is one.
+/// Columns of the terminal that standard output is, if it is one.
 pub fn width() -> Option<usize> {
-    Some(terminal_size::terminal_size()?.0.0.into())
+    Some(terminal_size::terminal_size_of(io::stdout())?.0.0.into())
 }
 
 /// Standard error in the same way.

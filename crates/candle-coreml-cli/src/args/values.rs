@@ -26,16 +26,21 @@ pub struct InspectArgs {
 pub struct PredictArgs {
     /// A .mlpackage, .mlmodel or .mlmodelc
     pub model: PathBuf,
-    /// An input: a .npy file, a .npz file (its array NAME, or its only one), a .json file, or JSON
-    /// itself such as [[1, 2], [3, 4]]; a single number fills the input's whole shape
+    /// An input: JSON such as [[1, 2], [3, 4]], or a file that holds JSON, a NumPy array (.npy) or an
+    /// archive of some (.npz, of which the array NAME, or the only one); a single number fills the
+    /// input's whole shape
     #[arg(long = "input", value_name = "NAME=FILE|VALUE", value_parser = named_input)]
     pub inputs: Vec<(String, String)>,
     /// The function to run; the model's default one unless given
     #[arg(long)]
     pub function: Option<String>,
-    /// Writes each output to DIR/NAME.npy instead of showing a summary
+    /// Writes each output to DIR/NAME.npy, and says so instead of showing a summary
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
+    /// Prints one JSON object: inputs, outputs with all values, and timings; NaN and the infinities
+    /// are the strings "NaN", "Infinity" and "-Infinity"
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub threads: ThreadArgs,
 }

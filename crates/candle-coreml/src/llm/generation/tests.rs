@@ -188,6 +188,12 @@ fn models_without_logits_are_greedy_or_refuse_before_they_start() {
         options(5).presence_penalty(1.0),
         options(5).frequency_penalty(1.0),
         options(5).logit_bias(1, 1.0),
+        options(5).sequence_bias([1, 2], 1.0),
+        options(5).no_repeat_ngram_size(2),
+        options(5).min_tokens(2),
+        options(5).min_length(20),
+        options(5).forced_eos_token(2),
+        options(5).exponential_decay_length_penalty(2, 1.5),
     ];
     for options in refused {
         let message = session.stream("abc", &options).unwrap_err().to_string();
@@ -198,10 +204,53 @@ fn models_without_logits_are_greedy_or_refuse_before_they_start() {
 }
 
 #[test]
-fn biases_of_unknown_tokens_are_refused() {
+fn unknown_tokens_are_refused() {
     let mut session = Fake::default().session();
-    let stream = session.stream("abc", &options(5).logit_bias(260, 1.0));
-    assert!(stream.unwrap_err().to_string().contains("token 260"));
+    let refused = [
+        options(5).logit_bias(260, 1.0),
+        options(5).sequence_bias([1, 260], 1.0),
+        options(5).begin_suppress_token(260),
+        options(5).forced_eos_token(260),
+    ];
+    for options in refused {
+        let message = session.stream("abc", &options).unwrap_err().to_string();
+        assert!(message.contains("token 260"), "{message}");
+    }
+}
+
+#[test]
+fn a_session_goes_on_after_options_that_leave_no_token() {
+    let fake = Fake::default();
+    let mut session = fake.session();
+    let all = (0..260).fold(options(5), |all, id| all.logit_bias(id, f64::NEG_INFINITY));
+    let refused = [all, options(5).repetition_penalty(1e-300), options(5).max_length(3)];
+    for options in refused {
+        let message = session.generate("abc", &options).unwrap_err().to_string();
+        assert!(!message.contains("export"), "{message}");
+        let again = session.generate("abc", &self::options(5)).unwrap();
+        assert_eq!(again.token_ids, fake.greedy(&bytes("abc"), 5));
+    }
+}
+
+#[test]
+fn lengths_count_the_prompt_or_do_not() {
+    let fake = Fake::default();
+    let ids = fake.greedy(&bytes("abc"), 12);
+    let count = |options: GenerationOptions| {
+        let generation = fake.session().generate("abc", &options).unwrap();
+        assert_eq!(generation.finish_reason, FinishReason::Length);
+        generation.token_ids.len()
+    };
+    assert_eq!(count(options(12)), 12);
+    assert_eq!(count(options(12).max_length(10)), 7);
+    assert_eq!(count(options(1).max_length(10).max_tokens(9)), 9);
+    // `E` is an end token of the fake, which no longer comes before its time.
+    let favoured = options(12).logit_bias(69, 100.0);
+    let run = |options| fake.session().generate("abc", &options).unwrap().token_ids;
+    assert_eq!(run(favoured.clone()), [69]);
+    assert_eq!(run(favoured.clone().min_tokens(4)), [&ids[..4], &[69]].concat());
+    assert_eq!(run(favoured.min_length(6)), [&ids[..3], &[69]].concat());
+    assert_eq!(run(options(3).forced_eos_token(256)), [&ids[..2], &[256]].concat());
 }
 
 #[test]

@@ -283,6 +283,43 @@ fn two_processes_download_a_model_together() {
     assert_eq!(place.hub.content.lock().unwrap().sent, all);
 }
 
+#[test]
+fn of_two_processes_one_may_be_killed() {
+    for round in 1..6 {
+        let place = Place::new();
+        place.hub.update(|content| content.pace = Some((4096, Duration::from_millis(2))));
+        let start = || place.command(&["download", ID]).spawn().unwrap();
+        let (mut killed, other) = (start(), start());
+        place.hub.wait_for_delivered(place.missing() * round / 6);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        stdout(&other.wait_with_output().unwrap());
+        place.assert_whole();
+        assert_eq!(stdout(&place.run(&["cache", "prune"])), "nothing to remove\n");
+    }
+}
+
+/// Packages in an archive take more room unpacked.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_is_full_while_unpacking_is_told() {
+    let place = Place::new();
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("model.mil", zip::write::SimpleFileOptions::default()).unwrap();
+    std::io::Write::write_all(&mut zip, &vec![b' '; 1 << 20]).unwrap();
+    let archive = zip.finish().unwrap().into_inner();
+    place.hub.update(|content| content.files = [("x.mlmodelc.zip".to_owned(), archive)].into());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" download org/model"]);
+    limited.arg(env!("CARGO_BIN_EXE_candle-coreml"));
+    place.environment(&mut limited);
+    let message = failure(&limited.output().unwrap());
+    assert!(message.contains("make room") && message.contains("model.mil"), "{message}");
+    let temporary = place.home.path().join("cache/candle-coreml/temp");
+    assert_eq!(fs::read_dir(temporary).unwrap().count(), 0);
+    stdout(&place.run(&["download", ID]));
+}
+
 /// The same as a full disk to a program: a write fails.
 #[cfg(unix)]
 #[test]

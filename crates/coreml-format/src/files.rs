@@ -18,9 +18,9 @@ use crate::FormatError;
 pub enum FileKind {
     /// Settings, manifests, metadata, chat templates: up to 32 MiB.
     Settings,
-    /// A tokenizer with its vocabulary: up to 256 MiB.
+    /// A tokenizer with its vocabulary: up to 128 MiB.
     Tokenizer,
-    /// A program as MIL text: up to 512 MiB.
+    /// A program as MIL text: up to 256 MiB.
     ProgramText,
     /// A protobuf message: up to 2 GiB, as protobuf itself has it.
     Message,
@@ -32,8 +32,8 @@ impl FileKind {
     fn largest(self) -> u64 {
         match self {
             FileKind::Settings => 32 << 20,
-            FileKind::Tokenizer => 256 << 20,
-            FileKind::ProgramText => 512 << 20,
+            FileKind::Tokenizer => 128 << 20,
+            FileKind::ProgramText => 256 << 20,
             FileKind::Message => 2 << 30,
             FileKind::Weights => u64::MAX,
         }

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use coreml_format::FileKind;
-use coreml_format::files::read_file;
 use serde_json::Value as Json;
 
-use crate::error::Result;
+use super::json_file::read_json;
+use crate::error::{Error, Result};
 
 /// What the original model's `config.json` says; nothing where it is missing or no JSON.
 #[derive(Debug, Default)]
@@ -15,8 +14,11 @@ pub(super) struct OriginalConfig(Option<Json>);
 impl OriginalConfig {
     /// Reads the file of a directory.
     pub(super) fn read(directory: &Path) -> Result<Self> {
-        let bytes = read_file(&directory.join("config.json"), FileKind::Settings)?;
-        Ok(OriginalConfig(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok())))
+        match read_json(&directory.join("config.json")) {
+            // It can be read, but is no JSON.
+            Err(Error::LanguageModel { .. }) => Ok(OriginalConfig(None)),
+            config => config.map(OriginalConfig),
+        }
     }
 
     /// The architecture, e.g. `qwen3`.

@@ -89,8 +89,9 @@ pub(super) fn size(path: &Path) -> Option<u64> {
 
 /// Paths in a directory; none when there is no such directory.
 pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, HubError> {
+    let absent = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if absent(error.kind()) => return Ok(Vec::new()),
         entries => entries.map_err(HubError::io(directory))?,
     };
     let mut paths = entries

@@ -47,6 +47,24 @@ fn what_is_there_is_not_fetched_again() {
     place.client().endpoint("http://127.0.0.1:1").download(ID, &options).unwrap();
 }
 
+/// Whether it is complete has to be asked, but of that commit, and nothing else.
+#[test]
+fn of_a_model_that_others_have_fetched_only_the_list_is_asked_for() {
+    let place = Place::new();
+    let snapshot = place.download().unwrap();
+    fs::remove_dir_all(place.directory.path().join("own")).unwrap();
+    place.hub.update(|content| content.seen.clear());
+    let ensure = |client: HubClient| client.ensure(ID, &DownloadOptions::new()).unwrap();
+    assert_eq!(ensure(place.client()), snapshot);
+    assert_eq!(place.hub.content.lock().unwrap().seen, []);
+    // Where nothing can be noted, it is asked each time, and without a hub the cache has to do.
+    let unwritable = snapshot.join(WEIGHTS).join("own");
+    for endpoint in [place.hub.endpoint().as_str(), "http://127.0.0.1:1"] {
+        let client = place.client().own_dir(&unwritable).endpoint(endpoint);
+        assert_eq!(ensure(client), snapshot);
+    }
+}
+
 #[test]
 fn the_token_is_shown_to_the_hub_alone() {
     let place = Place::new();
@@ -159,14 +177,21 @@ fn passing_failures_are_waited_for() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let record = events.clone();
     let options = DownloadOptions::new().on_event(move |event| {
-        if let DownloadEvent::Retrying { reason, .. } = event {
-            record.lock().unwrap().push(reason.to_string());
+        if let DownloadEvent::Retrying { path, reason, attempt, attempts, .. } = event {
+            let path = path.unwrap_or("list");
+            let text = format!("{path} {attempt}/{attempts} {reason}");
+            record.lock().unwrap().push(text);
         }
     });
     place.client().download(ID, &options).unwrap();
     let events = events.lock().unwrap();
-    assert_eq!(events.len(), 2);
-    assert!(events[0].contains("429") && events[1].contains("503"), "{events:?}");
+    let weights = format!("{WEIGHTS} ");
+    let expected =
+        [("list 2/3 ", "500"), ("list 3/3 ", "429"), (&weights, "429"), (&weights, "503")];
+    assert_eq!(events.len(), expected.len());
+    for (event, (start, status)) in events.iter().zip(expected) {
+        assert!(event.starts_with(start) && event.contains(status), "{events:?}");
+    }
 
     let place = Place::new();
     place.hub.fault(WEIGHTS, vec![Fault::Status(503, vec![]); 9]);
@@ -246,7 +271,7 @@ fn refusals_say_what_to_do() {
     let message = failure("org/modle", "main");
     assert!(message.contains("no model `org/modle`") && message.contains("spelling"), "{message}");
     assert!(failure(ID, "v2").contains("no revision `v2`"));
-    assert!(failure("not an id", "main").contains("`org/name`"));
+    assert!(failure("not an id", "main").contains("`ORG/NAME`"));
     assert!(failure(ID, "../x").contains("no revision"));
     place.hub.update(|content| content.gated = true);
     let message = place.failure();

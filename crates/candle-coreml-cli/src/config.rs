@@ -1,6 +1,6 @@
 //! `config`: what a language model's directory holds.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use anyhow::Result;
 use candle_coreml::ModelConfig;
@@ -14,7 +14,7 @@ use crate::term;
 pub fn run(args: &ConfigArgs) -> Result<()> {
     let directory = download::model_directory(&args.directory)?;
     let Explanation { config, habits, findings, .. } = explain(&directory, None)?;
-    let mut stdout = io::stdout();
+    let mut stdout = term::out();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&config)?)?;
     } else {

@@ -1,6 +1,6 @@
 //! `download`: models by name.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub fn run(args: &DownloadArgs) -> Result<()> {
     };
     // Takes the bar away.
     drop(options);
-    writeln!(io::stdout(), "{}", directory.display())?;
+    writeln!(term::data(), "{}", directory.display())?;
     Ok(())
 }
 

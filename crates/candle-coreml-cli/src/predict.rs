@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +12,7 @@ use candle_coreml::{CoreMLModel, LoadOptions};
 
 use crate::args::PredictArgs;
 use crate::inputs;
+use crate::term;
 
 /// How many values of an output the summary shows.
 const SHOWN: usize = 8;
@@ -92,7 +93,7 @@ fn write_npy(tensor: &Tensor, path: &Path) -> Result<()> {
 }
 
 fn print_summary(outputs: &[(String, Tensor)]) -> Result<()> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = term::out();
     for (name, tensor) in outputs {
         writeln!(stdout, "{name}: {}", summary(tensor)?)?;
     }

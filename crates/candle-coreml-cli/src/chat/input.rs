@@ -1,7 +1,6 @@
 //! What is typed at a terminal.
 
 use std::env;
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -30,8 +29,7 @@ impl Typed {
     /// The terminal, with what was typed in earlier conversations if `history` asks for it.
     pub fn new(history: bool) -> Result<Self> {
         // Answers that go to a file should not have the prompts among them.
-        let behavior =
-            if io::stdout().is_terminal() { Behavior::Stdio } else { Behavior::PreferTerm };
+        let behavior = if term::out_is_terminal() { Behavior::Stdio } else { Behavior::PreferTerm };
         let config = Config::builder().behavior(behavior).max_history_size(1000)?;
         let mut editor = Editor::with_config(config.history_ignore_space(true).build())?;
         editor.set_helper(Some(Lines));

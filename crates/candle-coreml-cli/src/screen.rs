@@ -76,7 +76,7 @@ impl<'a, W: Write> Screen<'a, W> {
     fn take(&mut self, character: char) -> io::Result<()> {
         if character == '\n' {
             self.end_word()?;
-            write!(self.out, "{}\n", self.spaces)?;
+            writeln!(self.out, "{}", self.spaces)?;
             self.code ^= self.line.trim_start().starts_with("```");
             (self.column, self.spaces, self.line) = (0, String::new(), String::new());
             return Ok(());

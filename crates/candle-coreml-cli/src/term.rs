@@ -123,9 +123,14 @@ fn ask(text: impl Display) {
 
 /// A line on standard error that is good to know, unless quiet was asked for.
 pub fn tell(text: impl Display) {
-    if !QUIET.load(Ordering::Relaxed) {
+    if !is_quiet() {
         say(text);
     }
+}
+
+/// Whether only errors and answers to questions are told.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
 }
 
 /// As [`tell`], with a word before it.

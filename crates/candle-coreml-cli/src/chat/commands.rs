@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use candle_coreml::{ContextOverflow, GenerationOptions};
 use clap::CommandFactory;
 
+use super::input::message;
 use super::{Chat, Settings, files, stats};
 use crate::screen::shown;
 use crate::term;
@@ -90,7 +91,8 @@ impl Chat {
             Some(command) => (command.run)(self, rest),
             None => {
                 let names = COMMANDS.iter().flat_map(|command| command.names).copied();
-                Err(unknown(&format!("{name} is no command"), name, names, "/help shows all"))
+                let otherwise = "/help shows all; with a space before it, it is a message";
+                Err(unknown(&format!("{name} is no command"), name, names, otherwise))
             }
         }
     }
@@ -129,7 +131,7 @@ impl Chat {
     }
 
     fn set_system(&mut self, text: &str) -> Result<Next> {
-        self.system = Some(text.to_owned()).filter(|text| !text.is_empty());
+        self.system = Some(message(text)).filter(|text| !text.is_empty());
         Ok(Next::GoOn)
     }
 
@@ -137,7 +139,7 @@ impl Chat {
         let (what, value) = first_word(rest);
         match what {
             "parameter" => self.set_parameter(value)?,
-            "system" => return self.set_system(&super::input::message(value)),
+            "system" => return self.set_system(value),
             "verbose" => self.verbose = true,
             "quiet" => self.verbose = false,
             "wordwrap" => self.wrap = true,

@@ -77,8 +77,7 @@ impl Typed {
 
 /// The message that was typed: lines that go on are joined, quotes around several are taken off.
 pub fn message(text: &str) -> String {
-    if let Some(inner) = text.strip_prefix(QUOTES) {
-        let inner = inner.strip_suffix(QUOTES).unwrap_or(inner);
+    if let Some(inner) = text.strip_prefix(QUOTES).and_then(|text| text.strip_suffix(QUOTES)) {
         let inner = inner.strip_prefix('\n').unwrap_or(inner);
         return inner.strip_suffix('\n').unwrap_or(inner).to_owned();
     }
@@ -98,7 +97,7 @@ fn history_file() -> Option<PathBuf> {
 fn goes_on(text: &str) -> bool {
     // A command may have a text behind it.
     match text.find(QUOTES) {
-        Some(start) if text[..start].trim().is_empty() || text.starts_with("/set system ") => {
+        Some(start) if ["", "/system", "/set system"].contains(&text[..start].trim()) => {
             !text[start + QUOTES.len()..].contains(QUOTES)
         }
         _ => text.ends_with('\\'),
@@ -156,7 +155,7 @@ mod tests {
         for (typed, expected) in cases {
             assert_eq!(message(typed), expected, "{typed}");
         }
-        for open in ["a\\", "\"\"\"", "\"\"\"a\nb", " \"\"\"a", "/set system \"\"\"Be\nnice"] {
+        for open in ["a\\", "\"\"\"", "\"\"\"a\nb", " \"\"\"a", "/system \"\"\"Be\nnice"] {
             assert!(goes_on(open), "{open}");
         }
         for closed in ["a", "", "a\\\nb", "\"\"\"a\n\"\"\"", "say \"\"\"", "/set system Be nice"] {

@@ -17,7 +17,7 @@ pub fn run(command: &CacheCommand) -> Result<()> {
         CacheCommand::Verify { models } => verify(&client, models),
         CacheCommand::Prune(args) => prune(&client, args),
         CacheCommand::Dir => {
-            let mut out = term::data();
+            let mut out = term::out();
             writeln!(out, "{}", client.cache().display())?;
             writeln!(out, "{}", OwnCache::new().dir().display())?;
             Ok(())
@@ -61,7 +61,7 @@ fn verify(client: &HubClient, ids: &[String]) -> Result<()> {
             damaged += 1;
             term::say(format_args!("{}: `{}` {}", model.id, damage.path.display(), damage.message));
         }
-        writeln!(term::data(), "{}  {}  checked", model.id, revision(model))?;
+        writeln!(term::out(), "{}  {}  checked", model.id, revision(model))?;
     }
     if damaged > 0 {
         bail!(
@@ -88,7 +88,7 @@ fn prune(client: &HubClient, args: &PruneArgs) -> Result<()> {
     chosen(client, &args.models)?;
     let ids: Vec<&str> = args.models.iter().map(String::as_str).collect();
     let prune = client.prune(&ids, args.all)?;
-    let mut out = term::data();
+    let mut out = term::out();
     if prune.paths.is_empty() {
         writeln!(out, "nothing to remove")?;
         return Ok(());

@@ -16,7 +16,7 @@ use crate::term;
 pub fn run(args: &ConfigArgs) -> Result<()> {
     let (directory, _demo) = download::model_directory(&args.directory)?;
     let Explanation { config, habits, findings, recommended, .. } = explain(&directory, None)?;
-    let mut stdout = term::data();
+    let mut stdout = term::out();
     if args.json {
         let report = Report { config: &config, recommended_sampling: &recommended };
         writeln!(stdout, "{}", serde_json::to_string_pretty(&report)?)?;

@@ -67,7 +67,11 @@ pub fn model_directory(model: &Path) -> Result<(PathBuf, Option<Demo>)> {
 /// Shows a bar when standard error is a terminal, and what a user should know in any case.
 fn with_progress(options: DownloadOptions) -> DownloadOptions {
     // It shows nothing unless standard error is a terminal.
-    let bar = ProgressBar::no_length().with_style(style());
+    let bar = if term::is_quiet() {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::no_length().with_style(style())
+    };
     options.on_event(move |event| show(&bar, event))
 }
 

@@ -18,7 +18,7 @@ use crate::{download, interrupt, prompt, term};
 
 /// Generates and prints the text as it comes, or the result as JSON.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let prompt = prompt::named_or_piped(args.text.as_deref(), &args.source)?;
+    let prompt = prompt::named_or_piped(&args.words, &args.source)?;
     let (mut model, _demo) = load(&args.model.model, &args.threads)?;
     let load_time = model.load_time();
     let mut options = args.sampling.apply(GenerationOptions::new()).ignore_eos(args.ignore_eos);

@@ -76,7 +76,7 @@ fn show_plan(args: &InspectArgs) -> Result<()> {
     options.function.clone_from(&args.function);
     let model = CoreMLModel::load(&args.model, &options)?;
     let text = model.plan()?;
-    let mut stdout = term::data();
+    let mut stdout = term::out();
     if args.json {
         let path = args.model.display().to_string();
         let function = &model.function_description().name;
@@ -93,7 +93,7 @@ fn show_parts(args: &InspectArgs) -> Result<()> {
     let model = package.model()?;
     let reason = CoreMLModel::from_package(package.clone(), &LoadOptions::new()).err();
     let inspection = inspect(&package, model, reason.map(|error| error.to_string()));
-    let mut stdout = term::data();
+    let mut stdout = term::out();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&inspection)?)?;
     } else {

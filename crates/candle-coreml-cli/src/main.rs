@@ -88,13 +88,17 @@ fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Lets the log go to standard error, as far as RUST_LOG or the times that `-v` was given say.
 fn log(verbose: u8) {
-    let filter = match (std::env::var("RUST_LOG"), verbose) {
-        (Ok(filter), _) => EnvFilter::new(filter),
-        (Err(_), 0) => EnvFilter::new("error"),
-        (Err(_), 1) => EnvFilter::new("info"),
-        (Err(_), 2) => EnvFilter::new("info,candle_coreml=debug,coreml_engine=debug"),
-        (Err(_), _) => EnvFilter::new("trace"),
-    };
+    let chosen = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = chosen.as_deref().unwrap_or(match verbose {
+        0 => "error",
+        1 => "info",
+        2 => "info,candle_coreml=debug,coreml_engine=debug",
+        _ => "trace",
+    });
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|error| {
+        term::note(format_args!("RUST_LOG is not understood: {error}"));
+        EnvFilter::new("error")
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

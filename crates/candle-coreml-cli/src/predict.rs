@@ -50,7 +50,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if let Some(directory) = &args.output_dir {
         write_outputs(directory, &mut outputs)?;
     }
-    let mut stdout = term::data();
+    let mut stdout = term::out();
     if args.json {
         let report = Report {
             model: args.model.display().to_string(),

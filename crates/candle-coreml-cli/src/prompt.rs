@@ -14,19 +14,25 @@ use crate::term;
 const MOST_BYTES: usize = 64 << 20;
 
 /// The prompt that the arguments name; `None` where they name none.
-pub fn named(text: Option<&str>, source: &PromptArgs) -> Result<Option<String>> {
-    match (text, &source.prompt, &source.file) {
-        (Some("-"), _, _) => standard_input().map(Some),
-        (_, _, Some(file)) if file == Path::new("-") => standard_input().map(Some),
-        (_, _, Some(file)) => of_file(file).map(Some),
-        (text, prompt, None) => Ok(text.or(prompt.as_deref()).map(str::to_owned)),
+pub fn named(words: &[String], source: &PromptArgs) -> Result<Option<String>> {
+    let dash = Path::new("-");
+    match (words, &source.prompt, &source.file) {
+        ([], prompt, None) => Ok(prompt.clone()),
+        ([], _, Some(file)) if file == dash => standard_input().map(Some),
+        ([], _, Some(file)) => of_file(file).map(Some),
+        ([word], None, None) if Path::new(word) == dash => standard_input().map(Some),
+        (words, None, None) => Ok(Some(words.join(" "))),
+        _ => {
+            let advice = "there are two prompts: among the arguments, and by --prompt or --file";
+            Err(Exit::Usage(advice.to_owned()).into())
+        }
     }
 }
 
 /// The prompt that the arguments name, or else standard input. Nobody is made to wait for somebody
 /// who does not know that text is expected.
-pub fn named_or_piped(text: Option<&str>, source: &PromptArgs) -> Result<String> {
-    if let Some(prompt) = named(text, source)? {
+pub fn named_or_piped(words: &[String], source: &PromptArgs) -> Result<String> {
+    if let Some(prompt) = named(words, source)? {
         return Ok(prompt);
     }
     if !io::stdin().is_terminal() {

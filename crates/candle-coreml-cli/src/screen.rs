@@ -2,7 +2,7 @@
 //! made visible, since a model's text is not to be trusted, and if asked to with lines broken
 //! between words.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use anyhow::Result;
 use candle_coreml::{Generation, TokenStream};
@@ -16,7 +16,7 @@ const LEAST_WIDTH: usize = 20;
 /// Prints the text of a stream and nothing else.
 pub fn print_stream(mut stream: TokenStream, wrap: bool) -> Result<Generation> {
     let mut out = term::data();
-    if io::stdout().is_terminal() {
+    if term::out_is_terminal() {
         let mut screen = Screen::new(&mut out, term::width().filter(|_| wrap));
         for token in stream.by_ref() {
             screen.print(&token?.text)?;
@@ -76,7 +76,7 @@ impl<'a, W: Write> Screen<'a, W> {
     fn take(&mut self, character: char) -> io::Result<()> {
         if character == '\n' {
             self.end_word()?;
-            write!(self.out, "{}\n", self.spaces)?;
+            writeln!(self.out, "{}", self.spaces)?;
             self.code ^= self.line.trim_start().starts_with("```");
             (self.column, self.spaces, self.line) = (0, String::new(), String::new());
             return Ok(());
@@ -122,6 +122,11 @@ impl<'a, W: Write> Screen<'a, W> {
         self.word.clear();
         Ok(())
     }
+}
+
+/// Text as a terminal can show it.
+pub fn shown(text: &str) -> String {
+    text.chars().map(visible).collect()
 }
 
 /// A control character's picture; other characters as they are.

@@ -36,12 +36,12 @@ pub fn be_quiet() {
 
 /// Standard output for text with styles, which are taken out where there are no colours.
 pub fn out() -> Out<AutoStream<StdoutLock<'static>>> {
-    Out(AutoStream::auto(io::stdout().lock()))
+    Out(AutoStream::auto(stdout().lock()))
 }
 
 /// Standard output for data, which arrives byte for byte.
 pub fn data() -> Out<StdoutLock<'static>> {
-    Out(io::stdout().lock())
+    Out(stdout().lock())
 }
 
 /// Standard output, whose errors say so.
@@ -84,9 +84,20 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref()).any(closed)
 }
 
+/// Whether a terminal shows standard output.
+pub fn out_is_terminal() -> bool {
+    stdout().is_terminal()
+}
+
+/// The one place that names it.
+#[allow(clippy::disallowed_methods)]
+fn stdout() -> io::Stdout {
+    io::stdout()
+}
+
 /// Columns of the terminal that standard output is, if it is one.
 pub fn width() -> Option<usize> {
-    Some(terminal_size::terminal_size_of(io::stdout())?.0.0.into())
+    Some(terminal_size::terminal_size_of(stdout())?.0.0.into())
 }
 
 /// Standard error in the same way.
@@ -112,9 +123,14 @@ fn ask(text: impl Display) {
 
 /// A line on standard error that is good to know, unless quiet was asked for.
 pub fn tell(text: impl Display) {
-    if !QUIET.load(Ordering::Relaxed) {
+    if !is_quiet() {
         say(text);
     }
+}
+
+/// Whether only errors and answers to questions are told.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
 }
 
 /// As [`tell`], with a word before it.
@@ -131,7 +147,7 @@ pub fn error(text: impl Display) {
 /// otherwise stand in the same line.
 pub fn end_open_line() -> io::Result<()> {
     let same = || Some(Handle::stdout().ok()? == Handle::stderr().ok()?);
-    if io::stdout().is_terminal() || same() == Some(true) {
+    if out_is_terminal() || same() == Some(true) {
         let mut out = data();
         out.write_all(b"\n")?;
         out.flush()?;

@@ -31,6 +31,7 @@ fn a_prompt_is_the_same_from_everywhere() {
         assert_eq!(found["text"], expected["text"], "{arguments:?}");
     };
     same(&["-"], b"Once upon\na time");
+    same(&["Once", "upon\na", "time"], b"not this");
     same(&["-"], b"Once upon\na time\n");
     same(&[], b"Once upon\na time\r\n");
     same(&["-f", "-"], b"Once upon\na time");
@@ -42,7 +43,10 @@ fn a_prompt_is_the_same_from_everywhere() {
     let ids = |prompt: &str| generated(&[prompt], b"")["prompt_ids"].clone();
     assert_eq!(generated(&[], b" Once\n\n")["prompt_ids"], ids(" Once\n"));
     assert_eq!(generated(&["-"], b"@file")["prompt_ids"], ids("@file"));
-    assert_eq!(generated(&["-p", "-"], b"Once")["prompt_ids"], ids("-"));
+    assert_eq!(
+        generated(&["-p", "-"], b"not this")["prompt_ids"],
+        generated(&[], b"-")["prompt_ids"]
+    );
 }
 
 #[test]
@@ -91,6 +95,7 @@ fn prompts_that_are_none_are_explained() {
     refused(&["generate", "text", "-p", "text"], b"", 2, "cannot be used with");
     let model = chat_model();
     let model = model.path().to_str().unwrap();
+    refused(&["run", model, "Hello", "-p", "Hello"], b"", 2, "two prompts");
     refused(&["chat", "-m", model], b"\xff\n", 1, "line 1 of standard input");
 }
 

@@ -9,13 +9,19 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use common::{at_home, chat_model, command, stderr, stdout};
 use nix::pty::{Winsize, openpty};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
+
+/// Neither end token is possible.
+const NO_END: &[&str] = &["--logit-bias=893=-inf", "--logit-bias=895=-inf"];
+
+/// Without them, a text goes on until it is stopped.
+const ENDLESS: &[&str] = &["-n", "-1", "--overflow", "shift"];
 
 /// Nothing takes so long, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -80,10 +86,21 @@ impl Terminal {
 
     /// All that still comes, and the exit code.
     fn end(mut self) -> (String, Option<i32>) {
-        while let Ok(more) = self.screen.recv_timeout(PATIENCE) {
-            self.seen.push_str(&String::from_utf8_lossy(&more));
+        loop {
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(more) => self.seen.push_str(&String::from_utf8_lossy(&more)),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("no end of {:?}", self.seen),
+            }
         }
-        (self.seen, self.child.wait().unwrap().code())
+        (std::mem::take(&mut self.seen), self.child.wait().unwrap().code())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ = self.child.kill();
     }
 }
 
@@ -91,7 +108,9 @@ impl Terminal {
 fn chat(arguments: &[&str]) -> (Terminal, TempDir) {
     let model = chat_model();
     let path = model.path().to_str().unwrap();
+    // No end token: every answer is as long as it may be.
     let greedy = ["chat", "-m", path, "--temp", "0", "-n", "4", "--speculation", "off"];
+    let greedy = [&greedy[..], NO_END].concat();
     let terminal = Terminal::start(&[&greedy[..], arguments].concat(), model.path(), &[]);
     (terminal, model)
 }
@@ -99,7 +118,9 @@ fn chat(arguments: &[&str]) -> (Terminal, TempDir) {
 /// What the library answers to messages of a user.
 fn conversation(model: &Path, messages: &[&str]) -> Json {
     let library = candle_coreml::LanguageModel::load(model).unwrap();
-    let options = candle_coreml::GenerationOptions::new().max_tokens(4).into();
+    let options = candle_coreml::GenerationOptions::new().max_tokens(4);
+    let options = options.logit_bias(893, f64::NEG_INFINITY).logit_bias(895, f64::NEG_INFINITY);
+    let options = options.into();
     let mut all = Vec::new();
     for message in messages {
         all.push(candle_coreml::ChatMessage::user(*message));
@@ -161,7 +182,7 @@ fn settings_change_and_mistakes_are_explained() {
     let (mut terminal, home) = chat(&["-v"]);
     terminal.expect("/help");
     for (line, expected) in [
-        ("/hlep", "/hlep is no command, did you mean /help?"),
+        ("/hlep", "/hlep is no command; did you mean /help?"),
         ("/usr/bin is a directory", "is no command"),
         ("/set parameter temprature 1", "did you mean temperature?"),
         ("/set parameter top_p 3", "a number above 0 and at most 1"),
@@ -291,16 +312,12 @@ fn interrupt(child: &Child) {
     assert!(sent.unwrap().success());
 }
 
-/// Neither end token is possible: the text goes on until it is stopped.
-const ENDLESS: &[&str] =
-    &["-n", "-1", "--overflow", "shift", "--logit-bias=893=-inf", "--logit-bias=895=-inf"];
-
 #[test]
 fn an_interrupt_ends_a_text_with_its_own_exit_code() {
     let model = chat_model();
     let path = model.path().to_str().unwrap();
     for arguments in [&["generate", "-m", path, "Once"][..], &["run", path, "Hello"]] {
-        let mut command = command(&[arguments, ENDLESS].concat());
+        let mut command = command(&[arguments, ENDLESS, NO_END].concat());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();

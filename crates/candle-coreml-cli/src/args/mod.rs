@@ -24,7 +24,7 @@ pub use values::{InspectArgs, PredictArgs};
 
 /// Runs Core ML models on any CPU.
 #[derive(Debug, Parser)]
-#[command(name = "candle-coreml", version, about, after_help = HELP)]
+#[command(name = "candle-coreml", version, about, after_help = HELP, args_override_self = true)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]

@@ -10,9 +10,9 @@ use super::sampling::SamplingArgs;
 #[command(after_help = GENERATE_HELP)]
 pub struct GenerateArgs {
     /// The text to continue, taken as it is: without a chat template. `-`, or none, reads it from
-    /// standard input
+    /// standard input; several words are joined with spaces
     #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file"])]
-    pub text: Option<String>,
+    pub words: Vec<String>,
     #[command(flatten)]
     pub source: PromptArgs,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub struct PromptArgs {
 #[command(after_help = CHAT_HELP)]
 pub struct ChatArgs {
     /// The model, if --model does not name it, and a message: with one, it is answered, and that is
-    /// all
+    /// all; `-` reads it from standard input
     #[arg(value_names = ["MODEL", "MESSAGE"])]
     pub words: Vec<String>,
     #[command(flatten)]
@@ -100,10 +100,5 @@ impl ChatArgs {
         if !model_is_given && !self.words.is_empty() {
             self.model.model = self.words.remove(0).into();
         }
-    }
-
-    /// The message among the arguments.
-    pub fn message(&self) -> Option<String> {
-        (!self.words.is_empty()).then(|| self.words.join(" "))
     }
 }

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use candle_coreml::{ContextOverflow, GenerationOptions};
 use clap::CommandFactory;
 
+use super::input::message;
 use super::{Chat, Settings, files, stats};
+use crate::screen::shown;
 use crate::term;
 
 /// Whether the conversation goes on.
@@ -41,13 +43,13 @@ pub const COMMANDS: &[Command] = &[
     command(
         &["/system"],
         "[TEXT]",
-        "says how the model should behave; without TEXT, no longer",
+        "how the model should behave; nothing: no longer",
         Chat::set_system,
     ),
     command(
         &["/set"],
-        "WHAT …",
-        "parameter NAME VALUE, system TEXT, verbose, quiet, wordwrap, nowordwrap, think, nothink",
+        "[WHAT]",
+        "changes a parameter or more; alone, tells what can be",
         Chat::set,
     ),
     command(&["/show"], "[WHAT]", "shows parameters, system, or messages", Chat::show),
@@ -89,7 +91,8 @@ impl Chat {
             Some(command) => (command.run)(self, rest),
             None => {
                 let names = COMMANDS.iter().flat_map(|command| command.names).copied();
-                bail!("{name} is no command{}; /help shows all", nearest(name, names))
+                let otherwise = "/help shows all; with a space before it, it is a message";
+                Err(unknown(&format!("{name} is no command"), name, names, otherwise))
             }
         }
     }
@@ -128,7 +131,7 @@ impl Chat {
     }
 
     fn set_system(&mut self, text: &str) -> Result<Next> {
-        self.system = Some(text.to_owned()).filter(|text| !text.is_empty());
+        self.system = Some(message(text)).filter(|text| !text.is_empty());
         Ok(Next::GoOn)
     }
 
@@ -136,19 +139,22 @@ impl Chat {
         let (what, value) = first_word(rest);
         match what {
             "parameter" => self.set_parameter(value)?,
-            "system" => return self.set_system(&super::input::message(value)),
+            "system" => return self.set_system(value),
             "verbose" => self.verbose = true,
             "quiet" => self.verbose = false,
             "wordwrap" => self.wrap = true,
             "nowordwrap" => self.wrap = false,
             "think" => self.thinking = Some(true),
             "nothink" => self.thinking = Some(false),
-            "" => bail!("/set needs one of: {}", WHAT_TO_SET.join(", ")),
-            _ => bail!(
-                "{what} can't be set{}; what can: {}",
-                nearest(what, WHAT_TO_SET.iter().copied()),
-                WHAT_TO_SET.join(", ")
+            "" => bail!(
+                "/set needs `parameter NAME VALUE`, `system TEXT`, or one of: {}",
+                WHAT_TO_SET[2..].join(", ")
             ),
+            _ => {
+                let all = format!("what can be: {}", WHAT_TO_SET.join(", "));
+                let names = WHAT_TO_SET.iter().copied();
+                return Err(unknown(&format!("{what} can't be set"), what, names, &all));
+            }
         }
         Ok(Next::GoOn)
     }
@@ -157,10 +163,11 @@ impl Chat {
         let (name, value) = first_word(text);
         let names = parameters();
         if !names.iter().any(|known| known == name) {
-            let near = nearest(name, names.iter().map(String::as_str));
             let shown: Vec<&str> =
                 names.iter().filter(|name| !name.contains('_')).map(String::as_str).collect();
-            bail!("there is no parameter `{name}`{near}; there are: {}", shown.join(", "));
+            let all = format!("there are: {}", shown.join(", "));
+            let names = names.iter().map(String::as_str);
+            return Err(unknown(&format!("there is no parameter `{name}`"), name, names, &all));
         }
         if value.is_empty() {
             bail!("/set parameter {name} needs a value");
@@ -175,24 +182,27 @@ impl Chat {
     fn show(&mut self, what: &str) -> Result<Next> {
         match what {
             "parameters" => term::say(described(&self.options()?)),
-            "system" => term::say(self.system.as_deref().unwrap_or("there is no system message")),
+            "system" => {
+                let none = "there is no system message";
+                term::say(self.system.as_deref().map_or_else(|| none.to_owned(), shown));
+            }
             "messages" => {
                 for message in self.conversation() {
-                    term::say(format_args!("{}: {}", message.role, message.content));
+                    term::say(shown(&format!("{}: {}", message.role, message.content)));
                 }
             }
             "" => {
                 term::say(described(&self.options()?));
                 if let Some(system) = &self.system {
-                    term::say(format_args!("system: {system}"));
+                    term::say(format_args!("system: {}", shown(system)));
                 }
                 term::say(format_args!("messages: {}", self.messages.len()));
             }
-            _ => bail!(
-                "{what} can't be shown{}; what can: {}",
-                nearest(what, WHAT_TO_SHOW.iter().copied()),
-                WHAT_TO_SHOW.join(", ")
-            ),
+            _ => {
+                let all = format!("what can be: {}", WHAT_TO_SHOW.join(", "));
+                let names = WHAT_TO_SHOW.iter().copied();
+                return Err(unknown(&format!("{what} can't be shown"), what, names, &all));
+            }
         }
         Ok(Next::GoOn)
     }
@@ -237,11 +247,19 @@ fn first_word(text: &str) -> (&str, &str) {
     (word, rest.trim())
 }
 
-/// The name that somebody who wrote `name` may have meant, as a question.
-fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+/// What is wrong with a name, and the one that may have been meant or how to find it.
+fn unknown<'a>(
+    what: &str,
+    name: &str,
+    names: impl Iterator<Item = &'a str>,
+    otherwise: &str,
+) -> anyhow::Error {
     let near = names.map(|known| (strsim::jaro_winkler(name, known), known));
     let best = near.filter(|(likeness, _)| *likeness > 0.7).max_by(|a, b| a.0.total_cmp(&b.0));
-    best.map_or_else(String::new, |(_, name)| format!(", did you mean {name}?"))
+    match best {
+        Some((_, near)) => anyhow!("{what}; did you mean {near}?"),
+        None => anyhow!("{what}; {otherwise}"),
+    }
 }
 
 /// Names of all options of sampling, in every spelling.
@@ -303,13 +321,14 @@ mod tests {
     #[test]
     fn what_is_misspelt_is_guessed() {
         let names = || COMMANDS.iter().flat_map(|command| command.names).copied();
-        assert_eq!(nearest("/hlep", names()), ", did you mean /help?");
-        assert_eq!(nearest("/regenrate", names()), ", did you mean /regenerate?");
-        assert_eq!(nearest("/xyzzy", names()), "");
-        assert_eq!(
-            nearest("temprature", parameters().iter().map(String::as_str)),
-            ", did you mean temperature?"
-        );
+        let guess = |name: &str| unknown("no", name, names(), "/help").to_string();
+        assert_eq!(guess("/hlep"), "no; did you mean /help?");
+        assert_eq!(guess("/regenrate"), "no; did you mean /regenerate?");
+        assert_eq!(guess("/xyzzy"), "no; /help");
+        let known = parameters();
+        let known = known.iter().map(String::as_str);
+        let message = unknown("no", "temprature", known, "").to_string();
+        assert_eq!(message, "no; did you mean temperature?");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What is typed at a terminal.
 
 use std::env;
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -30,8 +29,7 @@ impl Typed {
     /// The terminal, with what was typed in earlier conversations if `history` asks for it.
     pub fn new(history: bool) -> Result<Self> {
         // Answers that go to a file should not have the prompts among them.
-        let behavior =
-            if io::stdout().is_terminal() { Behavior::Stdio } else { Behavior::PreferTerm };
+        let behavior = if term::out_is_terminal() { Behavior::Stdio } else { Behavior::PreferTerm };
         let config = Config::builder().behavior(behavior).max_history_size(1000)?;
         let mut editor = Editor::with_config(config.history_ignore_space(true).build())?;
         editor.set_helper(Some(Lines));
@@ -79,8 +77,7 @@ impl Typed {
 
 /// The message that was typed: lines that go on are joined, quotes around several are taken off.
 pub fn message(text: &str) -> String {
-    if let Some(inner) = text.strip_prefix(QUOTES) {
-        let inner = inner.strip_suffix(QUOTES).unwrap_or(inner);
+    if let Some(inner) = text.strip_prefix(QUOTES).and_then(|text| text.strip_suffix(QUOTES)) {
         let inner = inner.strip_prefix('\n').unwrap_or(inner);
         return inner.strip_suffix('\n').unwrap_or(inner).to_owned();
     }
@@ -100,7 +97,7 @@ fn history_file() -> Option<PathBuf> {
 fn goes_on(text: &str) -> bool {
     // A command may have a text behind it.
     match text.find(QUOTES) {
-        Some(start) if text[..start].trim().is_empty() || text.starts_with("/set system ") => {
+        Some(start) if ["", "/system", "/set system"].contains(&text[..start].trim()) => {
             !text[start + QUOTES.len()..].contains(QUOTES)
         }
         _ => text.ends_with('\\'),
@@ -158,7 +155,7 @@ mod tests {
         for (typed, expected) in cases {
             assert_eq!(message(typed), expected, "{typed}");
         }
-        for open in ["a\\", "\"\"\"", "\"\"\"a\nb", " \"\"\"a", "/set system \"\"\"Be\nnice"] {
+        for open in ["a\\", "\"\"\"", "\"\"\"a\nb", " \"\"\"a", "/system \"\"\"Be\nnice"] {
             assert!(goes_on(open), "{open}");
         }
         for closed in ["a", "", "a\\\nb", "\"\"\"a\n\"\"\"", "say \"\"\"", "/set system Be nice"] {

@@ -22,7 +22,7 @@ use input::Typed;
 
 /// Talks until the input ends, or answers the one message that is given.
 pub fn run(args: &ChatArgs, verbose: bool) -> Result<()> {
-    let message = prompt::named(args.message().as_deref(), &args.source)?;
+    let message = prompt::named(&args.words, &args.source)?;
     let (model, demo) = load(&args.model.model, &args.threads)?;
     if demo.is_some() {
         term::tell("The demo model was made to tell stories, not to talk; --model takes another.");
@@ -205,7 +205,7 @@ fn notices(generation: &Generation) -> Vec<String> {
     }
     match generation.finish_reason {
         FinishReason::Length => notices.push(format!(
-            "stopped after {} tokens; --max-tokens allows more",
+            "stopped after {} tokens; --max-tokens or /set parameter max-tokens allows more",
             usage.generated_tokens
         )),
         FinishReason::Context => {

@@ -8,6 +8,7 @@ use candle_coreml::config::{CONFIG_FILE, ComponentConfig, Explanation, TensorCon
 
 use crate::args::ConfigArgs;
 use crate::download;
+use crate::printable::{self, LONGEST_TEXT, printable};
 
 /// Shows the components of a directory, and writes them down if asked to.
 pub fn run(args: &ConfigArgs) -> Result<()> {
@@ -17,12 +18,13 @@ pub fn run(args: &ConfigArgs) -> Result<()> {
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&config)?)?;
     } else {
-        write!(stdout, "{}", text(&config))?;
+        write!(stdout, "{}", printable::lines(&text(&config), LONGEST_TEXT))?;
         for habit in &habits {
-            writeln!(stdout, "{habit}")?;
+            writeln!(stdout, "{}", printable::line(&habit.to_string()))?;
         }
     }
     for finding in &findings {
+        let finding = printable::line(&finding.to_string());
         // JSON goes to programs.
         if args.json {
             eprintln!("odd: {finding}");
@@ -43,7 +45,7 @@ fn text(config: &ModelConfig) -> String {
     let shapes = &config.shapes;
     let mut text = format!(
         "{} model: context {} tokens, window {}, hidden size {}, vocabulary {}\n",
-        config.model_info.model_type,
+        printable(&config.model_info.model_type),
         shapes.context_length,
         shapes.batch_size,
         shapes.hidden_size,
@@ -72,8 +74,10 @@ fn order(name: &str) -> (usize, usize, String) {
 
 fn component_text(name: &str, component: &ComponentConfig) -> String {
     let tensors = |tensors: &std::collections::HashMap<String, TensorConfig>| {
-        let mut all: Vec<String> =
-            tensors.values().map(|tensor| format!("{} {:?}", tensor.name, tensor.shape)).collect();
+        let mut all: Vec<String> = tensors
+            .values()
+            .map(|tensor| format!("{} {:?}", printable(&tensor.name), tensor.shape))
+            .collect();
         all.sort();
         match all.len() {
             0..=8 => all.join(", "),
@@ -81,9 +85,10 @@ fn component_text(name: &str, component: &ComponentConfig) -> String {
         }
     };
     format!(
-        "{name}: {}, function {}\n  takes {}\n  gives {}\n",
-        component.file_path.as_deref().unwrap_or("?"),
-        component.functions.join(", "),
+        "{}: {}, function {}\n  takes {}\n  gives {}\n",
+        printable(name),
+        printable(component.file_path.as_deref().unwrap_or("?")),
+        printable(&component.functions.join(", ")),
         tensors(&component.inputs),
         tensors(&component.outputs),
     )

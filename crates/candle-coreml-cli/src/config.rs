@@ -8,8 +8,11 @@ use candle_coreml::{ModelConfig, RecommendedSampling};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use coreml_format::{printable_message, printable_name};
+
 use crate::args::ConfigArgs;
 use crate::download;
+use crate::printable::{self, LONGEST_TEXT};
 use crate::term;
 
 /// Shows the components of a directory, and writes them down if asked to.
@@ -21,13 +24,15 @@ pub fn run(args: &ConfigArgs) -> Result<()> {
         let report = Report { config: &config, recommended_sampling: &recommended };
         writeln!(stdout, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        write!(stdout, "{}", text(&config))?;
-        write!(stdout, "{}", recommended_text(&recommended)?)?;
+        write!(stdout, "{}", printable::lines(&text(&config), LONGEST_TEXT))?;
+        write!(stdout, "{}", printable::lines(&recommended_text(&recommended)?, LONGEST_TEXT))?;
         for habit in &habits {
-            writeln!(stdout, "{habit}")?;
+            writeln!(stdout, "{}", printable_message(&habit.to_string()))?;
         }
     }
     for finding in &findings {
+        let finding = finding.to_string();
+        let finding = printable_message(&finding);
         // JSON goes to programs.
         if args.json {
             term::say(format_args!("odd: {finding}"));
@@ -74,7 +79,7 @@ fn text(config: &ModelConfig) -> String {
     let shapes = &config.shapes;
     let mut text = format!(
         "{} model: context {} tokens, window {}, hidden size {}, vocabulary {}\n",
-        config.model_info.model_type,
+        printable_name(&config.model_info.model_type),
         shapes.context_length,
         shapes.batch_size,
         shapes.hidden_size,
@@ -103,8 +108,10 @@ fn order(name: &str) -> (usize, usize, String) {
 
 fn component_text(name: &str, component: &ComponentConfig) -> String {
     let tensors = |tensors: &std::collections::HashMap<String, TensorConfig>| {
-        let mut all: Vec<String> =
-            tensors.values().map(|tensor| format!("{} {:?}", tensor.name, tensor.shape)).collect();
+        let mut all: Vec<String> = tensors
+            .values()
+            .map(|tensor| format!("{} {:?}", printable_name(&tensor.name), tensor.shape))
+            .collect();
         all.sort();
         match all.len() {
             0..=8 => all.join(", "),
@@ -112,9 +119,10 @@ fn component_text(name: &str, component: &ComponentConfig) -> String {
         }
     };
     format!(
-        "{name}: {}, function {}\n  takes {}\n  gives {}\n",
-        component.file_path.as_deref().unwrap_or("?"),
-        component.functions.join(", "),
+        "{}: {}, function {}\n  takes {}\n  gives {}\n",
+        printable_name(name),
+        printable_name(component.file_path.as_deref().unwrap_or("?")),
+        printable_name(&component.functions.join(", ")),
         tensors(&component.inputs),
         tensors(&component.outputs),
     )

@@ -34,7 +34,8 @@ struct Inspection {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    specification_version: i32,
+    /// Compiled models of classic kinds do not state one.
+    specification_version: Option<i32>,
     default_function: String,
     functions: Vec<FunctionDescription>,
     metadata: Metadata,
@@ -123,7 +124,8 @@ fn inspect(package: &Package, model: &Model, reason: Option<String>) -> Inspecti
         kind: model.kind_in_words().to_string(),
         runs: reason.is_none(),
         reason,
-        specification_version: description.specification_version,
+        specification_version: Some(description.specification_version)
+            .filter(|&stated| stated != 0),
         default_function: description.default_function,
         functions,
         metadata: description.metadata,
@@ -167,11 +169,10 @@ fn count(block: &Block, opset: Opset, counts: &mut BTreeMap<String, OperationCou
 fn text(inspection: &Inspection, width: Option<usize>) -> String {
     let Inspection { path, kind, container, .. } = inspection;
     let mut text = format!("{path}\n{kind} in a {container}");
-    match inspection.specification_version {
-        // Compiled models of classic kinds do not state one.
-        0 => text.push('\n'),
-        version => text.push_str(&format!(", specification version {version}\n")),
+    if let Some(version) = inspection.specification_version {
+        text.push_str(&format!(", specification version {version}"));
     }
+    text.push('\n');
     match &inspection.reason {
         None => text.push_str("Runs here\n"),
         Some(reason) => {

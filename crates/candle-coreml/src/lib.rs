@@ -22,6 +22,12 @@ mod tensors;
 mod values;
 mod words;
 
+// Crates whose types are in this one's signatures.
+#[doc(no_inline)]
+pub use candle_core;
+#[doc(no_inline)]
+pub use serde_json;
+
 pub use backend::{
     Backend, BackendCall, BackendKind, Executable, LoadOptions, ReadOutput, THREADS_VARIABLE,
     WriteElements,
@@ -38,7 +44,10 @@ pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{
     Body, ClassLabels, KindInWords, Layer, Model, NeuralNetwork, Stage,
 };
-pub use coreml_format::{Cause, ErrorKind, FormatError, InFile, Package, PackageKind, description};
+pub use coreml_format::{
+    BlobFile, BlobRecord, BlobView, Cause, ErrorKind, FormatError, InFile, Package, PackageKind,
+    description,
+};
 #[cfg(feature = "llm")]
 pub use error::GenerationError;
 pub use error::{Error, Result, ValueError};
@@ -82,12 +91,18 @@ pub fn operation_hint(operator: &str, opset: coreml_format::mil::Opset) -> Strin
     coreml_engine::support_hint(operator, opset).trim_start_matches("; ").to_owned()
 }
 
-/// Compiles the examples of the crate's README.
-#[cfg(all(doctest, feature = "llm"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+/// Compiles the examples of the documents; `tests/snippets.rs` looks that none is left out.
+#[cfg(all(doctest, feature = "llm", feature = "hub"))]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
 
-/// Compiles the examples of the repository's README.
-#[cfg(all(doctest, feature = "llm"))]
-#[doc = include_str!("../../../README.md")]
-struct RepositoryReadme;
+    #[doc = include_str!("../../../README.md")]
+    struct RepositoryReadme;
+
+    #[doc = include_str!("../../../docs/generation.md")]
+    struct Generation;
+
+    #[doc = include_str!("../../../docs/models.md")]
+    struct Models;
+}

@@ -28,7 +28,11 @@ const GROUPS: &[(&str, &[&str], &[&str])] = &[
         ],
         &["backend", "call", "model", "state", "coreml_engine"],
     ),
-    ("Values, descriptions and programs", &[], &["values", "coreml_format"]),
+    (
+        "Values, descriptions and programs",
+        &[],
+        &["values", "coreml_format", "candle_core", "serde_json"],
+    ),
     ("Language models", &["RecommendedSampling"], &["llm"]),
     (
         "Sessions and what they give",
@@ -92,6 +96,37 @@ fn names_are_those_in_the_file() {
         list(&new, &old),
         list(&old, &new),
     );
+}
+
+/// Who depends on this crate alone can name what its functions take and give, also where that is of a
+/// crate below or beside it. It is enough that this compiles.
+#[test]
+fn types_of_other_crates_have_names_here() {
+    use candle_coreml::candle_core::{Device, Tensor};
+    use candle_coreml::description::{FeatureDescription, FunctionDescription, ModelDescription};
+    use candle_coreml::mil::{BlobFileValue, Program};
+    use candle_coreml::{
+        BlobFile, BlobRecord, BlobView, CoreMLModel, Error, ErrorKind, FeatureValue, FormatError,
+        Image, Model, Package, ValueError, Workers,
+    };
+    use std::sync::Arc;
+
+    let _: fn(&Package, &str) -> Result<Arc<BlobFile>, FormatError> = Package::blob_file;
+    let _: fn(&BlobFile, u64) -> Result<BlobRecord, FormatError> = BlobFile::record;
+    let _: fn(&Arc<BlobFile>, &BlobFileValue) -> Result<BlobView, FormatError> = BlobFile::tensor;
+    let _: fn(&Package) -> Result<&Model, FormatError> = Package::model;
+    let _: fn(&Model) -> Option<&Arc<Program>> = Model::program;
+    let _: fn(&CoreMLModel) -> &ModelDescription = CoreMLModel::description;
+    let _: fn(&CoreMLModel) -> &FunctionDescription = CoreMLModel::function_description;
+    let _: fn(&CoreMLModel, &Workers) -> Result<CoreMLModel, Error> = CoreMLModel::with_workers;
+    let _: fn(&FunctionDescription) -> &[FeatureDescription] = |function| &function.inputs;
+    let _: fn(&FeatureValue) -> Result<&Tensor, ValueError> = FeatureValue::tensor;
+    let _: fn(&FeatureValue) -> Result<&Image, ValueError> = FeatureValue::image;
+    let _: fn(&Error) -> ErrorKind = Error::kind;
+    let _: fn(&Tensor) -> &Device = Tensor::device;
+    #[cfg(feature = "llm")]
+    let _: fn(&candle_coreml::ChatOptions) -> Option<&candle_coreml::serde_json::Value> =
+        |options| options.tools.as_ref();
 }
 
 /// Paths that a user can write, with the room or the crate that each comes from.

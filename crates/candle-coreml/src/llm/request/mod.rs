@@ -4,5 +4,5 @@ mod chat;
 mod options;
 
 pub use crate::cancel::CancelToken;
-pub use chat::{ChatMessage, ChatOptions};
+pub use chat::{ChatMessage, ChatOptions, MessageContent};
 pub use options::{ContextOverflow, GenerationOptions, Speculation};

@@ -1,50 +1,18 @@
-"""Writes fixtures/chat/cases.json: conversations, and what Jinja2 makes of them with the templates
-beside it, set up as Hugging Face's `apply_chat_template` does.
+"""Writes fixtures/chat/cases.json: conversations, and what Hugging Face's `apply_chat_template` makes
+of them with the templates beside it.
 
-    python tools/chat-templates/render.py     # needs jinja2 3.1 alone
+    pip install "transformers>=5" "jinja2>=3.1.6"
+    python tools/chat-templates/render.py [--check]
 """
 
 import json
+import sys
 from pathlib import Path
 
-from jinja2 import TemplateError, nodes
-from jinja2.exceptions import TemplateError as JinjaError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.exceptions import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
 
 DIRECTORY = Path(__file__).parents[2] / "fixtures" / "chat"
-
-
-class Generation(Extension):
-    """`{% generation %}` marks text for training and changes nothing of it."""
-
-    tags = {"generation"}
-
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return nodes.CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
-
-    def _same(self, caller):
-        return caller()
-
-
-def raise_exception(message):
-    raise TemplateError(message)
-
-
-def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
-                      sort_keys=sort_keys)
-
-
-def environment():
-    env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
-    env.filters["tojson"] = tojson
-    env.globals["raise_exception"] = raise_exception
-    env.globals["strftime_now"] = lambda layout: "now"
-    return env
 
 
 def message(role, content, **more):
@@ -104,19 +72,25 @@ CASES = [
 def render(template, messages, variables):
     variables = {"bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": True, **variables}
     try:
-        return {"text": template.render(messages=messages, **variables)}
-    except JinjaError as error:
+        rendered, _ = render_jinja_template([messages], chat_template=template, **variables)
+        return {"text": rendered[0]}
+    except TemplateError as error:
         return {"error": str(error)}
 
 
 def main():
     cases = []
     for name, messages, variables in CASES:
-        template = environment().from_string((DIRECTORY / f"{name}.jinja").read_text())
+        template = (DIRECTORY / f"{name}.jinja").read_text()
         case = {"template": name, "messages": messages, "variables": variables}
         cases.append({**case, **render(template, messages, variables)})
     lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
-    (DIRECTORY / "cases.json").write_text(f"[\n{lines}\n]\n")
+    text, fixture = f"[\n{lines}\n]\n", DIRECTORY / "cases.json"
+    if "--check" in sys.argv:
+        if fixture.read_text() != text:
+            sys.exit(f"{fixture} is not what this writes")
+    else:
+        fixture.write_text(text)
     print(f"{len(cases)} cases")
 
 

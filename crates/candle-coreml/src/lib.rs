@@ -58,8 +58,8 @@ pub use llm::AsyncTokenStream;
 #[cfg(feature = "llm")]
 pub use llm::{
     ChatMessage, ChatOptions, ChatTemplate, ChooseToken, ContextOverflow, FinishReason, Generation,
-    GenerationOptions, LanguageModel, LanguageModelOptions, RecommendedSampling, Session,
-    Speculation, TextTokenizer, Timings, Token, TokenStream, Usage,
+    GenerationOptions, LanguageModel, LanguageModelOptions, MessageContent, RecommendedSampling,
+    Session, Speculation, TextTokenizer, Timings, Token, TokenStream, Usage,
 };
 pub use model::CoreMLModel;
 pub use state::{BackendState, CoreMLState};

@@ -33,7 +33,8 @@ pub use generation::AsyncTokenStream;
 pub use generation::{FinishReason, Generation, Session, Timings, Token, TokenStream, Usage};
 pub use language_model::{LanguageModel, LanguageModelOptions};
 pub use request::{
-    CancelToken, ChatMessage, ChatOptions, ContextOverflow, GenerationOptions, Speculation,
+    CancelToken, ChatMessage, ChatOptions, ContextOverflow, GenerationOptions, MessageContent,
+    Speculation,
 };
 pub(crate) use sampling::choose;
 pub use sampling::{ChooseToken, LogProbability, TokenLogProbabilities};

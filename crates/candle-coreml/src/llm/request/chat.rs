@@ -12,32 +12,80 @@ pub struct ChatMessage {
     /// `system`, `user` or `assistant`; what else there may be is the chat template's affair, such
     /// as `tool`.
     pub role: String,
-    /// The text.
-    #[serde(default)]
-    pub content: String,
+    /// The text, or what stands in its place.
+    #[serde(default, skip_serializing_if = "MessageContent::is_missing")]
+    pub content: MessageContent,
     /// More that the template may look at, such as `tool_calls` or `reasoning_content`.
     #[serde(flatten)]
     pub extra: Map<String, Json>,
 }
 
+/// What a message says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum MessageContent {
+    /// Text.
+    Text(String),
+    /// Parts such as `{"type": "text", "text": "…"}`, as the template knows them. Images are for
+    /// the template's text alone: no model gets them.
+    Parts(Vec<Json>),
+    /// `null`, as where the assistant only calls functions.
+    Null,
+    /// The message has no content at all.
+    #[default]
+    #[serde(skip)]
+    Missing,
+}
+
+impl MessageContent {
+    fn is_missing(&self) -> bool {
+        *self == MessageContent::Missing
+    }
+}
+
+impl From<String> for MessageContent {
+    fn from(text: String) -> Self {
+        MessageContent::Text(text)
+    }
+}
+
+impl From<&str> for MessageContent {
+    fn from(text: &str) -> Self {
+        MessageContent::Text(text.to_owned())
+    }
+}
+
+impl From<&String> for MessageContent {
+    fn from(text: &String) -> Self {
+        MessageContent::Text(text.clone())
+    }
+}
+
+impl From<Vec<Json>> for MessageContent {
+    fn from(parts: Vec<Json>) -> Self {
+        MessageContent::Parts(parts)
+    }
+}
+
 impl ChatMessage {
     /// A message of any role.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+    pub fn new(role: impl Into<String>, content: impl Into<MessageContent>) -> Self {
         ChatMessage { role: role.into(), content: content.into(), extra: Map::new() }
     }
 
     /// How the assistant should behave; the first message, if there is one.
-    pub fn system(content: impl Into<String>) -> Self {
+    pub fn system(content: impl Into<MessageContent>) -> Self {
         Self::new("system", content)
     }
 
     /// What the user says.
-    pub fn user(content: impl Into<String>) -> Self {
+    pub fn user(content: impl Into<MessageContent>) -> Self {
         Self::new("user", content)
     }
 
     /// What the model answered: the text as it was generated.
-    pub fn assistant(content: impl Into<String>) -> Self {
+    pub fn assistant(content: impl Into<MessageContent>) -> Self {
         Self::new("assistant", content)
     }
 
@@ -111,5 +159,21 @@ mod tests {
         let message: ChatMessage = serde_json::from_str(text).unwrap();
         assert_eq!(message, ChatMessage::assistant("").with("tool_calls", vec![1]));
         assert_eq!(serde_json::to_string(&message).unwrap(), text);
+    }
+
+    #[test]
+    fn content_may_be_text_parts_null_or_missing() {
+        let part = serde_json::json!({"type": "text", "text": "hi"});
+        for (text, content) in [
+            (r#"{"role":"user","content":"hi"}"#, MessageContent::Text("hi".to_owned())),
+            (r#"{"role":"user","content":[{"type":"text","text":"hi"}]}"#, vec![part].into()),
+            (r#"{"role":"user","content":null}"#, MessageContent::Null),
+            (r#"{"role":"user"}"#, MessageContent::Missing),
+        ] {
+            let message: ChatMessage = serde_json::from_str(text).unwrap();
+            assert_eq!(message, ChatMessage::new("user", content));
+            assert_eq!(serde_json::to_string(&message).unwrap(), text);
+        }
+        assert!(serde_json::from_str::<ChatMessage>(r#"{"role":"user","content":1}"#).is_err());
     }
 }

@@ -6,5 +6,5 @@ mod options;
 mod recommended;
 
 pub use crate::cancel::CancelToken;
-pub use chat::{ChatMessage, ChatOptions};
+pub use chat::{ChatMessage, ChatOptions, MessageContent};
 pub use options::{ContextOverflow, GenerationOptions, Speculation};

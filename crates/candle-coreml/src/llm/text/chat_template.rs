@@ -1,14 +1,10 @@
 //! Chat templates: Jinja as Hugging Face's `apply_chat_template` has it.
 
-use std::fmt::Write;
 use std::path::Path;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value};
-use minijinja::{AutoEscape, Environment, ErrorKind};
 use serde_json::{Map, Value as Json};
 
-use super::python_json::PythonJson;
+use super::jinja::{Template, TemplateError};
 use crate::config::{read_json, read_text};
 use crate::error::{Error, GenerationError, Result};
 use crate::llm::request::{ChatMessage, ChatOptions};
@@ -17,14 +13,11 @@ use crate::llm::request::{ChatMessage, ChatOptions};
 /// are untrusted: they reach nothing but the messages, and their time and memory are bounded.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    /// Templates by name.
+    templates: Vec<(String, Template)>,
     /// `bos_token` and `eos_token`, and other special tokens' texts.
     tokens: Map<String, Json>,
 }
-
-/// Instructions and memory (in units of 64 bytes) of one rendering: more than thousands of messages
-/// take.
-const FUEL: u64 = 4_000_000;
 
 /// Name of the template for everyday use.
 const DEFAULT: &str = "default";
@@ -74,16 +67,14 @@ impl ChatTemplate {
         Ok(None)
     }
 
-    fn with_templates(templates: Vec<(String, String)>, tokens: Map<String, Json>) -> Result<Self> {
-        let mut environment =
-            environment().map_err(|error| wrong("has no environment to run in", error))?;
-        for (name, source) in templates {
-            let source = without_generation_marks(&source);
-            environment
-                .add_template_owned(name, source)
+    fn with_templates(sources: Vec<(String, String)>, tokens: Map<String, Json>) -> Result<Self> {
+        let mut templates = Vec::new();
+        for (name, source) in sources {
+            let template = Template::new(&name, &source)
                 .map_err(|error| wrong("is not a valid template", error))?;
+            templates.push((name, template));
         }
-        Ok(ChatTemplate { environment, tokens })
+        Ok(ChatTemplate { templates, tokens })
     }
 
     /// The text of a conversation, up to where the answer begins.
@@ -101,89 +92,47 @@ impl ChatTemplate {
         options: &ChatOptions,
         answer: bool,
     ) -> Result<String> {
-        let name = if options.tools.is_some() { TOOL_USE } else { DEFAULT };
-        let template = self
-            .environment
-            .get_template(name)
-            .or_else(|_| self.environment.get_template(DEFAULT))
-            .map_err(|error| wrong("has no template `default`", error))?;
+        let failed = |error: TemplateError| GenerationError::Conversation { source: error.into() };
+        let named = |wanted| self.templates.iter().find(|(name, _)| name == wanted);
+        let template = options.tools.as_ref().and_then(|_| named(TOOL_USE));
+        let Some((_, template)) = template.or_else(|| named(DEFAULT)) else {
+            return Err(failed(TemplateError::missing(DEFAULT)).into());
+        };
+        template.render(&self.variables(messages, options, answer)?).map_err(|e| failed(e).into())
+    }
+
+    /// What a template sees, as `apply_chat_template` gives it.
+    fn variables(
+        &self,
+        messages: &[ChatMessage],
+        options: &ChatOptions,
+        answer: bool,
+    ) -> Result<Map<String, Json>> {
         let mut variables = self.tokens.clone();
-        let messages = serde_json::to_value(messages)
+        let mut messages = serde_json::to_value(messages)
             .map_err(|error| GenerationError::Conversation { source: error.into() })?;
+        messages.as_array_mut().into_iter().flatten().for_each(name_reasoning);
         variables.insert("messages".to_owned(), messages);
         variables.insert("add_generation_prompt".to_owned(), answer.into());
+        variables.insert("documents".to_owned(), Json::Null);
+        variables.insert("tools".to_owned(), options.tools.clone().unwrap_or_default());
         variables.extend(options.thinking.map(|on| ("enable_thinking".to_owned(), on.into())));
-        variables.extend(options.tools.clone().map(|tools| ("tools".to_owned(), tools)));
         variables.extend(options.variables.clone());
-        template
-            .render(Serde(variables))
-            .map_err(|error| GenerationError::Conversation { source: error.into() }.into())
+        Ok(variables)
     }
 }
 
-/// Jinja as `apply_chat_template` sets it up.
-fn environment() -> Result<Environment<'static>, minijinja::Error> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.set_fuel(Some(FUEL));
-    environment.set_recursion_limit(100);
-    environment.add_function("raise_exception", |message: String| {
-        Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-    });
-    environment.add_function("strftime_now", |format: String| {
-        formatted_time(&chrono::Local::now().naive_local(), &format)
-    });
-    environment.add_filter("tojson", to_json);
-    Ok(environment)
-}
-
-fn formatted_time(time: &chrono::NaiveDateTime, format: &str) -> Result<String, minijinja::Error> {
-    let mut text = String::new();
-    write!(text, "{}", time.format(format)).map_err(|_| {
-        let message = format!("`{format}` is not a format of times");
-        minijinja::Error::new(ErrorKind::InvalidOperation, message)
-    })?;
-    Ok(text)
-}
-
-fn to_json(value: Value, arguments: Kwargs) -> Result<String, minijinja::Error> {
-    let failed = |message| minijinja::Error::new(ErrorKind::BadSerialization, message);
-    let mut layout = PythonJson::new(arguments.get("indent")?);
-    if let Some((item, key)) = arguments.get::<Option<Value>>("separators")?.and_then(|pair| {
-        let text = |index| pair.get_item_by_index(index).ok()?.as_str().map(str::to_owned);
-        Some((text(0)?, text(1)?))
-    }) {
-        (layout.item_separator, layout.key_separator) = (item, key);
+/// Templates know the thoughts of a message under one of two names, and those who write messages under
+/// one of three: a message gets those two.
+fn name_reasoning(message: &mut Json) {
+    let Some(message) = message.as_object_mut() else { return };
+    let names = ["reasoning_content", "thinking", "reasoning"];
+    let found = names.into_iter().find_map(|n| message.get(n).filter(|value| !value.is_null()));
+    let Some(reasoning) = found.cloned() else { return };
+    if !message.contains_key("thinking") {
+        message.shift_insert(0, "thinking".to_owned(), reasoning.clone());
     }
-    layout.ascii = arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
-    arguments.assert_all_used()?;
-    if layout.indent.is_some_and(|indent| indent > 100) {
-        return Err(failed("more than 100 spaces of indentation".to_owned()));
-    }
-    let json = serde_json::to_value(&value).map_err(|error| failed(error.to_string()))?;
-    layout.text(&json).map_err(failed)
-}
-
-/// Some templates mark the assistant's part for training with `{% generation %}`, which changes
-/// nothing of the text: it becomes a block that is always there.
-fn without_generation_marks(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let (before, tag) = (&rest[..start], &rest[start..start + length]);
-        result.push_str(before);
-        let word = tag.trim_start_matches("{%").trim_matches(['-', '+']).trim();
-        match word {
-            "generation" => result.push_str(&tag.replace(word, "if true")),
-            "endgeneration" => result.push_str(&tag.replace(word, "endif")),
-            _ => result.push_str(tag),
-        }
-        rest = &rest[start + length..];
-    }
-    result + rest
+    message.insert("reasoning_content".to_owned(), reasoning);
 }
 
 /// `chat_template`: one template, or a list of named ones.
@@ -213,7 +162,7 @@ fn special_tokens(directory: &Path) -> Result<Map<String, Json>> {
     Ok(tokens)
 }
 
-fn wrong(message: &'static str, error: minijinja::Error) -> Error {
+fn wrong(message: &'static str, error: TemplateError) -> Error {
     GenerationError::Template { message, source: error.into() }.into()
 }
 

@@ -2,7 +2,7 @@
 
 mod chat_template;
 mod decoder;
-mod python_json;
+mod jinja;
 mod special_tokens;
 #[cfg(test)]
 pub(crate) mod testing;

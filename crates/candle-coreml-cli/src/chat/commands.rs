@@ -110,7 +110,7 @@ impl Chat {
         let before = self.messages.clone();
         let message = self.messages[place].content.clone();
         self.messages.truncate(place);
-        let answered = self.answer(&message);
+        let answered = self.answer(message);
         // What was there stays where nothing came instead.
         if self.messages.len() == place {
             self.messages = before;
@@ -188,7 +188,7 @@ impl Chat {
             }
             "messages" => {
                 for message in self.conversation() {
-                    term::say(shown(&format!("{}: {}", message.role, message.content)));
+                    term::say(shown(&format!("{}: {}", message.role, message.content.text())));
                 }
             }
             "" => {

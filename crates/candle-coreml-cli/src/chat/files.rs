@@ -36,7 +36,7 @@ pub fn load(path: &Path) -> Result<(Option<String>, Vec<ChatMessage>)> {
     let mut messages = read().with_context(|| format!("can't read {}", path.display()))?;
     let begins = messages.first().is_some_and(|first| first.role == "system");
     let system = begins.then(|| messages.remove(0));
-    Ok((system.map(|system| system.content), messages))
+    Ok((system.map(|system| system.content.text().into_owned()), messages))
 }
 
 #[cfg(test)]

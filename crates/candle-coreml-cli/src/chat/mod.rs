@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::{Context, Result, bail};
 use candle_coreml::{
     ChatMessage, ChatOptions, ContextOverflow, FinishReason, Generation, GenerationOptions,
-    RecommendedSampling, Session,
+    MessageContent, RecommendedSampling, Session,
 };
 use clap::{CommandFactory, FromArgMatches, Parser};
 
@@ -134,7 +134,7 @@ impl Chat {
     }
 
     /// Answers a message, which is as if not said where there is no answer.
-    fn answer(&mut self, message: &str) -> Result<FinishReason> {
+    fn answer(&mut self, message: impl Into<MessageContent>) -> Result<FinishReason> {
         self.messages.push(ChatMessage::user(message));
         let generation = self.generate();
         if generation.as_ref().map_or(true, |generation| generation.token_ids.is_empty()) {

@@ -1,5 +1,7 @@
 //! Messages of a conversation, and how to answer them.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
@@ -39,6 +41,17 @@ pub enum MessageContent {
 }
 
 impl MessageContent {
+    /// The text, or that of the parts that have one, one after the other.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            MessageContent::Text(text) => Cow::Borrowed(text),
+            MessageContent::Parts(parts) => {
+                parts.iter().filter_map(|part| part.get("text")?.as_str()).collect()
+            }
+            MessageContent::Null | MessageContent::Missing => Cow::Borrowed(""),
+        }
+    }
+
     fn is_missing(&self) -> bool {
         *self == MessageContent::Missing
     }

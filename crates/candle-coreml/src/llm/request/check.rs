@@ -2,7 +2,7 @@
 
 use super::GenerationOptions;
 use crate::config::bounds::{self, Bound};
-use crate::error::{GenerationError, Result};
+use crate::error::{Error, GenerationError, Result};
 use crate::words;
 
 impl GenerationOptions {
@@ -114,7 +114,7 @@ impl GenerationOptions {
     }
 }
 
-fn wrong(key: &str, expected: &str, got: impl ToString) -> crate::Error {
+fn wrong(key: &str, expected: &str, got: impl ToString) -> Error {
     GenerationError::option(format!("{} must be {expected}", words::list(&[key])), got).into()
 }
 

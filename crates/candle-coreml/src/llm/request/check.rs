@@ -57,7 +57,7 @@ impl GenerationOptions {
             let Some(left) = left else {
                 let expected = format!(
                     "more than the {prompt} tokens of the prompt, since it counts prompt and text \
-                     together (`max_tokens` counts the text alone)"
+                     together (the model may recommend it; `max_tokens` takes its place)"
                 );
                 return Err(wrong("max_length", &expected, length));
             };

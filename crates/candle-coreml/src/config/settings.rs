@@ -81,9 +81,12 @@ impl Settings {
         self.values.get(key).map(|(_, value)| value)
     }
 
-    /// Notes that a setting is not gone by.
+    /// Notes that a setting is not gone by, unless it is noted already.
     pub(super) fn ignore(&mut self, key: &str, reason: impl Into<String>) {
         let Some((file, value)) = self.values.get(key) else { return };
+        if self.ignored.iter().any(|setting| setting.key == key) {
+            return;
+        }
         let value = value.to_string();
         let mut shown: String = value.chars().take(SHOWN).collect();
         if shown.len() < value.len() {

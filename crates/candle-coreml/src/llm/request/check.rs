@@ -2,7 +2,7 @@
 
 use super::GenerationOptions;
 use crate::config::bounds::{self, Bound};
-use crate::error::{GenerationError, Result};
+use crate::error::{Error, GenerationError, Result};
 use crate::words;
 
 impl GenerationOptions {
@@ -57,7 +57,7 @@ impl GenerationOptions {
             let Some(left) = left else {
                 let expected = format!(
                     "more than the {prompt} tokens of the prompt, since it counts prompt and text \
-                     together (`max_tokens` counts the text alone)"
+                     together (the model may recommend it; `max_tokens` takes its place)"
                 );
                 return Err(wrong("max_length", &expected, length));
             };
@@ -114,7 +114,7 @@ impl GenerationOptions {
     }
 }
 
-fn wrong(key: &str, expected: &str, got: impl ToString) -> crate::Error {
+fn wrong(key: &str, expected: &str, got: impl ToString) -> Error {
     GenerationError::option(format!("{} must be {expected}", words::list(&[key])), got).into()
 }
 

@@ -10,7 +10,7 @@ use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::config::read_json;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// `tokenizer_config.json`, with what older files say where it does not.
 #[derive(Default)]
@@ -123,7 +123,7 @@ impl TokenizerConfig {
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let object = |name: &str| match read_json(&directory.join(name))? {
             Some(Json::Object(object)) => Ok(object),
-            _ => Ok::<_, crate::Error>(Map::new()),
+            _ => Ok::<_, Error>(Map::new()),
         };
         let mut settings = object("tokenizer_config.json")?;
         let decoder = settings.get("added_tokens_decoder").and_then(Json::as_object);

@@ -120,14 +120,18 @@ enum Level {
     Sequence(usize),
 }
 
-/// The longest that all paths and values of a file may be together: a few kilobytes in the files that
-/// there are.
-const MOST_BYTES: usize = 4 << 20;
+/// The longest that a file may be, and its paths and values together. The files that there are have a
+/// few kilobytes of either.
+const LONGEST: usize = 1 << 20;
+const TOO_LONG: &str = "is far longer, or nested far deeper, than such a file is";
 
 /// All scalars of a document by their path, e.g. `model_info.parameters.num_chunks`; the items of a
 /// sequence have numbers for keys. Aliases are refused, and what is nested deeply or long is bounded: a
 /// short file could grow without bound.
 fn flatten(path: &Path, text: &str) -> Result<BTreeMap<String, String>> {
+    if text.len() > LONGEST {
+        return Err(Error::language_model(path, TOO_LONG));
+    }
     let mut levels: Vec<Level> = Vec::new();
     let mut scalars = BTreeMap::new();
     let mut bytes = 0;
@@ -141,9 +145,8 @@ fn flatten(path: &Path, text: &str) -> Result<BTreeMap<String, String>> {
                 _ => {
                     let key = path_of(&levels);
                     bytes += key.len() + value.len();
-                    if bytes > MOST_BYTES {
-                        let message = "is far longer, or nested far deeper, than such a file is";
-                        return Err(Error::language_model(path, message));
+                    if bytes > LONGEST {
+                        return Err(Error::language_model(path, TOO_LONG));
                     }
                     scalars.insert(key, value.into_owned());
                     value_ended(&mut levels);
@@ -246,44 +249,6 @@ model_info:
         assert_eq!(manifest.head_part_sizes, [3, 2]);
         let RecommendedSampling { do_sample, temperature, top_k, top_p } = manifest.recommended;
         assert_eq!((do_sample, temperature, top_k, top_p), (Some(true), Some(0.6), Some(20), None));
-    }
-
-    #[test]
-    fn timing_temporary() {
-        let n = 1 << 19;
-        for (name, text) in [
-            ("dashes", "- ".repeat(n)),
-            ("flow", "[".repeat(n)),
-            ("deepflow", "[[],".repeat(n)),
-            ("list", format!("[{}]", "a,".repeat(n))),
-            ("maps", format!("[{}]", "{a: b},".repeat(n))),
-            ("questions", "? ".repeat(n)),
-            ("anchors", "&a ".repeat(n)),
-            ("manyanchors", (0..n / 4).map(|i| format!("- &a{i} x\n")).collect()),
-            ("comments", "#\n".repeat(n)),
-            ("plain", "a\n".repeat(n)),
-            ("indented", (0..1000).map(|i| " ".repeat(i) + "a:\n").collect()),
-            ("tags", "!a ".repeat(n)),
-            ("tagdirectives", (0..n / 8).map(|i| format!("%TAG !{i}! x\n")).collect()),
-            ("documents", "---\n".repeat(n)),
-            ("documents2", "---\na: b\n".repeat(n / 4)),
-            ("quotes", format!("\"{}\"", "\\n".repeat(n))),
-            ("block", format!("a: |\n{}", "  x\n".repeat(n))),
-            ("keys", (0..n / 8).map(|i| format!("k{i}: v\n")).collect()),
-            ("colons", ": ".repeat(n)),
-            ("acolons", "a: ".repeat(n)),
-            ("tabs", "\t".repeat(n)),
-            ("crs", "\r".repeat(n)),
-            ("braces", "}".repeat(n)),
-            ("blanks", format!("a:{}b", "\n".repeat(n))),
-            ("unclosed", format!("\"{}", "a\n".repeat(n))),
-            ("flowplain", format!("[{}", "a ".repeat(n))),
-        ] {
-            let start = std::time::Instant::now();
-            let result = Manifest::parse(Path::new("meta.yaml"), &text).map(drop);
-            let message = result.err().map(|e| e.to_string().chars().take(80).collect::<String>());
-            println!("{name}: {} bytes {:?} {message:?}", text.len(), start.elapsed());
-        }
     }
 
     #[test]

@@ -210,12 +210,14 @@ fn settings_are_bounded() {
         .map(|n| format!("a{n}: &a{n} [*a{}, *a{}]\n", n - 1, n - 1))
         .fold("a0: &a0 x\n".to_owned(), |text, line| text + &line);
     let long_key = format!("? {}\n:\n{}", "k".repeat(100_000), "  - x\n".repeat(1000));
-    let long_path = "- ".repeat(1001) + "x\n" + &format!("{}- x\n", " ".repeat(2000)).repeat(2200);
+    let long_path = "[".repeat(200) + &"x,".repeat(20_000);
+    let long_text = "- x\n".repeat(300_000);
     let cases = [
         ("meta.yaml", laughs, "alias"),
         ("meta.yaml", deep("[", "]", 100_000), "YAML"),
         ("meta.yaml", deep("{a: ", "}", 100_000), "YAML"),
         ("meta.yaml", long_path, "nested far deeper"),
+        ("meta.yaml", long_text, "far longer"),
         ("meta.yaml", long_key, "nested far deeper"),
         ("config.json", deep("[", "]", 100_000), "JSON"),
         ("config.json", deep(r#"{"a":"#, "}", 100_000), "JSON"),

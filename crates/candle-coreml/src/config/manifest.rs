@@ -191,44 +191,6 @@ model_info:
     }
 
     #[test]
-    fn timing_temporary() {
-        let n = 1 << 19;
-        for (name, text) in [
-            ("dashes", "- ".repeat(n)),
-            ("flow", "[".repeat(n)),
-            ("deepflow", "[[],".repeat(n)),
-            ("list", format!("[{}]", "a,".repeat(n))),
-            ("maps", format!("[{}]", "{a: b},".repeat(n))),
-            ("questions", "? ".repeat(n)),
-            ("anchors", "&a ".repeat(n)),
-            ("manyanchors", (0..n / 4).map(|i| format!("- &a{i} x\n")).collect()),
-            ("comments", "#\n".repeat(n)),
-            ("plain", "a\n".repeat(n)),
-            ("indented", (0..1000).map(|i| " ".repeat(i) + "a:\n").collect()),
-            ("tags", "!a ".repeat(n)),
-            ("tagdirectives", (0..n / 8).map(|i| format!("%TAG !{i}! x\n")).collect()),
-            ("documents", "---\n".repeat(n)),
-            ("documents2", "---\na: b\n".repeat(n / 4)),
-            ("quotes", format!("\"{}\"", "\\n".repeat(n))),
-            ("block", format!("a: |\n{}", "  x\n".repeat(n))),
-            ("keys", (0..n / 8).map(|i| format!("k{i}: v\n")).collect()),
-            ("colons", ": ".repeat(n)),
-            ("acolons", "a: ".repeat(n)),
-            ("tabs", "\t".repeat(n)),
-            ("crs", "\r".repeat(n)),
-            ("braces", "}".repeat(n)),
-            ("blanks", format!("a:{}b", "\n".repeat(n))),
-            ("unclosed", format!("\"{}", "a\n".repeat(n))),
-            ("flowplain", format!("[{}", "a ".repeat(n))),
-        ] {
-            let start = std::time::Instant::now();
-            let result = Manifest::parse(Path::new("meta.yaml"), &text).map(drop);
-            let message = result.err().map(|e| e.to_string().chars().take(80).collect::<String>());
-            println!("{name}: {} bytes {:?} {message:?}", text.len(), start.elapsed());
-        }
-    }
-
-    #[test]
     fn wrong_files_are_errors() {
         let cases = [
             ("model_info: {parameters: {num_chunks: many}}", "`num_chunks`"),

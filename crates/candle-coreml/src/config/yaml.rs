@@ -7,6 +7,9 @@ use serde_json::{Map, Number, Value as Json};
 
 use crate::error::{Error, Result};
 
+/// Bytes that a file may have. Those that there are have a few thousand.
+const LONGEST: usize = 1 << 20;
+
 /// Levels of nesting that a file may have.
 const DEEPEST: usize = 64;
 
@@ -19,6 +22,9 @@ enum Level {
 
 /// The first document of a file. Aliases are refused: a short file could grow without bound.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Json> {
+    if text.len() > LONGEST {
+        return Err(Error::language_model(path, "is far longer than such a file is"));
+    }
     let mut levels: Vec<Level> = Vec::new();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
@@ -107,7 +113,8 @@ mod tests {
     fn what_could_take_much_memory_or_stack_is_refused() {
         let deep = "[".repeat(100_000);
         let nested = format!("{}{}", "[".repeat(65), "]".repeat(65));
-        for text in ["a: &x [1]\nb: *x\n", "[1, 2", &deep, &nested] {
+        let long = "- 1\n".repeat(1 << 19);
+        for text in ["a: &x [1]\nb: *x\n", "[1, 2", &deep, &nested, &long] {
             let message = parse(Path::new("x.yaml"), text).unwrap_err().to_string();
             assert!(message.contains("x.yaml"), "{message}");
         }

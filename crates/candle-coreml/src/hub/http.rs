@@ -189,38 +189,14 @@ impl Http {
     }
 
     fn unreachable(&self, url: &str, error: ureq::Error) -> Failure {
-        use std::io::ErrorKind::{
-            ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable,
-        };
-        use ureq::Timeout::{Connect, Resolve};
-        let outlook = match &error {
-            ureq::Error::HostNotFound
-            | ureq::Error::ConnectionFailed
-            | ureq::Error::Timeout(Resolve | Connect) => Outlook::Offline,
-            ureq::Error::Io(error) => match error.kind() {
-                ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable => {
-                    Outlook::Offline
-                }
-                _ => Outlook::Passing,
-            },
-            ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Outlook::Passing,
-            _ => Outlook::Final,
-        };
-        let unknown = match &error {
-            ureq::Error::HostNotFound => true,
-            // The system's error has no kind for this.
-            ureq::Error::Io(error) => error.raw_os_error().is_none() && !self.finds_host(url),
-            _ => false,
-        };
         let (outlook, message) = match &error {
-            _ if unknown => {
-                let host = url.split("://").last().and_then(|rest| rest.split('/').next());
-                let host = host.unwrap_or_default();
-                let message = format!("the host `{host}` is not found; is the network up?");
-                (Outlook::Offline, message)
+            ureq::Error::HostNotFound => (Outlook::Offline, unknown_host(url)),
+            // The system's error about a name has no number.
+            ureq::Error::Io(io) if io.raw_os_error().is_none() && !self.finds_host(url) => {
+                (Outlook::Offline, unknown_host(url))
             }
-            ureq::Error::Timeout(_) => (outlook, "there was no answer in time".to_owned()),
-            error => (outlook, error.to_string()),
+            ureq::Error::Timeout(_) => (outlook(&error), "there was no answer in time".to_owned()),
+            _ => (outlook(&error), error.to_string()),
         };
         let error = HubError::network(url, message).caused_by(error);
         Failure { outlook, ..Failure::passing(error) }
@@ -327,6 +303,28 @@ pub(super) fn escape_path(path: &str) -> String {
 /// A single part of a path, `/` escaped too.
 pub(super) fn escape(part: &str) -> String {
     utf8_percent_encode(part, PATH).to_string()
+}
+
+/// Whether another attempt may do better than one that ended so.
+fn outlook(error: &ureq::Error) -> Outlook {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
+    use ureq::Timeout::{Connect, Resolve};
+    match error {
+        ureq::Error::ConnectionFailed | ureq::Error::Timeout(Resolve | Connect) => Outlook::Offline,
+        ureq::Error::Io(error) => match error.kind() {
+            ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable => {
+                Outlook::Offline
+            }
+            _ => Outlook::Passing,
+        },
+        ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Outlook::Passing,
+        _ => Outlook::Final,
+    }
+}
+
+fn unknown_host(url: &str) -> String {
+    let host = origin(url).map(|origin| origin.1).unwrap_or_default();
+    format!("the host `{host}` is not found; is the network up?")
 }
 
 fn refused(url: &str, response: &Response<Body>) -> Failure {

@@ -5,6 +5,8 @@ use console::Term;
 
 /// Rows that are shown; the rest is counted.
 const MOST_ROWS: usize = 500;
+/// A terminal that says less is taken for as wide: words would become columns of letters.
+const NARROWEST: u16 = 40;
 /// Spaces before each line, and between columns.
 const GAP: u16 = 2;
 
@@ -79,7 +81,8 @@ impl Table {
 /// The width of the terminal that standard output is, if it is one.
 pub fn width() -> Option<u16> {
     let terminal = Term::stdout();
-    if terminal.is_term() { terminal.size_checked().map(|(_, columns)| columns) } else { None }
+    let size = if terminal.is_term() { terminal.size_checked() } else { None };
+    size.map(|(_, columns)| columns.max(NARROWEST))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Inputs of a model from what stands behind `NAME=`: a file, or JSON.
 
 use std::fs;
-use std::io::{Cursor, ErrorKind, Read};
+use std::io::{self, Cursor, ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -42,11 +42,19 @@ pub fn read(feature: &FeatureDescription, value: &str) -> Result<Input> {
     let shown = printable_name(value);
     match fs::read(value) {
         Ok(bytes) => from_file(feature, &bytes).with_context(|| printable_path(Path::new(value))),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Err(error) if is_no_file(&error) => {
             Err(anyhow!("`{shown}` is no file, and no JSON such as [1, 2] ({no_json})"))
         }
         Err(error) => Err(error).with_context(|| format!("can't read `{shown}`")),
     }
+}
+
+/// Long or strange texts are broken JSON rather than names of files.
+fn is_no_file(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::InvalidFilename | ErrorKind::InvalidInput
+    )
 }
 
 fn from_file(feature: &FeatureDescription, bytes: &[u8]) -> Result<Input> {
@@ -314,6 +322,10 @@ mod tests {
             ("[[1], [2, 3]]", "not equally long"),
             ("model", "`model` is no file, and no JSON"),
             ("[1, 2", "`[1, 2` is no file, and no JSON such as [1, 2] (EOF"),
+            (
+                &*format!("[{}", "1, ".repeat(10_000)),
+                "… (30001 characters)` is no file, and no JSON",
+            ),
             ("/", "can't read `/`"),
             ("\u{1b}[2J", r"`\u{1b}[2J` is no file"),
         ];

@@ -133,11 +133,13 @@ fn finish(result: anyhow::Result<()>, done: ExitCode) -> ExitCode {
     }
 }
 
-/// The error with its causes, as far as it does not tell of them itself.
+/// The error with its causes, as far as it does not tell of them itself. Errors may quote files.
 fn message(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+    let causes = error.chain().skip(1).map(ToString::to_string);
+    let text = causes.fold(error.to_string(), |text, cause| {
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
+    });
+    printable::lines(&text, printable::LONGEST_TEXT).trim_end().to_owned()
 }
 
 /// What to do on the command line about errors of the library, which does not know of it.

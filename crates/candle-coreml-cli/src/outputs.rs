@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 use crate::array::json::Lists;
 use crate::array::statistics::Statistics;
 use crate::array::{Array, DType, Elements, Number, npy};
-use coreml_format::{printable_name, printable_path};
+use coreml_format::{printable_message, printable_name, printable_path};
 
 /// How many values the summary shows.
 const SHOWN: usize = 8;
@@ -105,7 +105,9 @@ impl Output {
         match (&self.value, written) {
             (Value::Array(array), None) => writeln!(out, "{}", summary(array)),
             (Value::Array(array), Some(file)) => writeln!(out, "{} → {file}", kind(array)),
-            (Value::Other(_, json), None) => writeln!(out, "{}", printable_name(&json.to_string())),
+            (Value::Other(_, json), None) => {
+                writeln!(out, "{}", printable_message(&json.to_string()))
+            }
             (Value::Other(dtype, _), Some(file)) => writeln!(out, "{dtype} → {file}"),
         }
     }

@@ -4,6 +4,8 @@ use comfy_table::{CellAlignment, ContentArrangement, presets};
 
 /// Rows that are shown; the rest is counted.
 const MOST_ROWS: usize = 500;
+/// A terminal that says less is taken for as wide: words would become columns of letters.
+const NARROWEST: u16 = 40;
 /// Spaces before each line, and between columns.
 const GAP: u16 = 2;
 
@@ -51,7 +53,7 @@ impl Table {
         table.load_style(presets::NOTHING);
         if let Some(width) = width {
             table.set_content_arrangement(ContentArrangement::Dynamic);
-            table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+            table.set_width(u16::try_from(width).unwrap_or(u16::MAX).max(NARROWEST));
         }
         if !self.header.is_empty() {
             table.set_header(&self.header);

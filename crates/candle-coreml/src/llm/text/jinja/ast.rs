@@ -53,11 +53,14 @@ pub(super) struct For {
     pub(super) otherwise: Body,
 }
 
+/// Names with their defaults.
+pub(super) type Parameters = Vec<(Arc<str>, Option<Expression>)>;
+
 #[derive(Debug)]
 pub(super) struct Macro {
     /// `None` for the body of a call.
     pub(super) name: Option<Arc<str>>,
-    pub(super) parameters: Vec<(Arc<str>, Option<Expression>)>,
+    pub(super) parameters: Parameters,
     pub(super) body: Body,
     pub(super) uses: Uses,
 }

@@ -249,15 +249,18 @@ impl Lexer<'_> {
     fn number(&mut self) -> Result<()> {
         let rest = self.rest();
         let after_dot = self.source[..self.at].ends_with('.');
-        let whole = digits(rest);
+        let whole = digits(rest, 10);
         let mut end = whole;
-        let fraction = rest[end..].strip_prefix('.').map_or(0, digits);
+        let fraction = rest[end..]
+            .strip_prefix('.')
+            .filter(|rest| !rest.starts_with('_'))
+            .map_or(0, |rest| digits(rest, 10));
         if fraction > 0 {
             end += 1 + fraction;
         }
         if let Some(exponent) = rest[end..].strip_prefix(['e', 'E']) {
             let sign = usize::from(exponent.starts_with(['+', '-']));
-            let length = digits(&exponent[sign..]);
+            let length = digits(&exponent[sign..], 10);
             if length > 0 {
                 end += 1 + sign + length;
             }
@@ -281,13 +284,9 @@ impl Lexer<'_> {
             _ => 10,
         };
         let prefix = if radix == 10 { 0 } else { 2 };
-        let accepts = |c: char| c.is_digit(radix) || c == '_';
-        let mut length = rest.len() - rest[prefix..].trim_start_matches(accepts).len();
-        if radix == 10 && rest.starts_with('0') {
-            length = rest.len() - rest.trim_start_matches(['0', '_']).len();
-        }
-        length = rest[..length].trim_end_matches('_').len();
-        let text = rest[prefix.min(length)..length].replace('_', "");
+        let zeros = radix == 10 && rest.starts_with('0');
+        let length = prefix + digits(&rest[prefix..], if zeros { 1 } else { radix });
+        let text = rest[prefix..length].replace('_', "");
         let number = i128::from_str_radix(&text, radix)
             .map_err(|_| self.fault(format!("`{text}` is no integer below 2**127")))?;
         self.push(Token::Int(number));
@@ -310,18 +309,20 @@ impl Lexer<'_> {
     }
 }
 
-/// How many bytes of digits, with `_` between them, a text begins with.
-fn digits(text: &str) -> usize {
-    let bytes = text.as_bytes();
+/// How many bytes of digits, with single `_` before them, a text begins with.
+fn digits(text: &str, radix: u32) -> usize {
+    let digit = |at: usize| {
+        let byte = text.as_bytes().get(at).copied().map(char::from);
+        byte.is_some_and(|c| if radix == 1 { c == '0' } else { c.is_digit(radix) })
+    };
     let mut length = 0;
-    while bytes.get(length).is_some_and(u8::is_ascii_digit)
-        || length > 0
-            && bytes.get(length) == Some(&b'_')
-            && bytes.get(length + 1).is_some_and(u8::is_ascii_digit)
-    {
-        length += 1;
+    loop {
+        let underscore = usize::from(text[length..].starts_with('_'));
+        if !digit(length + underscore) {
+            return length;
+        }
+        length += underscore + 1;
     }
-    length
 }
 
 /// A string without its escapes, which are Python's.

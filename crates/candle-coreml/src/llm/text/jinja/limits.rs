@@ -26,7 +26,7 @@ pub(super) const MAX_LEVELS: usize = 1000;
 pub(super) const STACK: usize = 32 << 20;
 
 /// Steps that a template may take for nothing, and for each byte of what it renders.
-const STEPS: (u64, u64) = (4_000_000, 16);
+const STEPS: (u64, u64) = (2_000_000, 16);
 
 /// Bytes that a template may ask for in all, and for each byte of what it renders.
 const BYTES: (u64, u64) = (32 << 20, 64);
@@ -90,7 +90,7 @@ impl Budget {
 
     /// Takes the steps of one turn of a loop.
     pub(super) fn turn(&self) -> Result<()> {
-        self.steps(8)
+        self.steps(4)
     }
 
     /// Takes the steps of looking through so many bytes.

@@ -3,6 +3,7 @@
 mod expressions;
 mod statements;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::ast::{Body, Uses};
@@ -25,6 +26,7 @@ pub(super) fn parse(source: &str) -> Result<Body> {
         unknown: Vec::new(),
         soft: false,
         in_loop: false,
+        blocks: HashSet::new(),
         uses: Uses::default(),
     };
     let body = parser.body(&[])?;
@@ -47,6 +49,8 @@ struct Parser {
     soft: bool,
     /// Whether `break` and `continue` have a loop.
     in_loop: bool,
+    /// Names of blocks, of which each is there once.
+    blocks: HashSet<Arc<str>>,
     /// Names of macros' own that were mentioned since this was last cleared.
     uses: Uses,
 }

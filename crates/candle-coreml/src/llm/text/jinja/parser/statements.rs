@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Parser;
 use crate::llm::text::jinja::ast::{
-    Arguments, Body, Expression, For, Kind, Macro, Postfix, Statement, Target, Uses,
+    Arguments, Body, Expression, For, Kind, Macro, Parameters, Postfix, Statement, Target, Uses,
 };
 use crate::llm::text::jinja::lexer::Token;
 use crate::llm::text::jinja::limits::Result;
@@ -174,7 +174,7 @@ impl Parser {
         let name = self.name()?;
         self.assignable(&name)?;
         let parameters = self.signature()?;
-        let (body, uses) = self.macro_body("endmacro")?;
+        let (body, uses) = self.macro_body("endmacro", &parameters)?;
         Ok(Kind::Macro(Arc::new(Macro { name: Some(name), parameters, body, uses })))
     }
 
@@ -188,17 +188,20 @@ impl Parser {
             return Err(self.fault("`call` needs a call of a macro"));
         };
         let of = if chain.is_empty() { *of } else { Expression::Postfix(of, chain) };
-        let (body, uses) = self.macro_body("endcall")?;
+        let (body, uses) = self.macro_body("endcall", &parameters)?;
         let caller = Arc::new(Macro { name: None, parameters, body, uses });
         Ok(Kind::Call(caller, of, arguments))
     }
 
     /// The body of a macro, with the names of its own that it mentions. What it mentions, macros
     /// around it mention as well.
-    fn macro_body(&mut self, end: &str) -> Result<(Body, Uses)> {
+    fn macro_body(&mut self, end: &str, parameters: &Parameters) -> Result<(Body, Uses)> {
         let around = std::mem::take(&mut self.uses);
         let body = self.separate(end)?;
         let uses = self.uses;
+        if uses.caller && parameters.iter().any(|(name, d)| &**name == "caller" && d.is_none()) {
+            return Err(self.fault("the parameter `caller` needs a default"));
+        }
         self.uses = Uses {
             caller: uses.caller || around.caller,
             varargs: uses.varargs || around.varargs,
@@ -207,9 +210,9 @@ impl Parser {
         Ok((body, uses))
     }
 
-    fn signature(&mut self) -> Result<Vec<(Arc<str>, Option<Expression>)>> {
+    fn signature(&mut self) -> Result<Parameters> {
         self.expect("(")?;
-        let mut parameters: Vec<(Arc<str>, Option<Expression>)> = Vec::new();
+        let mut parameters = Parameters::new();
         while !self.is_operator(")") {
             if !parameters.is_empty() {
                 self.expect(",")?;
@@ -244,6 +247,9 @@ impl Parser {
 
     fn template_block(&mut self) -> Result<Kind> {
         let name = self.name()?;
+        if !self.blocks.insert(name.clone()) {
+            return Err(self.fault(format!("two blocks are named `{name}`")));
+        }
         let scoped = self.takes_word("scoped");
         let required = self.takes_word("required");
         let body = self.separate("endblock")?;

@@ -77,6 +77,12 @@ pub struct PredictArgs {
     /// Writes each output to DIR/NAME.npy instead of showing a summary
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
+    /// The most memory for the prediction's values, in bytes or as 512M, 8G; 0 for any
+    #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = size)]
+    pub max_memory: usize,
+    /// The most seconds that the prediction may take; 0 for any
+    #[arg(long, value_name = "SECONDS", default_value = "120")]
+    pub max_time: u64,
     #[command(flatten)]
     pub threads: ThreadArgs,
 }
@@ -348,6 +354,22 @@ fn bias(text: &str) -> Result<(u32, f64), String> {
     parse().ok_or_else(|| "expected ID=NUMBER or ID=-inf".to_owned())
 }
 
+/// A number of bytes, also of K, M, G or T of them: 2^10, 2^20, 2^30, 2^40.
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let power = match text[digits.len()..].to_uppercase().trim_end_matches(['B', 'I']) {
+        "" => Some(0),
+        "K" => Some(10),
+        "M" => Some(20),
+        "G" => Some(30),
+        "T" => Some(40),
+        _ => None,
+    };
+    let count: Option<usize> = digits.parse().ok();
+    let bytes = count.zip(power).and_then(|(count, power)| count.checked_mul(1 << power));
+    bytes.ok_or_else(|| "expected a number of bytes such as 1000000, 512M or 8G".to_owned())
+}
+
 fn not_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("expected some text".to_owned()) } else { Ok(text.to_owned()) }
 }
@@ -400,6 +422,16 @@ mod tests {
             .overflow(ContextOverflow::Shift { keep: 7 })
             .speculation(Speculation::Off);
         assert_eq!(args.sampling.apply(recommended), expected);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("1000"), Ok(1000));
+        assert_eq!([size("3k"), size("2M"), size("1GiB")], [Ok(3 << 10), Ok(2 << 20), Ok(1 << 30)]);
+        for wrong in ["", "G", "-1", "1.5G", "8X", "99999999999T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
 use candle_coreml::description::FunctionDescription;
-use candle_coreml::{CoreMLModel, LoadOptions};
+use candle_coreml::{CoreMLModel, Limits, LoadOptions};
 
 use crate::args::PredictArgs;
 use crate::inputs;
@@ -23,6 +24,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if let Some(threads) = args.threads.threads {
         options = options.threads(threads)?;
     }
+    options = options.limits(limits(args));
     let model = CoreMLModel::load(&args.model, &options)?;
     let function = model.function_description();
     let inputs = args
@@ -41,6 +43,18 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         Some(directory) => write_outputs(directory, &outputs),
         None => print_summary(&outputs),
     }
+}
+
+/// What the prediction may take.
+fn limits(args: &PredictArgs) -> Limits {
+    let mut limits = Limits::new();
+    if args.max_memory > 0 {
+        limits = limits.memory(args.max_memory);
+    }
+    if args.max_time > 0 {
+        limits = limits.time(Duration::from_secs(args.max_time));
+    }
+    limits
 }
 
 fn read_input(function: &FunctionDescription, name: &str, value: &str) -> Result<Tensor> {

@@ -16,6 +16,32 @@ use crate::weights::Weights;
 /// larger. (Constant expressions are of any size.)
 const LARGEST_FOLDED_BYTES: usize = 64 << 20;
 
+/// Bytes of all constants that are made of constants for a plan, but for small ones: a program of a few
+/// bytes an operation could else ask for any amount before it runs.
+const MOST_FOLDED_BYTES: usize = 256 << 20;
+
+/// Constants of so many bytes, such as shapes, are always made.
+const SMALL_BYTES: usize = 1 << 10;
+
+/// What may still be folded for a plan.
+pub(crate) struct Room(usize);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Room(MOST_FOLDED_BYTES)
+    }
+
+    /// Takes room for constants; false if there is none.
+    fn take(&mut self, bytes: usize) -> bool {
+        if bytes <= SMALL_BYTES {
+            return true;
+        }
+        let rest = self.0.checked_sub(bytes).filter(|_| bytes <= LARGEST_FOLDED_BYTES);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+}
+
 /// The results of an operation on constants; `None` when an input is no constant, or the results are
 /// large and no parts of it.
 pub(crate) fn fold(
@@ -25,6 +51,7 @@ pub(crate) fn fold(
     graph: &Graph,
     weights: &Weights,
     context: &Context,
+    room: &mut Room,
 ) -> Result<Option<Vec<Constant>>, OpError> {
     let Some((constants, operands)) = readable_inputs(op, inputs, graph, weights)? else {
         return Ok(None);
@@ -33,13 +60,16 @@ pub(crate) fn fold(
     if let Some(parts) = parts(op, &inputs, types)? {
         return Ok(Some(parts));
     }
-    let mut buffers: SmallVec<[(Storage, Buffer); 2]> = SmallVec::new();
+    let mut held: SmallVec<[(Storage, usize); 2]> = SmallVec::new();
     for ty in types {
         let storage = result_storage(op, &operands, &constants, ty.element)?;
-        let len = storage.byte_len(&ty.shape).unwrap_or(usize::MAX);
-        if len > LARGEST_FOLDED_BYTES {
-            return Ok(None);
-        }
+        held.push((storage, storage.byte_len(&ty.shape).unwrap_or(usize::MAX)));
+    }
+    if !room.take(held.iter().fold(0, |sum: usize, (_, len)| sum.saturating_add(*len))) {
+        return Ok(None);
+    }
+    let mut buffers: SmallVec<[(Storage, Buffer); 2]> = SmallVec::new();
+    for (storage, len) in held {
         buffers.push((storage, Buffer::zeroed(len)?));
     }
     let mut outputs: SmallVec<[Output; 2]> =

@@ -216,7 +216,7 @@ impl Function {
             ?shapes,
             steps = plan.body.steps.len(),
             buffers = plan.buffers.len(),
-            arena_bytes = plan.buffers.iter().sum::<usize>(),
+            arena_bytes = plan::arena_bytes(&plan.buffers),
             "planned"
         );
         Ok(Arc::new(Prepared { plan, idle: Mutex::default() }))

@@ -1,6 +1,7 @@
 //! Folding: an operation whose inputs are all constants is computed when the plan is made; of an input
 //! whose shape alone matters, the shape has to be known.
 
+use coreml_format::mil::ElementType;
 use coreml_kernels::Context;
 use smallvec::SmallVec;
 
@@ -9,6 +10,7 @@ use crate::error::OpError;
 use crate::graph::{Graph, Origin, Value};
 use crate::ids::Operand;
 use crate::op::{Frame, Inputs, Op, Output, Outputs, ResultType, ResultTypes};
+use crate::ops::Cast;
 use crate::value::{Buffer, Bytes, Constant, ConstantData, Storage, TensorMut};
 use crate::weights::Weights;
 
@@ -132,6 +134,27 @@ fn parts(
         parts.push(Constant::dense(ty.element, *storage, ty.shape.clone(), bytes));
     }
     Ok(Some(parts))
+}
+
+/// Whether an operation narrows constant integers that its result can't hold: it is not computed when the
+/// plan is made, for [`sixteen_bits`](super::sixteen_bits) to see it.
+pub(crate) fn loses_integers(op: &dyn Op, inputs: &[Operand], graph: &Graph) -> bool {
+    let (Some(cast), [operand]) = (op.downcast::<Cast>(), inputs) else { return false };
+    let Some(tensor) = graph.tensor(*operand) else { return false };
+    let holds = |value: i64| match cast.to {
+        ElementType::Int16 => i16::try_from(value).is_ok(),
+        _ => u16::try_from(value).is_ok(),
+    };
+    is_sixteen_bits(cast.to)
+        && tensor.element == ElementType::Int32
+        && tensor.int_elements().is_ok_and(|ints| {
+            (0..tensor.len()).any(|index| ints.get(index).is_some_and(|value| !holds(value)))
+        })
+}
+
+/// Whether elements are integers of 16 bits.
+pub(crate) fn is_sixteen_bits(element: ElementType) -> bool {
+    matches!(element, ElementType::Int16 | ElementType::UInt16)
 }
 
 fn output<'a>((storage, buffer): &'a mut (Storage, Buffer), ty: &'a ResultType) -> Output<'a> {

@@ -153,6 +153,11 @@ pub(crate) struct Cond {
     pub(crate) outputs: Vec<ValueId>,
 }
 
+/// Bytes of all buffers of an arena.
+pub(crate) fn arena_bytes(buffers: &Buffers<usize>) -> usize {
+    buffers.iter().fold(0, |sum: usize, &size| sum.saturating_add(size))
+}
+
 /// How a plan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Options {

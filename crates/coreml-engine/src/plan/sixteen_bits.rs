@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use coreml_format::mil::{ElementType, TensorType};
 
+use super::fold::is_sixteen_bits;
 use super::rewrite::{Counts, unused};
 use crate::graph::{
     Block, Graph, Node, Origin, Run, Source, Value, Work, for_each_read, nested_mut,
@@ -45,26 +46,6 @@ pub(crate) fn keep_values(graph: &mut Graph, counts: &mut Counts) {
         (0..kept).for_each(|_| counts.add(NAME));
     }
     graph.body = body;
-}
-
-/// Whether an operation narrows constant integers that its result can't hold: then it is not computed
-/// when the plan is made, for [`keep_values`] to see it.
-pub(crate) fn loses_integers(op: &dyn Op, inputs: &[Operand], graph: &Graph) -> bool {
-    let (Some(cast), [operand]) = (op.downcast::<Cast>(), inputs) else { return false };
-    let holds = |value: i64| match cast.to {
-        ElementType::Int16 => i16::try_from(value).is_ok(),
-        _ => u16::try_from(value).is_ok(),
-    };
-    let Some(tensor) = graph.tensor(*operand) else { return false };
-    is_narrow(cast.to)
-        && tensor.element == ElementType::Int32
-        && tensor.int_elements().is_ok_and(|ints| {
-            (0..tensor.len()).any(|index| ints.get(index).is_some_and(|value| !holds(value)))
-        })
-}
-
-fn is_narrow(element: ElementType) -> bool {
-    matches!(element, ElementType::Int16 | ElementType::UInt16)
 }
 
 /// Where a value of 16 bits comes from.
@@ -140,7 +121,7 @@ impl Keeper<'_> {
             Some(Narrow::Moved { .. }) => true,
             None => false,
         };
-        if !moved || matches!(to, ElementType::Int8 | ElementType::UInt8) || is_narrow(to) {
+        if !moved || matches!(to, ElementType::Int8 | ElementType::UInt8) || is_sixteen_bits(to) {
             return false;
         }
         let Some(wide) = self.wide(x, before) else { return false };
@@ -172,7 +153,8 @@ impl Keeper<'_> {
         let mut made = Vec::with_capacity(outputs.len());
         for (number, &output) in outputs.iter().enumerate() {
             let like = self.graph.values[output].clone();
-            let element = if is_narrow(like.element) { ElementType::Int32 } else { like.element };
+            let element =
+                if is_sixteen_bits(like.element) { ElementType::Int32 } else { like.element };
             if types.as_ref().is_some_and(|types| types[number].element != element) {
                 return None;
             }
@@ -201,7 +183,7 @@ impl Keeper<'_> {
     ) -> Option<Operand> {
         let (element, _) = self.graph.kind(operand);
         match operand {
-            _ if !is_narrow(element) => Some(operand),
+            _ if !is_sixteen_bits(element) => Some(operand),
             Operand::Value(value) => self.wide(value, before),
             Operand::Constant(_) => {
                 let shape = self.graph.shape(operand)?.into();
@@ -233,7 +215,7 @@ impl Keeper<'_> {
         if let (Some(cast), &[x], Some(&output)) =
             (run.op.downcast::<Cast>(), run.inputs.as_slice(), run.outputs.first())
         {
-            if is_narrow(cast.to) && element(self, x) == ElementType::Int32 {
+            if is_sixteen_bits(cast.to) && element(self, x) == ElementType::Int32 {
                 let narrow = Narrow::Cast { from: x, moved: false };
                 self.narrow.insert(output, narrow.into());
             }
@@ -246,12 +228,12 @@ impl Keeper<'_> {
             Operand::Constant(_) => true,
         };
         let of_casts = from().any(|x| matches!(x, Operand::Value(_)) && is_known(x));
-        if of_casts && from().all(|x| !is_narrow(element(self, x)) || is_known(x)) {
+        if of_casts && from().all(|x| !is_sixteen_bits(element(self, x)) || is_known(x)) {
             let (inputs, outputs) = (run.inputs.clone(), run.outputs.to_vec());
             let narrow = Narrow::Moved { moves, inputs, outputs, source: source.clone() };
             let narrow = Rc::new(narrow);
             for &output in &run.outputs {
-                if is_narrow(self.graph.values[output].element) {
+                if is_sixteen_bits(self.graph.values[output].element) {
                     self.narrow.insert(output, narrow.clone());
                 }
             }
@@ -266,7 +248,7 @@ impl Keeper<'_> {
         let &[_, indices] = run.outputs.as_slice() else { return None };
         let narrow = self.graph.values[indices].clone();
         let size = run.inputs.get(topk.x).and_then(|&x| topk.size(self.graph.shape(x)?));
-        if !is_narrow(narrow.element) || size.is_some_and(|size| size <= 1 << 15) {
+        if !is_sixteen_bits(narrow.element) || size.is_some_and(|size| size <= 1 << 15) {
             return None;
         }
         let wide = Value {

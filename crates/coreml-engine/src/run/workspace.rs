@@ -7,7 +7,7 @@ use crate::error::OpError;
 use crate::ids::{Buffers, Lists, Opens};
 use crate::limits::Limits;
 use crate::op::Kernel;
-use crate::plan::{Place, Plan};
+use crate::plan::{Place, Plan, arena_bytes};
 use crate::value::{Buffer, ListValue, Shape, Strides};
 
 /// The memory that a call computes in: the arena, and what was found out of values that the plan
@@ -56,8 +56,7 @@ impl Workspace {
     /// # Errors
     /// When there is none, or it is more than may be taken.
     pub(crate) fn new(plan: &Plan, limits: &Limits) -> Result<Self, OpError> {
-        let needed = plan.buffers.iter().fold(0usize, |sum, &size| sum.saturating_add(size));
-        limits.check_memory(needed)?;
+        limits.check_memory(arena_bytes(&plan.buffers))?;
         let buffers = plan.buffers.iter().map(|&size| Buffer::zeroed(size));
         Ok(Workspace {
             buffers: buffers.collect::<Result<_, _>>()?,

@@ -10,8 +10,7 @@ use crate::op::{
     Bind, Binder, Bound, BoundOperation, Frame, Inputs, Op, OpDef, ResultType, ResultTypes,
 };
 use crate::ops::{self, Support};
-use crate::plan::fold;
-use crate::plan::sixteen_bits::loses_integers;
+use crate::plan::fold::{self, loses_integers};
 use crate::weights::{Expression, Folded};
 
 impl<'a> FunctionBinder<'a> {

@@ -17,8 +17,7 @@ use super::recipe::{Choices, mixed};
 use crate::graph::{Graph, Origin, Value};
 use crate::ids::{Operand, ValueId};
 use crate::op::{Binder, Bound, BoundOperation, Inputs, ResultType};
-use crate::plan::fold::{Room, fold};
-use crate::plan::sixteen_bits::loses_integers;
+use crate::plan::fold::{Room, fold, loses_integers};
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, element_count};
 use crate::weights::Weights;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_coreml::description::{FeatureDescription, FeatureType, FunctionDescription};
-use candle_coreml::{CoreMLModel, LoadOptions};
+use candle_coreml::{CoreMLModel, Limits, LoadOptions};
 use serde::Serialize;
 
 use crate::args::PredictArgs;
@@ -41,6 +41,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if let Some(threads) = args.threads.threads {
         options = options.threads(threads)?;
     }
+    options = options.limits(limits(args));
     let start = Instant::now();
     let model = CoreMLModel::load(&args.model, &options)?;
     let load_time = start.elapsed();
@@ -130,6 +131,18 @@ fn shell(word: &str) -> String {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
+}
+
+/// What the prediction may take.
+fn limits(args: &PredictArgs) -> Limits {
+    let mut limits = Limits::new();
+    if args.max_memory > 0 {
+        limits = limits.memory(args.max_memory);
+    }
+    if args.max_time > 0 {
+        limits = limits.time(Duration::from_secs(args.max_time));
+    }
+    limits
 }
 
 /// Outputs in the function's order, and how long the call took.

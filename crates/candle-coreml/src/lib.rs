@@ -38,7 +38,7 @@ pub use cancel::CancelToken;
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{
-    EngineError, KernelError, OpError, OperationError, OutOfMemory, Pool, Rewrites, Workers,
+    EngineError, KernelError, Limits, OpError, OperationError, OutOfMemory, Pool, Rewrites, Workers,
 };
 pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{

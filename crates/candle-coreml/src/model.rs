@@ -105,7 +105,8 @@ impl CoreMLModel {
     /// `uint8` as `U8`, `int8` as `I16`, `uint16` as `U32`, since Candle lacks those).
     ///
     /// Inputs are Candle tensors of the feature's shape. Any float dtype does for a float feature
-    /// and any integer dtype for an integer feature, if the values fit.
+    /// and any integer dtype for an integer feature, if the values fit: 1e6 is refused for `float16`.
+    /// Infinities and NaN are let through.
     ///
     /// # Errors
     /// When an input is missing, unknown or has a wrong shape or dtype, the function has states,
@@ -167,7 +168,8 @@ impl CoreMLModel {
         self.executable.make_state(&self.function.name)
     }
 
-    /// Like [`predict`](Self::predict), for a function with states, which are updated in place.
+    /// Like [`predict`](Self::predict), for a function with states, which are updated in place. After an
+    /// error they are as they were before the call.
     ///
     /// # Errors
     /// As for `predict`, and when `state` lacks a state of the function.

@@ -7,7 +7,8 @@ use candle_core::Tensor;
 use crate::error::Result;
 
 /// The states of a stateful model, zeroed at first and updated in place by
-/// [`predict_with_state`](crate::CoreMLModel::predict_with_state).
+/// [`predict_with_state`](crate::CoreMLModel::predict_with_state). After a prediction that fails, also
+/// where its outputs can't be read, all of them are as they were before it.
 ///
 /// One object serves all functions of a model, and all models that declare states of the same
 /// names, shapes and types: the chunks of an ANEMLL model share theirs.
@@ -55,7 +56,7 @@ impl CoreMLState {
     }
 
     /// Replaces a state's value; `value` has the state's shape, in any float dtype for a float
-    /// state.
+    /// state. Numbers that the state's type can't hold are refused.
     ///
     /// # Errors
     /// When there is no state of that name, or shape or dtype do not fit.

@@ -10,6 +10,7 @@ use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use crate::error::ValueError;
+use crate::words::{numpy_dtype, numpy_element};
 
 /// Bytes of an input: a tensor's own where its dtype and layout are what the engine holds, else written
 /// into memory that serves again.
@@ -41,21 +42,32 @@ impl InputBytes {
         );
         let offsets = tensor.storage_and_layout().1.contiguous_offsets();
         if let (true, Some((start, end))) = (same, offsets) {
+            if storage == Storage::F32 {
+                let held = tensor.storage_and_layout().0;
+                let values = elements_of(&held, start..end);
+                check_floats::<f32>(bytemuck::cast_slice(values), tensor.dims(), element)?;
+            }
             self.borrowed = Some((tensor, start, end));
             return Ok(());
         }
         if self.widen(&tensor, storage)? { Ok(()) } else { self.convert(&tensor, element, storage) }
     }
 
-    /// Lets `write` write the elements of a shape. Those of the write before are still there, if there
-    /// were as many.
+    /// Lets `write` write the elements of a shape, which mean this type. Those of the write before are
+    /// still there, if there were as many.
     pub(crate) fn write<T: Element>(
         &mut self,
         shape: &[usize],
+        element: ElementType,
         write: &mut dyn FnMut(&mut [T]) -> Result<(), ValueError>,
     ) -> Result<(), ValueError> {
         let len = T::STORAGE.byte_len(shape).unwrap_or(usize::MAX);
-        write(bytemuck::cast_slice_mut(self.room(len)?))
+        let room = self.room(len)?;
+        write(bytemuck::cast_slice_mut(room))?;
+        match T::STORAGE {
+            Storage::F32 => check_floats::<f32>(bytemuck::cast_slice(room), shape, element),
+            _ => Ok(()),
+        }
     }
 
     /// Forgets the tensor, so that its memory is not held any longer.
@@ -95,25 +107,38 @@ impl InputBytes {
         let given = tensor.dtype();
         let wrong = || {
             let wanted = match storage {
-                Storage::F32 | Storage::F64 | Storage::F16 => "a float dtype (F16, BF16, F32, F64)",
-                _ => "an integer dtype (U8, U32, I16, I32, I64)",
+                Storage::F32 | Storage::F64 | Storage::F16 => {
+                    "a float dtype (float16, bfloat16, float32, float64)"
+                }
+                _ => "an integer dtype (uint8, uint32, int16, int32, int64)",
             };
-            ValueError::mismatch(format!("{wanted} for `{element}`"), format!("{given:?}"))
+            let expected = format!("{wanted} for `{}`", numpy_element(element));
+            ValueError::mismatch(expected, format!("`{}`", numpy_dtype(given)))
         };
         let flat = tensor.flatten_all()?;
+        let is_float = matches!(storage, Storage::F32 | Storage::F16 | Storage::F64);
+        if is_float && given == DType::F64 {
+            check_floats(&flat.to_vec1::<f64>()?, tensor.dims(), element)?;
+        } else if is_float && given.is_float() && given != DType::F16 {
+            check_floats(&flat.to_dtype(DType::F32)?.to_vec1::<f32>()?, tensor.dims(), element)?;
+        }
         match storage {
             Storage::F32 | Storage::F16 | Storage::F64 if !given.is_float() => Err(wrong()),
             Storage::F32 => self.copy(&flat.to_dtype(DType::F32)?.to_vec1::<f32>()?),
             Storage::F16 => self.copy(&flat.to_dtype(DType::F16)?.to_vec1::<f16>()?),
             Storage::F64 => self.copy(&flat.to_dtype(DType::F64)?.to_vec1::<f64>()?),
             _ if given.is_float() => Err(wrong()),
-            _ => self.integers(&flat.to_dtype(DType::I64)?.to_vec1()?, element, storage),
+            _ => {
+                let values = flat.to_dtype(DType::I64)?.to_vec1()?;
+                self.integers(&values, tensor.dims(), element, storage)
+            }
         }
     }
 
     fn integers(
         &mut self,
         values: &[i64],
+        shape: &[usize],
         element: ElementType,
         storage: Storage,
     ) -> Result<(), ValueError> {
@@ -121,14 +146,14 @@ impl InputBytes {
             Storage::Bool => {
                 self.copy(&values.iter().map(|&value| u8::from(value != 0)).collect::<Vec<u8>>())
             }
-            Storage::I8 => self.copy(&narrowed::<i8>(values, element)?),
-            Storage::U8 => self.copy(&narrowed::<u8>(values, element)?),
-            Storage::I16 => self.copy(&narrowed::<i16>(values, element)?),
-            Storage::U16 => self.copy(&narrowed::<u16>(values, element)?),
-            Storage::U32 => self.copy(&narrowed::<u32>(values, element)?),
-            Storage::U64 => self.copy(&narrowed::<u64>(values, element)?),
+            Storage::I8 => self.copy(&narrowed::<i8>(values, shape, element)?),
+            Storage::U8 => self.copy(&narrowed::<u8>(values, shape, element)?),
+            Storage::I16 => self.copy(&narrowed::<i16>(values, shape, element)?),
+            Storage::U16 => self.copy(&narrowed::<u16>(values, shape, element)?),
+            Storage::U32 => self.copy(&narrowed::<u32>(values, shape, element)?),
+            Storage::U64 => self.copy(&narrowed::<u64>(values, shape, element)?),
             Storage::I64 => self.copy(values),
-            _ => self.copy(&narrowed::<i32>(values, element)?),
+            _ => self.copy(&narrowed::<i32>(values, shape, element)?),
         }
     }
 
@@ -174,20 +199,61 @@ fn elements_of(held: &CandleStorage, range: Range<usize>) -> &[u8] {
 
 fn narrowed<T: Element + TryFrom<i64>>(
     values: &[i64],
+    shape: &[usize],
     element: ElementType,
 ) -> Result<Vec<T>, ValueError> {
-    let narrow =
-        |&value: &i64| T::try_from(value).map_err(|_| ValueError::OutOfRange { value, element });
-    values.iter().map(narrow).collect()
+    let narrow = |(place, &value): (usize, &i64)| {
+        T::try_from(value).map_err(|_| out_of_range(value, place, shape, element))
+    };
+    values.iter().enumerate().map(narrow).collect()
+}
+
+/// Fails where a finite number would be infinite in its type.
+fn check_floats<T: Copy + Into<f64> + std::fmt::Debug>(
+    values: &[T],
+    shape: &[usize],
+    element: ElementType,
+) -> Result<(), ValueError> {
+    // Half a unit of the last place beyond the largest number: from there on, rounding goes to infinity.
+    let (digits, exponent) = match element {
+        ElementType::Float16 => (f16::MANTISSA_DIGITS, f16::MAX_EXP),
+        ElementType::BFloat16 => (bf16::MANTISSA_DIGITS, bf16::MAX_EXP),
+        ElementType::Float32 => (f32::MANTISSA_DIGITS, f32::MAX_EXP),
+        _ => return Ok(()),
+    };
+    let infinite = (2.0 - 0.5f64.powi(digits as i32)) * 2f64.powi(exponent - 1);
+    let fits = |value: T| {
+        let value: f64 = value.into();
+        value.abs() < infinite || !value.is_finite()
+    };
+    match values.iter().position(|&value| !fits(value)) {
+        Some(place) => Err(out_of_range(values[place], place, shape, element)),
+        None => Ok(()),
+    }
+}
+
+/// The error of a number at a place among those of a shape.
+fn out_of_range(
+    value: impl std::fmt::Debug,
+    mut place: usize,
+    shape: &[usize],
+    element: ElementType,
+) -> ValueError {
+    let mut index = vec![0; shape.len()];
+    for (index, &size) in index.iter_mut().zip(shape).rev() {
+        *index = place % size.max(1);
+        place /= size.max(1);
+    }
+    ValueError::OutOfRange { value: format!("{value:?}"), index, element }
 }
 
 /// A tensor of one number everywhere, of a dtype for inputs that are held so.
 pub(crate) fn filled(value: f64, shape: &[usize], storage: Storage) -> Result<Tensor, ValueError> {
     let dtype = match storage {
-        Storage::F32 | Storage::F16 | Storage::F64 => DType::F32,
+        Storage::F32 | Storage::F16 | Storage::F64 => DType::F64,
         _ => DType::I64,
     };
-    Ok(Tensor::full(value as f32, shape, &Device::Cpu)?.to_dtype(dtype)?)
+    Ok(Tensor::full(value, shape, &Device::Cpu)?.to_dtype(dtype)?)
 }
 
 /// A tensor of elements that `write` writes.
@@ -196,7 +262,7 @@ pub(crate) fn written<T: WithDType + Element>(
     write: &mut dyn FnMut(&mut [T]) -> Result<(), ValueError>,
 ) -> Result<Tensor, ValueError> {
     let mut bytes = InputBytes::default();
-    bytes.write(shape, write)?;
+    bytes.write(shape, ElementType::Float32, write)?;
     let values = bytemuck::cast_slice::<u8, T>(&bytes.buffer.bytes()[..bytes.len]);
     Ok(Tensor::from_slice(values, shape, &Device::Cpu)?)
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -143,7 +144,8 @@ impl<'a> Ready<'a> {
     }
 
     fn call(&self, bytes: &[&[u8]], states: &mut [Buffer]) {
-        let result = self.function.predict(self.context, &self.shapes, bytes, states, |_, _| ());
+        let read = |_: usize, _: &coreml_engine::TensorRef| ControlFlow::Continue(());
+        let result = self.function.predict(self.context, &self.shapes, bytes, states, read);
         result.unwrap_or_else(|error| panic!("{}: {error}", self.function.name()));
     }
 

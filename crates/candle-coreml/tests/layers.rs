@@ -38,6 +38,7 @@ const LLM: &[&[&str]] = &[
 /// Rooms of the engine from below; its root lies above all.
 const ENGINE: &[&[&str]] = &[
     &["error"],
+    &["limits"],
     &["ids"],
     &["value"],
     &["weights"],
@@ -52,8 +53,16 @@ const ENGINE: &[&[&str]] = &[
 ];
 
 /// The planner's passes from below: a pass may use those before it.
-const PASSES: &[&[&str]] =
-    &[&["legalise"], &["fold"], &["bind"], &["rewrite"], &["states"], &["memory"], &["prepare"]];
+const PASSES: &[&[&str]] = &[
+    &["legalise"],
+    &["fold"],
+    &["bind"],
+    &["rewrite"],
+    &["sixteen_bits"],
+    &["states"],
+    &["memory"],
+    &["prepare"],
+];
 
 /// Crates with those that they may depend on.
 const CRATES: &[(&str, &[&str])] = &[

@@ -1,14 +1,17 @@
 //! What can go wrong: in one operation ([`OpError`]), and in a program that is planned or run
 //! ([`Error`]).
 
+use std::time::Duration;
+
 use coreml_format::mil::Opset;
-use coreml_format::{ErrorKind, FormatError};
+use coreml_format::{ErrorKind, FormatError, printable_list, printable_message, printable_name};
 use coreml_kernels::KernelError;
 
 /// Result of the engine's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A program can't be planned or run. Messages name the place, what was expected and what was found.
+/// A program can't be planned or run. Messages name the place, what was expected and what was found; text
+/// from the model's files is printable in them, and cut where it is long.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -18,8 +21,11 @@ pub enum Error {
 
     /// The program has an operation that the engine does not compute.
     #[error(
-        "function `{function}`: operation `{operation}` is a `{operator}` of opset {opset}, which \
-         the engine does not compute{hint}; convert the model without it"
+        "function `{}`: operation `{}` is a `{}` of opset {opset}, which the engine does not \
+         compute{hint}; convert the model without it",
+        printable_name(function),
+        printable_name(operation),
+        printable_name(operator)
     )]
     UnsupportedOperation {
         /// Function of the program.
@@ -43,7 +49,7 @@ pub enum Error {
     Run(Box<OperationError>),
 
     /// The memory or the results of a function can't be had.
-    #[error("function `{function}`: {source}")]
+    #[error("function `{}`: {source}", printable_name(function))]
     Function {
         /// Function of the program.
         function: String,
@@ -52,7 +58,11 @@ pub enum Error {
     },
 
     /// A rewrite of the engine's own is wrong.
-    #[error("function `{function}`: the rewrite `{rule}` {message}; please report this model")]
+    #[error(
+        "function `{}`: the rewrite `{rule}` {}; please report this model",
+        printable_name(function),
+        printable_message(message)
+    )]
     Rewrite {
         /// Function of the program.
         function: String,
@@ -63,7 +73,7 @@ pub enum Error {
     },
 
     /// The program is wrong in another way than in one of its operations.
-    #[error("function `{function}`: {message}")]
+    #[error("function `{}`: {}", printable_name(function), printable_message(message))]
     Program {
         /// Function of the program.
         function: String,
@@ -72,7 +82,11 @@ pub enum Error {
     },
 
     /// The model has no function of that name.
-    #[error("the model has no function `{name}`; it has {}", available.join(", "))]
+    #[error(
+        "the model has no function `{}`; it has {}",
+        printable_name(name),
+        printable_list(available.iter().map(String::as_str))
+    )]
     UnknownFunction {
         /// The name asked for.
         name: String,
@@ -110,7 +124,12 @@ impl Error {
 
 /// What went wrong in an operation of a program.
 #[derive(Debug, thiserror::Error)]
-#[error("function `{function}`, operation `{operation}` ({operator}): {source}")]
+#[error(
+    "function `{}`, operation `{}` ({}): {source}",
+    printable_name(function),
+    printable_name(operation),
+    printable_name(operator)
+)]
 #[non_exhaustive]
 pub struct OperationError {
     /// Function of the program.
@@ -132,10 +151,15 @@ pub enum OpError {
     #[error("the shape is known only at run time")]
     NotYetKnown,
     /// A required argument is not there.
-    #[error("argument `{0}` is missing")]
+    #[error("argument `{}` is missing", printable_name(.0))]
     Missing(String),
     /// An argument is not what the operation takes.
-    #[error("argument `{argument}`: expected {expected}, got {got}")]
+    #[error(
+        "argument `{}`: expected {}, got {}",
+        printable_name(argument),
+        printable_message(expected),
+        printable_message(got)
+    )]
     Argument {
         /// The argument's name.
         argument: String,
@@ -145,10 +169,10 @@ pub enum OpError {
         got: String,
     },
     /// The operation's rules do not allow these inputs.
-    #[error("{0}")]
+    #[error("{}", printable_message(.0))]
     Invalid(String),
     /// A case of the operation that the engine does not compute.
-    #[error("the engine does not compute {0}")]
+    #[error("the engine does not compute {}", printable_message(.0))]
     Unsupported(String),
     /// A kernel refused its input.
     #[error(transparent)]
@@ -156,6 +180,26 @@ pub enum OpError {
     /// No memory.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// More memory would be needed than a prediction [may take](crate::Limits::memory).
+    #[error(
+        "{needed} bytes are needed for values, more than the memory limit of {limit} bytes; allow \
+         more, or give smaller inputs"
+    )]
+    MemoryLimit {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// A prediction has taken as much time as it [may](crate::Limits::time).
+    #[error(
+        "stopped here at the time limit of {} seconds; allow more, if the program is not endless",
+        limit.as_secs_f64()
+    )]
+    TimeLimit {
+        /// The time allowed.
+        limit: Duration,
+    },
 }
 
 /// Memory for a buffer could not be had.
@@ -176,7 +220,9 @@ impl OpError {
             }
             OpError::Unsupported(_) => ErrorKind::Unsupported,
             OpError::Kernel(KernelError::Memory { .. } | KernelError::Overflow { .. })
-            | OpError::OutOfMemory(_) => ErrorKind::Limit,
+            | OpError::OutOfMemory(_)
+            | OpError::MemoryLimit { .. }
+            | OpError::TimeLimit { .. } => ErrorKind::Limit,
             OpError::Kernel(KernelError::Threads { .. }) => ErrorKind::Unavailable,
             OpError::Kernel(_) => ErrorKind::BrokenModel,
         }

@@ -2,7 +2,9 @@
 
 mod plans;
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use coreml_format::description::{FeatureType, FunctionDescription, MultiArrayType};
 use coreml_format::mil::{self, Dimension, TensorType, ValueType};
@@ -11,6 +13,7 @@ use coreml_kernels::Context;
 use self::plans::{Choice, Plans};
 use crate::error::{Error, OperationError, Result};
 use crate::graph::StateType;
+use crate::limits::Limits;
 use crate::plan::{self, Plan};
 use crate::run::{self, Call, StepError, Workspace};
 use crate::value::{Buffer, Shape, Storage, TensorRef};
@@ -28,6 +31,7 @@ pub struct Function {
     name: String,
     weights: Arc<Weights>,
     options: plan::Options,
+    limits: Limits,
     inputs: Vec<FunctionInput>,
     states: Vec<StateType>,
     outputs: Vec<String>,
@@ -67,6 +71,7 @@ impl Function {
         weights: Arc<Weights>,
         context: &Context,
         options: plan::Options,
+        limits: Limits,
     ) -> Result<Self> {
         let mut inputs = Vec::new();
         let mut states = Vec::new();
@@ -81,6 +86,7 @@ impl Function {
             name: name.to_owned(),
             weights,
             options,
+            limits,
             inputs,
             states,
             outputs: function.block.outputs.clone(),
@@ -137,7 +143,8 @@ impl Function {
 
     /// Runs the function on `inputs`, bytes of dense tensors held as [`inputs`](Self::inputs) say,
     /// with these shapes; then calls `read` with the number and the elements of every output. `states`
-    /// are those of [`states`](Self::states), and `context` has the threads to run on: those of the
+    /// are those of [`states`](Self::states); after an error, or when `read` breaks off, they are as they
+    /// were. `context` has the threads to run on: those of the
     /// [model](crate::Model::context), or of a share of it.
     ///
     /// # Errors
@@ -148,14 +155,16 @@ impl Function {
         shapes: &[Shape],
         inputs: &[&[u8]],
         states: &mut [Buffer],
-        mut read: impl FnMut(usize, &TensorRef),
+        mut read: impl FnMut(usize, &TensorRef) -> ControlFlow<()>,
     ) -> Result<()> {
+        let started = Instant::now();
         let prepared = self.prepared(context, shapes).map_err(Error::of_these_inputs)?;
         let plan = &prepared.plan;
         let mut workspace = prepared
-            .workspace()
+            .workspace(&self.limits)
             .map_err(|error| Error::Function { function: self.name.clone(), source: error })?;
-        let mut call = Call { inputs, shapes, states, workspace: &mut workspace };
+        let limits = self.limits;
+        let mut call = Call { inputs, shapes, states, workspace: &mut workspace, limits, started };
         let mut ran = || run::run(plan, context, std::slice::from_mut(&mut call));
         let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
             true => ran(),
@@ -168,10 +177,13 @@ impl Function {
             }
             let found =
                 run::result(plan, context, &mut call, *operand, |tensor| read(number, &tensor));
-            if found.is_none() {
-                result = Err(self.program_error(format!("output `{name}` is no tensor")));
-                break;
+            match found {
+                Some(ControlFlow::Continue(())) => continue,
+                Some(ControlFlow::Break(())) => {}
+                None => result = Err(self.program_error(format!("output `{name}` is no tensor"))),
             }
+            run::undo(&mut call);
+            break;
         }
         prepared.give_back(workspace);
         result
@@ -204,7 +216,7 @@ impl Function {
             ?shapes,
             steps = plan.body.steps.len(),
             buffers = plan.buffers.len(),
-            arena_bytes = plan.buffers.iter().sum::<usize>(),
+            arena_bytes = plan::arena_bytes(&plan.buffers),
             "planned"
         );
         Ok(Arc::new(Prepared { plan, idle: Mutex::default() }))
@@ -263,9 +275,9 @@ impl Function {
 }
 
 impl Prepared {
-    fn workspace(&self) -> Result<Workspace, crate::error::OpError> {
+    fn workspace(&self, limits: &Limits) -> Result<Workspace, crate::error::OpError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| Workspace::new(&self.plan), Ok)
+        idle.map_or_else(|| Workspace::new(&self.plan, limits), Ok)
     }
 
     fn give_back(&self, workspace: Workspace) {
@@ -328,6 +340,19 @@ impl FunctionInput {
         match &self.feature {
             Some(feature) => feature.to_string(),
             None => self.ty.to_string(),
+        }
+    }
+
+    /// The type that a tensor of this shape does not have, for messages: where the model's description
+    /// allows the shape but its program does not, both.
+    pub fn expected_instead(&self, shape: &[usize]) -> String {
+        match &self.feature {
+            Some(feature) if feature.allows(shape) => format!(
+                "{} as the program has it (the model's description says {feature}, which contradicts \
+                 it: the model is damaged)",
+                self.ty
+            ),
+            _ => self.expected(),
         }
     }
 }

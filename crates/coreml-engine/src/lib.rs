@@ -2,7 +2,7 @@
 //! kernels ([`coreml_kernels`]), but neither Candle nor language models.
 //!
 //! [`Model`] is a package made ready; its [`Function`]s run on bytes. Below them, each room knows
-//! those before it only: `error`, `value`, `ids`, `weights`, `definitions`, `op` (what an
+//! those before it only: `error`, `limits`, `value`, `ids`, `weights`, `definitions`, `op` (what an
 //! operation is), `ops` (the operations), `graph` (what is computed from what), `plan` (the passes
 //! from a function to steps and buffers), `run` (the executor), `function` and `model`.
 //! `docs/architecture.md` walks through them.
@@ -14,6 +14,7 @@ mod fixtures;
 mod function;
 mod graph;
 mod ids;
+mod limits;
 mod model;
 mod op;
 mod ops;
@@ -26,6 +27,7 @@ pub use coreml_kernels::{Context, KernelError, Pool, Workers};
 pub use error::{Error, Error as EngineError, OpError, OperationError, OutOfMemory, Result};
 pub use function::{Function, FunctionInput};
 pub use graph::StateType;
+pub use limits::Limits;
 pub use model::{Model, Options, computes, support_hint, supports};
 pub use plan::Rewrites;
 pub use value::{Buffer, Element, Shape, Storage, TensorRef, element_count};

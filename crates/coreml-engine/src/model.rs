@@ -11,6 +11,7 @@ use coreml_kernels::{Context, Workers};
 use crate::definitions::Definition;
 use crate::error::{Error, Result};
 use crate::function::Function;
+use crate::limits::Limits;
 use crate::ops;
 use crate::plan::{self, Rewrites};
 use crate::weights::Weights;
@@ -23,17 +24,24 @@ pub struct Options {
     pub workers: Workers,
     /// Which patterns of operations are replaced by others that compute the same faster.
     pub rewrites: Rewrites,
+    /// The most that a prediction may take.
+    pub limits: Limits,
 }
 
 impl Options {
     /// A model that computes on these threads.
     pub fn new(workers: Workers) -> Self {
-        Options { workers, rewrites: Rewrites::default() }
+        Options { workers, rewrites: Rewrites::default(), limits: Limits::default() }
     }
 
     /// Chooses which rewrites are made.
     pub fn rewrites(self, rewrites: Rewrites) -> Self {
         Options { rewrites, ..self }
+    }
+
+    /// Limits what a prediction may take.
+    pub fn limits(self, limits: Limits) -> Self {
+        Options { limits, ..self }
     }
 }
 
@@ -64,7 +72,7 @@ impl Model {
     /// When the package holds no ML Program, or the program has an operation that the engine does not
     /// compute, or is wrong.
     pub fn load(package: impl Into<Arc<Package>>, options: &Options) -> Result<Self> {
-        let weights = Weights::new(package)?;
+        let weights = Weights::new(package, options.limits)?;
         check_operators(weights.program())?;
         let description = weights.package().description()?.clone();
         let context = Arc::new(Context::new(options.workers.clone()));
@@ -79,6 +87,7 @@ impl Model {
                 weights.clone(),
                 &context,
                 plans,
+                options.limits,
             )?;
             functions.insert(name.clone(), Arc::new(function));
         }

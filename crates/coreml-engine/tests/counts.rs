@@ -122,6 +122,7 @@ impl<'a> Session<'a> {
         let mut first = None;
         let read = |_: usize, tensor: &coreml_engine::TensorRef| {
             first.get_or_insert(tensor.dense_bytes().unwrap().to_vec());
+            std::ops::ControlFlow::Continue(())
         };
         let result = self.function.predict(self.context, shapes, &bytes, &mut self.states, read);
         result.unwrap_or_else(|error| panic!("{shapes:?}: {error}"));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::KindInWords;
+use crate::printable::{printable_message, printable_name, printable_path};
 
 /// The error behind an error, of whatever type.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -50,11 +51,12 @@ impl ErrorKind {
 
 /// Why a model could not be read. The text names the file, the field or the place, what was
 /// expected and what was found.
+/// Text from files in it is [`printable`](crate::printable) and cut where it is long; fields have it whole.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
     /// The operating system refused.
-    #[error("cannot read `{}`: {source}{}", path.display(), remedy(source))]
+    #[error("cannot read `{}`: {source}{}", printable_path(path), remedy(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -62,7 +64,7 @@ pub enum FormatError {
         source: std::io::Error,
     },
     /// The path leads to something that is not a Core ML model, or to a damaged container.
-    #[error("`{}` {message}", path.display())]
+    #[error("`{}` {}", printable_path(path), printable_message(message))]
     Container {
         /// The file or directory.
         path: PathBuf,
@@ -75,7 +77,7 @@ pub enum FormatError {
     #[error(
         "`{}` is a Git LFS pointer, not the file itself: run `git lfs pull`, or download the model \
          again with its large files",
-        path.display()
+        printable_path(path)
     )]
     GitLfsPointer {
         /// The pointer file.
@@ -85,14 +87,14 @@ pub enum FormatError {
     #[error(
         "`{}` is a Core AI model (.aimodel: MLIR bytecode), Apple's format beside Core ML since \
          2026; export the model to Core ML instead, with coremltools' `convert_to=\"mlprogram\"`",
-        path.display()
+        printable_path(path)
     )]
     CoreAi {
         /// The model.
         path: PathBuf,
     },
     /// A program is asked of a model of another kind.
-    #[error("`{}` is a {kind}, not an ML Program", path.display())]
+    #[error("`{}` is a {kind}, not an ML Program", printable_path(path))]
     NotAProgram {
         /// The model.
         path: PathBuf,
@@ -103,7 +105,7 @@ pub enum FormatError {
     #[error("not a valid Core ML protobuf message: {0}")]
     Protobuf(#[from] prost::DecodeError),
     /// A message decodes but a field of it makes no sense.
-    #[error("{field}: {message}")]
+    #[error("{}: {}", printable_message(field), printable_message(message))]
     Field {
         /// Path to the field, e.g. `function main, operation conv_1, attribute val`.
         field: String,
@@ -113,7 +115,7 @@ pub enum FormatError {
         source: Option<Cause>,
     },
     /// MIL text is malformed.
-    #[error("line {line}, column {column}: {message}")]
+    #[error("line {line}, column {column}: {}", printable_message(message))]
     Text {
         /// Line, from 1.
         line: usize,
@@ -123,7 +125,7 @@ pub enum FormatError {
         message: String,
     },
     /// A weight blob file or a record in it is malformed, or is not what the program says.
-    #[error("blob at offset {offset}: {message}")]
+    #[error("blob at offset {offset}: {}", printable_message(message))]
     Blob {
         /// Offset of the metadata record in the file; 0 for the file's header.
         offset: u64,
@@ -131,7 +133,7 @@ pub enum FormatError {
         message: String,
     },
     /// The program refers to a file that it has no business with.
-    #[error("file name `{name}`: {message}")]
+    #[error("file name `{}`: {}", printable_name(name), printable_message(message))]
     FileName {
         /// The name as the program or the manifest spells it.
         name: String,
@@ -139,7 +141,12 @@ pub enum FormatError {
         message: String,
     },
     /// The program is readable but not well formed.
-    #[error("function `{function}`, operation `{operation}`: {message}")]
+    #[error(
+        "function `{}`, operation `{}`: {}",
+        printable_name(function),
+        printable_name(operation),
+        printable_message(message)
+    )]
     InvalidProgram {
         /// The function.
         function: String,
@@ -155,7 +162,7 @@ pub enum FormatError {
 
 /// An error with the file that it is in.
 #[derive(Debug, thiserror::Error)]
-#[error("in `{}`: {source}", path.display())]
+#[error("in `{}`: {source}", printable_path(path))]
 #[non_exhaustive]
 pub struct InFile {
     /// The file.

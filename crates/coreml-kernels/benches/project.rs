@@ -82,7 +82,17 @@ impl Bench {
             let data = &bytes[..count * usize::from(bits) / 8];
             let scale = Table::F16(&scale);
             let (signed, offset, rows_per_block) = (true, None, 1);
-            let b = Blockwise { bits, signed, data, scale, offset, rows_per_block, cols_per_block };
+            let (scale, rounded) = (scale, true);
+            let b = Blockwise {
+                bits,
+                signed,
+                data,
+                scale,
+                offset,
+                rows_per_block,
+                cols_per_block,
+                rounded,
+            };
             project(&format!("int{bits}"), Encoding::Blockwise(b));
         }
     }

@@ -166,7 +166,7 @@ pub fn lut_to_dense<T: Copy + Send + Sync>(
         let expected = format!("below {}, the entries of a table", tables.entries);
         return Err(KernelError::value(LUT, "index", expected, index));
     }
-    Ok(tables.dense(ctx, indices, lut))
+    tables.dense(ctx, indices, lut)
 }
 
 /// iOS 18 `constexpr_lut_to_sparse`: look-up of those elements that `mask` (of `shape`) marks.
@@ -278,6 +278,15 @@ fn find_axis(
     from_end.checked_add_signed(axis).filter(|&axis| axis < rank).ok_or_else(|| {
         KernelError::value(kernel, argument, format!("an axis of an array of rank {rank}"), axis)
     })
+}
+
+/// So many of a value: vectors of a table make a large array of a small file.
+fn filled<T: Copy>(value: T, count: usize) -> Result<Vec<T>, KernelError> {
+    let mut values = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    values.try_reserve_exact(count).map_err(|_| KernelError::Memory { bytes })?;
+    values.resize(count, value);
+    Ok(values)
 }
 
 fn spread<T: Copy + Default>(
@@ -396,11 +405,16 @@ impl<'a> Tables<'a> {
         (i / self.inner * self.vector + v) * self.inner + i % self.inner
     }
 
-    fn dense<T: Copy + Send + Sync>(&self, ctx: &Context, indices: &[u8], lut: &[T]) -> Vec<T> {
+    fn dense<T: Copy + Send + Sync>(
+        &self,
+        ctx: &Context,
+        indices: &[u8],
+        lut: &[T],
+    ) -> Result<Vec<T>, KernelError> {
         let (Some(&first), width) = (lut.first(), self.grid.width()) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        let mut out = vec![first; self.count * self.vector];
+        let mut out = filled(first, self.count * self.vector)?;
         // Vectors mix the elements of rows within `inner` only: such a part stands for itself.
         let part = if self.inner > 1 { self.inner } else { width };
         let size = self.entries * self.vector;
@@ -420,7 +434,7 @@ impl<'a> Tables<'a> {
         };
         let part_out = part * self.vector;
         ctx.workers().for_each_row_mut(&mut out, part_out, thresholds::DECOMPRESS, fill);
-        out
+        Ok(out)
     }
 
     /// Each mask element once for every value of its vector.

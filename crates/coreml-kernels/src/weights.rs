@@ -78,6 +78,9 @@ pub struct Blockwise<'a> {
     pub rows_per_block: usize,
     /// Consecutive columns that share a scale; divides `cols`.
     pub cols_per_block: usize,
+    /// Whether each value is rounded to half precision, overflow included, as where the scales are of
+    /// that type.
+    pub rounded: bool,
 }
 
 const VALIDATE: &str = "weights";
@@ -496,7 +499,7 @@ impl BlockwiseRows<'_, '_> {
             self.load(block);
         }
         let at = (block - self.loaded.start) * self.blocks;
-        let Blockwise { bits: width, signed, data, .. } = self.source;
+        let Blockwise { bits: width, signed, data, rounded, .. } = self.source;
         let lines = row..row + 1;
         let (bits, packed) = row_bytes((width, data), lines, self.cols, self.unpacked.as_mut());
         let row = PackedRow {
@@ -506,6 +509,7 @@ impl BlockwiseRows<'_, '_> {
             offsets: &self.offsets[at..at + self.blocks],
             block: self.source.cols_per_block,
             bytes: (width == 8).then_some(signed),
+            rounded,
         };
         (row, LookupTable::integers(width, signed))
     }

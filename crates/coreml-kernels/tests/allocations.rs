@@ -106,6 +106,7 @@ fn check_encodings(ctx: &Context) {
                     offset: half.then_some(Table::F32(&floats[..rows * parts])),
                     rows_per_block: 1,
                     cols_per_block: cols / parts,
+                    rounded: half,
                 };
                 let w = Weights { rows, cols, encoding: Encoding::Blockwise(b) };
                 check_weights(&format!("{bits} bits, {parts} scales"), ctx, &w);

@@ -65,3 +65,34 @@ pub fn count_or_all(text: &str) -> Result<usize, String> {
         _ => text.parse().map_err(|_| "expected a whole number, or -1".to_owned()),
     }
 }
+
+/// A number of bytes, also of K, M, G or T of them: 2^10, 2^20, 2^30, 2^40.
+pub fn size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let power = match text[digits.len()..].to_uppercase().trim_end_matches(['B', 'I']) {
+        "" => Some(0),
+        "K" => Some(10),
+        "M" => Some(20),
+        "G" => Some(30),
+        "T" => Some(40),
+        _ => None,
+    };
+    let count: Option<usize> = digits.parse().ok();
+    let bytes = count.zip(power).and_then(|(count, power)| count.checked_mul(1 << power));
+    bytes.ok_or_else(|| "expected a number of bytes such as 1000000, 512M or 8G".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("1000"), Ok(1000));
+        assert_eq!([size("3k"), size("2M"), size("1GiB")], [Ok(3 << 10), Ok(2 << 20), Ok(1 << 30)]);
+        for wrong in ["", "G", "-1", "1.5G", "8X", "99999999999T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

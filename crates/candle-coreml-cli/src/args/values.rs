@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::ThreadArgs;
+use super::{ThreadArgs, parse};
 
 /// Arguments of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,12 @@ pub struct PredictArgs {
     /// are the strings "NaN", "Infinity" and "-Infinity"
     #[arg(long)]
     pub json: bool,
+    /// The most memory for the prediction's values, in bytes or as 512M, 8G; 0 for any
+    #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = parse::size)]
+    pub max_memory: usize,
+    /// The most seconds that the prediction may take; 0 for any
+    #[arg(long, value_name = "SECONDS", default_value = "120")]
+    pub max_time: u64,
     #[command(flatten)]
     pub threads: ThreadArgs,
 }

@@ -2,7 +2,7 @@
 
 use std::num::ParseIntError;
 
-use coreml_engine::{Rewrites, Workers};
+use coreml_engine::{Limits, Rewrites, Workers};
 use coreml_format::Cause;
 
 use crate::error::{Error, Result};
@@ -36,6 +36,8 @@ pub struct LoadOptions {
     pub workers: Option<Workers>,
     /// Which rewrites the portable backend makes; all unless told otherwise.
     pub rewrites: Rewrites,
+    /// The most memory and time that a prediction may take; without limits unless told otherwise.
+    pub limits: Limits,
 }
 
 impl LoadOptions {
@@ -77,6 +79,22 @@ impl LoadOptions {
     /// for bit, or none.
     pub fn rewrites(mut self, rewrites: Rewrites) -> Self {
         self.rewrites = rewrites;
+        self
+    }
+
+    /// Limits what a prediction may take: for models of strangers, whose programs may ask for any amount
+    /// of memory and never end. What is met is an error of the kind
+    /// [`Limit`](crate::ErrorKind::Limit) that names the operation, and states are as they were.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use candle_coreml::{Limits, LoadOptions};
+    ///
+    /// let limits = Limits::new().memory(4 << 30).time(Duration::from_secs(60));
+    /// let options = LoadOptions::new().limits(limits);
+    /// ```
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coreml_engine::{EngineError, KernelError};
-use coreml_format::{Cause, ErrorKind, FormatError};
+use coreml_format::{
+    Cause, ErrorKind, FormatError, printable_message, printable_name, printable_path,
+};
 
 use crate::words::list;
 
@@ -35,9 +37,9 @@ pub enum Error {
 
     /// The model is of a kind that the backend does not run.
     #[error(
-        "`{}` is a {kind}; the {backend} backend runs ML Programs: convert the original model again \
-         with coremltools' `convert_to=\"mlprogram\"`",
-        path.display()
+        "`{}` is a {kind}; the {backend} backend runs ML Programs, {}",
+        printable_path(path),
+        advice(kind)
     )]
     UnsupportedModel {
         /// The model.
@@ -49,7 +51,7 @@ pub enum Error {
     },
 
     /// The model has no function of that name.
-    #[error("the model has no function `{name}`; it has {}", list(available))]
+    #[error("the model has no function `{}`; it has {}", printable_name(name), list(available))]
     UnknownFunction {
         /// The name asked for.
         name: String,
@@ -58,14 +60,14 @@ pub enum Error {
     },
 
     /// The model does not say which shapes a function is made for.
-    #[error("function `{function}` states no shapes to plan for")]
+    #[error("function `{}` states no shapes to plan for", printable_name(function))]
     NoDefaultShapes {
         /// The function.
         function: String,
     },
 
     /// An input is missing, unknown, or not what the function takes.
-    #[error("input `{name}`: {source}")]
+    #[error("input `{}`: {source}", printable_name(name))]
     Input {
         /// The input.
         name: String,
@@ -74,7 +76,7 @@ pub enum Error {
     },
 
     /// An output is not there, or not what is asked for.
-    #[error("output `{name}`: {source}")]
+    #[error("output `{}`: {source}", printable_name(name))]
     Output {
         /// The output.
         name: String,
@@ -83,7 +85,7 @@ pub enum Error {
     },
 
     /// A state is missing, unknown, or not what the function takes.
-    #[error("state `{name}`: {source}")]
+    #[error("state `{}`: {source}", printable_name(name))]
     State {
         /// The state.
         name: String,
@@ -130,7 +132,7 @@ pub enum Error {
     },
 
     /// A language model's directory lacks something or is inconsistent.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {}", printable_path(path), printable_message(message))]
     LanguageModel {
         /// The directory or file.
         path: PathBuf,
@@ -151,7 +153,7 @@ pub enum Error {
     Hub(#[from] crate::hub::HubError),
 
     /// A file can't be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", printable_path(path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -218,6 +220,20 @@ impl Error {
             *source = Some(cause.into());
         }
         self
+    }
+}
+
+/// What can be done about a model of another kind than ML Program.
+fn advice(kind: &str) -> &'static str {
+    match kind {
+        _ if kind.starts_with("neural network") => {
+            "and networks of layers not yet: convert the original model again with coremltools' \
+             `convert_to=\"mlprogram\"`"
+        }
+        _ if kind.starts_with("model of an unknown kind") => {
+            "and the file names no kind of model: it is damaged, or newer than this program"
+        }
+        _ => "and models of this kind not yet",
     }
 }
 

@@ -1,10 +1,10 @@
 //! What is wrong with a value.
 
 use coreml_engine::{OpError, OutOfMemory};
-use coreml_format::ErrorKind;
 use coreml_format::mil::ElementType;
+use coreml_format::{ErrorKind, printable_message, printable_name};
 
-use crate::words::list;
+use crate::words::{list, numpy_element};
 
 /// Why a value is not what is asked for: of an input, an output or a state, whose name the error
 /// around it tells.
@@ -12,7 +12,7 @@ use crate::words::list;
 #[non_exhaustive]
 pub enum ValueError {
     /// There is none of this name.
-    #[error("{owner} has none of this name; it has {}", list(available))]
+    #[error("{} has none of this name; it has {}", printable_message(owner), list(available))]
     Unknown {
         /// The function or the state, in words.
         owner: String,
@@ -40,19 +40,22 @@ pub enum ValueError {
         got: String,
     },
 
-    /// A number is too large or too small.
-    #[error("the value {value} does not fit into `{element}`")]
+    /// A number is too large or too small. (Infinities and NaN that are given are floats like others.)
+    #[error("the value {value}{} does not fit into `{}`", place(index), numpy_element(*element))]
     OutOfRange {
         /// The number.
-        value: i64,
+        value: String,
+        /// Its place in the tensor.
+        index: Vec<usize>,
         /// The type of the elements.
         element: ElementType,
     },
 
     /// A function with states is called without.
     #[error(
-        "function `{function}` has states; call `make_state` once and `predict_with_state` for \
-         each prediction"
+        "function `{}` has states; call `make_state` once and `predict_with_state` for each \
+         prediction",
+        printable_name(function)
     )]
     NoState {
         /// The function.
@@ -76,6 +79,11 @@ pub enum ValueError {
     /// There is no memory for it.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+}
+
+/// Where a number stands, unless there is but one.
+fn place(index: &[usize]) -> String {
+    if index.is_empty() { String::new() } else { format!(" at {index:?}") }
 }
 
 impl From<candle_core::Error> for ValueError {

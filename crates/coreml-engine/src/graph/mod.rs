@@ -8,7 +8,7 @@ use coreml_format::mil::{ElementType, TensorType};
 use smallvec::SmallVec;
 
 pub(crate) use self::print::print;
-pub(crate) use self::walk::{Access, Timeline, for_each_node, nested, nested_mut};
+pub(crate) use self::walk::{Access, Timeline, for_each_node, for_each_read, nested, nested_mut};
 use crate::ids::{ConstantId, Constants, Operand, StateId, States, ValueId, Values};
 use crate::op::{Arrangement, Frame, Op};
 use crate::value::{Constant, ListValue, Shape, Storage, TensorRef, View};

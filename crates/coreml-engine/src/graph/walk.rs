@@ -87,6 +87,18 @@ impl Timeline {
     }
 }
 
+/// Calls `visit` with every operand that a node itself reads, not the nodes inside it.
+pub(crate) fn for_each_read(node: &mut Node, visit: impl FnMut(&mut Operand)) {
+    let mut visit = visit;
+    match &mut node.work {
+        Work::Run(run) => run.inputs.iter_mut().for_each(visit),
+        Work::ReadState { .. } => {}
+        Work::WriteState { data, .. } => visit(data),
+        Work::While(work) => work.variables.iter_mut().for_each(|v| visit(&mut v.initial)),
+        Work::Cond(work) => visit(&mut work.predicate),
+    }
+}
+
 /// The blocks inside a node.
 pub(crate) fn nested(node: &Node) -> Vec<&Block> {
     match &node.work {

@@ -21,7 +21,7 @@ use coreml_kernels::Context;
 use smallvec::SmallVec;
 
 use crate::error::OpError;
-use crate::value::{Constant, Shape, View};
+use crate::value::{Constant, Layout, Shape, View};
 use crate::weights::{Folded, Weights};
 
 /// Types of an operation's results.
@@ -74,6 +74,27 @@ pub(crate) trait Op: Any + Debug + Send + Sync {
         Ok(None)
     }
 
+    /// What an input's values ask for beyond its axes, where the operation takes them as far as they
+    /// reach: why a result may have another size than the program says.
+    fn beyond(&self, _inputs: &Inputs) -> Option<String> {
+        None
+    }
+
+    /// The elements of an input that change when it is computed in its place; all of them unless it says.
+    fn overwrites(&self, _inputs: &Inputs) -> Result<Option<Layout>, OpError> {
+        Ok(None)
+    }
+
+    /// What the operation is on other numbers, if it moves elements and computes nothing of them.
+    fn moves(&self) -> Option<Moves> {
+        None
+    }
+
+    /// Inputs whose integers say where elements lie.
+    fn places(&self) -> SmallVec<[usize; 2]> {
+        SmallVec::new()
+    }
+
     /// Inputs whose buffer the first output may take over when nothing else needs it. The kernel then
     /// finds the input's elements in the output ([`Inputs::is_in_place`]).
     fn in_place(&self) -> &[usize] {
@@ -85,6 +106,24 @@ impl dyn Op {
     /// The operation, if it is one of this kind.
     pub(crate) fn downcast<T: Op>(&self) -> Option<&T> {
         (self as &dyn Any).downcast_ref()
+    }
+}
+
+/// An operation that moves elements: integers of 16 bits may be wider ones for it.
+pub(crate) struct Moves {
+    /// The operation on elements of `int32`.
+    pub(crate) wide: Box<dyn Op>,
+    /// The inputs that the elements of the results come from.
+    pub(crate) from: SmallVec<[usize; 2]>,
+}
+
+impl Moves {
+    /// An operation that is the same for elements of any type.
+    pub(crate) fn new(
+        op: &(impl Op + Clone),
+        from: impl IntoIterator<Item = usize>,
+    ) -> Option<Self> {
+        Some(Moves { wide: Box::new(op.clone()), from: from.into_iter().collect() })
     }
 }
 

@@ -177,7 +177,8 @@ impl Frame for TestFrame {
 /// The weights of a package without any.
 fn no_weights() -> Arc<Weights> {
     let text = "program(1.0) { func main<ios15>(fp32 x) { } -> (x); }";
-    Weights::new(Package::from_program(from_text(text).unwrap()).unwrap()).unwrap()
+    let package = Package::from_program(from_text(text).unwrap()).unwrap();
+    Weights::new(package, crate::Limits::new()).unwrap()
 }
 
 /// One operation with its arguments.

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::movement::{Moved, Movement};
 use crate::error::OpError;
-use crate::op::{Binder, Inputs, Kernel, Op, ResultTypes, axis, bound, kernel, one};
+use crate::op::{Binder, Inputs, Kernel, Moves, Op, ResultTypes, axis, bound, kernel, one};
 use crate::value::{Layout, Lines, Shape, Strides, View, count};
 use crate::weights::Weights;
 
@@ -82,6 +82,10 @@ impl Op for Concat {
         }
         write_parts(parts)
     }
+
+    fn moves(&self) -> Option<Moves> {
+        Moves::new(self, self.values.clone())
+    }
 }
 
 /// Inputs with where their elements go in the result.
@@ -145,6 +149,10 @@ impl Op for Stack {
             (value, Layout::new(number.saturating_mul(inner), [rows, (inner, 1)]))
         };
         write_parts(self.values.clone().enumerate().map(part).collect())
+    }
+
+    fn moves(&self) -> Option<Moves> {
+        Moves::new(self, self.values.clone())
     }
 }
 

@@ -7,6 +7,7 @@ use coreml_format::mil::{ElementType, Opset};
 use coreml_kernels::{Context, vecmath};
 use half::f16;
 
+pub(crate) use self::cast::Cast;
 use self::cast::cast;
 use crate::error::OpError;
 use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};

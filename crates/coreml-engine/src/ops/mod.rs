@@ -27,12 +27,13 @@ mod topk;
 pub(crate) use concat::Concat;
 pub(crate) use copy::{Copy, Widen};
 pub(crate) use elementwise_binary::{Binary, ElementwiseBinary};
-pub(crate) use elementwise_unary::{Elementwise, Unary};
+pub(crate) use elementwise_unary::{Cast, Elementwise, Unary};
 pub(crate) use matmul::Matmul;
 pub(crate) use normalization::{LayerNorm, RmsNorm};
 pub(crate) use slice::Slice;
 pub(crate) use tensor_operation::Tile;
 pub(crate) use tensor_transformation::{Order, Reorder, Reshape, Rule as ReshapeRule, Zeros};
+pub(crate) use topk::TopK;
 
 use coreml_format::mil::Opset;
 
@@ -164,7 +165,9 @@ mod tests {
         let context = Context::new(Workers::serial());
         read_arguments::taken();
         for program in fixtures::operations() {
-            let weights = Weights::new(Package::from_program(program).unwrap()).unwrap();
+            let weights =
+                Weights::new(Package::from_program(program).unwrap(), crate::Limits::new())
+                    .unwrap();
             for (name, function) in &weights.program().functions {
                 let inputs = fixtures::defaults(weights.package(), name, function);
                 let shapes: Vec<Option<Shape>> =

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use smallvec::SmallVec;
 
 use crate::error::OpError;
-use crate::op::{Inputs, Kernel, Op, Outputs, ResultType, ResultTypes, kernel};
+use crate::op::{Inputs, Kernel, Moves, Op, Outputs, ResultType, ResultTypes, kernel};
 use crate::value::{Layout, Shape, Strides, View, reshaped, row_major};
 use crate::weights::Weights;
 
@@ -37,6 +37,16 @@ impl Moved {
 pub(super) trait Movement: Clone + Debug + Send + Sync + 'static {
     /// The input.
     fn x(&self) -> usize;
+
+    /// Inputs whose integers say where elements lie.
+    fn places(&self) -> SmallVec<[usize; 2]> {
+        SmallVec::new()
+    }
+
+    /// What an input's values ask for beyond the axes of the moved one.
+    fn beyond(&self, _inputs: &Inputs) -> Option<String> {
+        None
+    }
 
     /// The results, for an input of this shape and these strides.
     fn moved(
@@ -83,6 +93,18 @@ impl<M: Movement> Op for M {
 
     fn keeps_storage_of(&self) -> Option<usize> {
         Some(self.x())
+    }
+
+    fn moves(&self) -> Option<Moves> {
+        Moves::new(self, [self.x()])
+    }
+
+    fn places(&self) -> SmallVec<[usize; 2]> {
+        Movement::places(self)
+    }
+
+    fn beyond(&self, inputs: &Inputs) -> Option<String> {
+        Movement::beyond(self, inputs)
     }
 
     fn view(&self, inputs: &Inputs, output: usize) -> Result<Option<View>, OpError> {

@@ -4,9 +4,12 @@ use coreml_format::mil::Opset;
 use coreml_kernels::Context;
 use coreml_kernels::convert::f16_to_f32;
 use half::f16;
+use smallvec::{SmallVec, smallvec};
 
 use crate::error::OpError;
-use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, axis, bound, def, kernel, one};
+use crate::op::{
+    Binder, Inputs, Kernel, Moves, Op, OpDef, ResultTypes, axis, bound, def, kernel, one,
+};
 use crate::value::{
     Constant, Element, Lines, Shape, Storage, TensorMut, TensorRef, Visitor, count, same_count,
 };
@@ -206,6 +209,14 @@ impl Op for Gather {
         let readable = |(rows, cols)| matrix(constant, rows, cols).is_some();
         input == self.x && self.rows_and_cols(&constant.shape).is_some_and(readable)
     }
+
+    fn moves(&self) -> Option<Moves> {
+        Moves::new(self, [self.x])
+    }
+
+    fn places(&self) -> SmallVec<[usize; 2]> {
+        smallvec![self.indices]
+    }
 }
 
 fn gather_by(binder: &mut Binder, batch_dims: i64, rule: Indices) -> Result<Box<dyn Op>, OpError> {
@@ -294,6 +305,14 @@ impl Op for GatherAlongAxis {
             let (x, indices) = (inputs.tensor(x)?, inputs.tensor(indices)?);
             x.storage.visit(Pick { axis, rule, x, indices, out: outputs.tensor(0)? })
         })
+    }
+
+    fn moves(&self) -> Option<Moves> {
+        Moves::new(self, [self.x])
+    }
+
+    fn places(&self) -> SmallVec<[usize; 2]> {
+        smallvec![self.indices]
     }
 }
 

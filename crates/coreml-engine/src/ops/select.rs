@@ -5,7 +5,7 @@ use coreml_format::mil::{ElementType, Opset};
 use super::elementwise_binary::common_element;
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, Walk, bound, broadcast, def, kernel, one,
+    Binder, Inputs, Kernel, Moves, Op, OpDef, ResultTypes, Walk, bound, broadcast, def, kernel, one,
 };
 use crate::value::{Element, Shape, TensorMut, TensorRef, Visitor};
 use crate::weights::Weights;
@@ -45,6 +45,10 @@ impl Op for Select {
 
     fn reads_strided(&self, _input: usize) -> bool {
         true
+    }
+
+    fn moves(&self) -> Option<Moves> {
+        Moves::new(&Select { element: ElementType::Int32, ..self.clone() }, [self.a, self.b])
     }
 }
 

@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::movement::{Moved, Movement, dense_strides};
 use crate::error::OpError;
-use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
+use crate::op::{Binder, Inputs, Kernel, Moves, Op, OpDef, ResultTypes, bound, def, kernel, one};
 use crate::value::{Layout, Shape, Storage, Strides, TensorMut, TensorRef, View, same_count};
 use crate::weights::Weights;
 
@@ -71,6 +71,27 @@ impl Range {
             });
         }
         Ok(parts)
+    }
+}
+
+impl Range {
+    /// Bounds that lie beyond their axes.
+    fn beyond(&self, inputs: &Inputs, shape: &[usize]) -> Option<String> {
+        let bounds = [("begin", self.begin, &self.begin_mask), ("end", self.end, &self.end_mask)];
+        let mut found = Vec::new();
+        for (name, input, mask) in bounds {
+            let values = inputs.ints(input).ok()?;
+            for (axis, (&value, &size)) in values.iter().zip(shape).enumerate() {
+                let size = i64::try_from(size).unwrap_or(i64::MAX);
+                if !masked(mask, axis) && !(-size..=size).contains(&value) {
+                    let elements = if size == 1 { "element" } else { "elements" };
+                    found.push(format!(
+                        "`{name}` is {value} on axis {axis}, which has {size} {elements}"
+                    ));
+                }
+            }
+        }
+        (!found.is_empty()).then(|| found.join("; "))
     }
 }
 
@@ -195,6 +216,20 @@ impl Movement for Slice {
         self.x
     }
 
+    fn places(&self) -> SmallVec<[usize; 2]> {
+        match &self.bounds {
+            Bounds::Range(range) => smallvec![range.begin, range.end],
+            Bounds::Sizes { begin, size } => smallvec![*begin, *size],
+        }
+    }
+
+    fn beyond(&self, inputs: &Inputs) -> Option<String> {
+        match &self.bounds {
+            Bounds::Range(range) => range.beyond(inputs, inputs.shape(self.x).ok()?),
+            Bounds::Sizes { .. } => None,
+        }
+    }
+
     fn moved(
         &self,
         inputs: &Inputs,
@@ -232,9 +267,14 @@ impl SliceUpdate {
         let parts = self.range.parts(inputs, shape)?;
         let (expected, update) = (part_shape(&parts), inputs.shape(self.update)?);
         if expected.as_slice() != update {
+            let why = self.range.beyond(inputs, shape).map(|why| format!(" ({why})"));
             return Err(OpError::argument(
                 "update",
-                format!("a tensor of shape {:?}, that of the part", expected.as_slice()),
+                format!(
+                    "a tensor of shape {:?}, that of the part of `x`{}",
+                    expected.as_slice(),
+                    why.unwrap_or_default()
+                ),
                 format!("shape {update:?}"),
             ));
         }
@@ -280,6 +320,22 @@ impl Op for SliceUpdate {
 
     fn in_place(&self) -> &[usize] {
         std::slice::from_ref(&self.x)
+    }
+
+    fn beyond(&self, inputs: &Inputs) -> Option<String> {
+        self.range.beyond(inputs, inputs.shape(self.x).ok()?)
+    }
+
+    fn overwrites(&self, inputs: &Inputs) -> Result<Option<Layout>, OpError> {
+        self.part(inputs).map(Some)
+    }
+
+    fn moves(&self) -> Option<Moves> {
+        Moves::new(self, [self.x, self.update])
+    }
+
+    fn places(&self) -> SmallVec<[usize; 2]> {
+        smallvec![self.range.begin, self.range.end]
     }
 }
 

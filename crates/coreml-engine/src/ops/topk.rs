@@ -8,8 +8,8 @@ use coreml_kernels::Context;
 use super::reduction::{index_type, indices_fit};
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, Outputs, ResultType, ResultTypes, axis, bound, def, kernel,
-    one,
+    Binder, Inputs, Kernel, Moves, Op, OpDef, Outputs, ResultType, ResultTypes, axis, bound, def,
+    kernel, one,
 };
 use crate::value::{Element, Lines, Shape, Storage, TensorRef, Visitor, same_count};
 use crate::weights::Weights;
@@ -32,6 +32,11 @@ pub(crate) struct TopK {
 }
 
 impl TopK {
+    /// The size of the axis in an input of this shape.
+    pub(crate) fn size(&self, shape: &[usize]) -> Option<usize> {
+        Some(shape[axis(self.axis, shape.len(), "axis").ok()?])
+    }
+
     /// The axis and how many of its elements are taken.
     fn taken(&self, shape: &[usize]) -> Result<(usize, usize), OpError> {
         let axis = axis(self.axis, shape.len(), "axis")?;
@@ -148,6 +153,11 @@ impl Op for TopK {
             let x = inputs.tensor(x)?;
             x.storage.visit(Select { x, lines, taken, ascending, outputs, context })
         })
+    }
+
+    fn moves(&self) -> Option<Moves> {
+        let indices = self.indices.map(|_| ElementType::Int32);
+        Moves::new(&TopK { indices, ..self.clone() }, [self.x])
     }
 }
 

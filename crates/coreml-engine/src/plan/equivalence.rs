@@ -67,8 +67,9 @@ pub(super) fn run_steps(
     context: &Context,
     steps: impl Iterator<Item = (usize, Vec<(Shape, Buffer)>)>,
 ) -> Result<Vec<Seen>, String> {
+    let limits = crate::Limits::new();
     let mut workspaces: Vec<Workspace> =
-        plans.iter().map(|plan| Workspace::new(plan).unwrap()).collect();
+        plans.iter().map(|plan| Workspace::new(plan, &limits).unwrap()).collect();
     let zeroed =
         |state: &StateType| Buffer::zeroed(state.storage.byte_len(&state.shape).unwrap()).unwrap();
     let mut states: Vec<Buffer> = plans[0].states.iter().map(zeroed).collect();
@@ -78,7 +79,8 @@ pub(super) fn run_steps(
         let (shapes, inputs): (Vec<Shape>, Vec<Buffer>) = inputs.into_iter().unzip();
         let inputs: Vec<&[u8]> = inputs.iter().map(Buffer::bytes).collect();
         let (states, workspace) = (&mut states[..], &mut workspaces[number]);
-        let mut call = Call { inputs: &inputs, shapes: &shapes, states, workspace };
+        let (inputs, shapes, started) = (&inputs[..], &shapes[..], std::time::Instant::now());
+        let mut call = Call { inputs, shapes, states, workspace, limits, started };
         run::run(plan, context, std::slice::from_mut(&mut call))
             .map_err(|error| format!("{error:?}"))?;
         for (name, operand) in &plan.outputs {
@@ -156,7 +158,7 @@ fn check(name: &str, function: &Function, weights: &Arc<Weights>, context: &Cont
 
 fn check_package(package: Package) -> usize {
     let context = Context::new(Workers::shared());
-    let weights = Weights::new(package).unwrap();
+    let weights = Weights::new(package, crate::Limits::new()).unwrap();
     let functions = &weights.program().functions;
     functions.iter().filter(|(name, function)| check(name, function, &weights, &context)).count()
 }

@@ -1,6 +1,7 @@
 //! Folding: an operation whose inputs are all constants is computed when the plan is made; of an input
 //! whose shape alone matters, the shape has to be known.
 
+use coreml_format::mil::ElementType;
 use coreml_kernels::Context;
 use smallvec::SmallVec;
 
@@ -9,12 +10,39 @@ use crate::error::OpError;
 use crate::graph::{Graph, Origin, Value};
 use crate::ids::Operand;
 use crate::op::{Frame, Inputs, Op, Output, Outputs, ResultType, ResultTypes};
+use crate::ops::Cast;
 use crate::value::{Buffer, Bytes, Constant, ConstantData, Storage, TensorMut};
 use crate::weights::Weights;
 
 /// Constants that an operation would make of constants are computed at run time instead if they are
 /// larger. (Constant expressions are of any size.)
 const LARGEST_FOLDED_BYTES: usize = 64 << 20;
+
+/// Bytes of all constants that are made of constants for a plan, but for small ones: a program of a few
+/// bytes an operation could else ask for any amount before it runs.
+const MOST_FOLDED_BYTES: usize = 256 << 20;
+
+/// Constants of so many bytes, such as shapes, are always made.
+const SMALL_BYTES: usize = 1 << 10;
+
+/// What may still be folded for a plan.
+pub(crate) struct Room(usize);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Room(MOST_FOLDED_BYTES)
+    }
+
+    /// Takes room for constants; false if there is none.
+    fn take(&mut self, bytes: usize) -> bool {
+        if bytes <= SMALL_BYTES {
+            return true;
+        }
+        let rest = self.0.checked_sub(bytes).filter(|_| bytes <= LARGEST_FOLDED_BYTES);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+}
 
 /// The results of an operation on constants; `None` when an input is no constant, or the results are
 /// large and no parts of it.
@@ -25,6 +53,7 @@ pub(crate) fn fold(
     graph: &Graph,
     weights: &Weights,
     context: &Context,
+    room: &mut Room,
 ) -> Result<Option<Vec<Constant>>, OpError> {
     let Some((constants, operands)) = readable_inputs(op, inputs, graph, weights)? else {
         return Ok(None);
@@ -33,13 +62,16 @@ pub(crate) fn fold(
     if let Some(parts) = parts(op, &inputs, types)? {
         return Ok(Some(parts));
     }
-    let mut buffers: SmallVec<[(Storage, Buffer); 2]> = SmallVec::new();
+    let mut held: SmallVec<[(Storage, usize); 2]> = SmallVec::new();
     for ty in types {
         let storage = result_storage(op, &operands, &constants, ty.element)?;
-        let len = storage.byte_len(&ty.shape).unwrap_or(usize::MAX);
-        if len > LARGEST_FOLDED_BYTES {
-            return Ok(None);
-        }
+        held.push((storage, storage.byte_len(&ty.shape).unwrap_or(usize::MAX)));
+    }
+    if !room.take(held.iter().fold(0, |sum: usize, (_, len)| sum.saturating_add(*len))) {
+        return Ok(None);
+    }
+    let mut buffers: SmallVec<[(Storage, Buffer); 2]> = SmallVec::new();
+    for (storage, len) in held {
         buffers.push((storage, Buffer::zeroed(len)?));
     }
     let mut outputs: SmallVec<[Output; 2]> =
@@ -102,6 +134,27 @@ fn parts(
         parts.push(Constant::dense(ty.element, *storage, ty.shape.clone(), bytes));
     }
     Ok(Some(parts))
+}
+
+/// Whether an operation narrows constant integers that its result can't hold: it is not computed when the
+/// plan is made, for [`sixteen_bits`](super::sixteen_bits) to see it.
+pub(crate) fn loses_integers(op: &dyn Op, inputs: &[Operand], graph: &Graph) -> bool {
+    let (Some(cast), [operand]) = (op.downcast::<Cast>(), inputs) else { return false };
+    let Some(tensor) = graph.tensor(*operand) else { return false };
+    let holds = |value: i64| match cast.to {
+        ElementType::Int16 => i16::try_from(value).is_ok(),
+        _ => u16::try_from(value).is_ok(),
+    };
+    is_sixteen_bits(cast.to)
+        && tensor.element == ElementType::Int32
+        && tensor.int_elements().is_ok_and(|ints| {
+            (0..tensor.len()).any(|index| ints.get(index).is_some_and(|value| !holds(value)))
+        })
+}
+
+/// Whether elements are integers of 16 bits.
+pub(crate) fn is_sixteen_bits(element: ElementType) -> bool {
+    matches!(element, ElementType::Int16 | ElementType::UInt16)
 }
 
 fn output<'a>((storage, buffer): &'a mut (Storage, Buffer), ty: &'a ResultType) -> Output<'a> {

@@ -37,7 +37,7 @@ pub(crate) struct Memory {
 impl Memory {
     /// Bytes of all buffers.
     pub(crate) fn arena_bytes(&self) -> usize {
-        self.buffers.iter().sum()
+        super::arena_bytes(&self.buffers)
     }
 
     /// A few words on a value's place.

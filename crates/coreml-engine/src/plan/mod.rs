@@ -1,6 +1,7 @@
 //! Plans: a function of a program made ready to run.
 //!
 //! Passes, each in its file: [`bind`] makes a graph of the function and [`fold`]s what is constant,
+//! [`sixteen_bits`] keeps integers that a converter narrows to move them,
 //! [`rewrite`] replaces patterns by what computes the same faster, [`legalise`] decides how values
 //! are held and which are views, [`states`] lets states be updated in place, [`memory`] gives values
 //! their places, and [`prepare`] makes kernels. The executor only follows.
@@ -15,6 +16,7 @@ mod prepare;
 #[cfg(test)]
 mod random;
 pub(crate) mod rewrite;
+mod sixteen_bits;
 mod states;
 
 use std::sync::Arc;
@@ -151,6 +153,11 @@ pub(crate) struct Cond {
     pub(crate) outputs: Vec<ValueId>,
 }
 
+/// Bytes of all buffers of an arena.
+pub(crate) fn arena_bytes(buffers: &Buffers<usize>) -> usize {
+    buffers.iter().fold(0, |sum: usize, &size| sum.saturating_add(size))
+}
+
 /// How a plan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -192,7 +199,9 @@ fn optimised(
     options: Options,
 ) -> Result<(Graph, rewrite::Counts)> {
     let mut graph = bind::bind(name, function, shapes, weights, context)?;
-    let counts = rewrite::rewrite(name, &mut graph, options.rewrites)?;
+    let mut counts = rewrite::Counts::default();
+    sixteen_bits::keep_values(&mut graph, &mut counts);
+    rewrite::rewrite(name, &mut graph, options.rewrites, &mut counts)?;
     legalise::legalise(name, &mut graph, weights, options.share)?;
     states::resolve(&mut graph, options.share);
     Ok((graph, counts))

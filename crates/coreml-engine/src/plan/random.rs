@@ -58,7 +58,7 @@ impl Setting {
         Setting {
             alphabet: Alphabet::new(&context),
             context,
-            weights: Weights::new(package).unwrap(),
+            weights: Weights::new(package, crate::Limits::new()).unwrap(),
         }
     }
 }

@@ -37,6 +37,7 @@ impl<'a> Running<'a, '_> {
         let variables = || work.variables.iter().map(|variable| variable.value);
         self.assign(&initial, variables()).map_err(named)?;
         for _ in 0..MOST_TURNS {
+            self.in_time().map_err(named)?;
             self.steps(&work.condition.steps)?;
             let [condition] = work.condition.results.as_slice() else {
                 return Err(named(OpError::invalid("the condition gives no single value")));
@@ -74,12 +75,18 @@ impl<'a> Running<'a, '_> {
         let tensor = self.tensor(operand).ok_or(OpError::NotYetKnown)?;
         let layout = Layout::of(&tensor);
         let len = layout.count().saturating_mul(tensor.storage.size());
+        self.has_room(len)?;
         let mut bytes = self.context.scratch().take(len)?;
         layout.read(tensor.bytes, &mut bytes, tensor.storage)?;
         Ok(Copied::Tensor { shape: tensor.shape.into(), bytes })
     }
 
     fn store(&mut self, to: ValueId, value: Copied) -> Result<(), OpError> {
+        if let (Place::Open(open), Copied::Tensor { bytes, .. }) =
+            (self.plan.values[to].place, &value)
+        {
+            self.room_to_grow(open, bytes.len())?;
+        }
         let workspace = &mut *self.call.workspace;
         match (self.plan.values[to].place, value) {
             (Place::List(id), Copied::List(list)) => workspace.lists[id] = list,

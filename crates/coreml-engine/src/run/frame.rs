@@ -202,6 +202,13 @@ impl<'a> Running<'a, '_> {
             Sized::Planned(shape) => shape.as_slice(),
             Sized::Found(shape) => shape.as_slice(),
         };
+        match value.place {
+            Place::Open(open) => self.room_to_grow(open, byte_len(value.storage, sizes)?)?,
+            Place::Input { .. } | Place::Nowhere => {
+                self.has_room(byte_len(value.storage, sizes)?)?;
+            }
+            _ => {}
+        }
         let workspace = &mut *self.call.workspace;
         let memory = match value.place {
             Place::Arena { buffer, offset, len } => {
@@ -232,6 +239,18 @@ impl<'a> Running<'a, '_> {
             }
         };
         Ok(Taken { element: value.element, storage: value.storage, shape, memory })
+    }
+
+    /// Fails if the buffer of an open value may not become so large.
+    pub(super) fn room_to_grow(&self, open: OpenId, len: usize) -> Result<(), OpError> {
+        let buffer = self.plan.opens[open].buffer;
+        let has = buffer.map_or(0, |buffer| self.call.workspace.buffers[buffer].len());
+        if len > has { self.has_room(len - has) } else { Ok(()) }
+    }
+
+    /// Whether a value is a list.
+    pub(super) fn is_list(&self, value: ValueId) -> bool {
+        matches!(self.plan.values[value].place, Place::List(_))
     }
 
     pub(super) fn give_back(&mut self, taken: Taken) {

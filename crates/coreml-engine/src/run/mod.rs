@@ -6,8 +6,11 @@
 
 mod control;
 mod frame;
+mod journal;
 mod open;
 mod workspace;
+
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
@@ -16,8 +19,9 @@ pub(crate) use self::workspace::Workspace;
 use crate::error::OpError;
 use crate::graph::Source;
 use crate::ids::{Operand, StateId};
+use crate::limits::Limits;
 use crate::op::{Inputs, Kernel, Output, Outputs};
-use crate::plan::{Plan, Prepared, Run, Step, Work};
+use crate::plan::{Place, Plan, Prepared, Run, Step, Work};
 use crate::value::{Buffer, Layout, Shape, Storage, TensorRef};
 use coreml_kernels::Context;
 
@@ -31,6 +35,12 @@ pub(crate) struct StepError {
     pub(crate) error: Box<OpError>,
 }
 
+impl StepError {
+    fn new(step: &Step, error: OpError) -> Self {
+        StepError { source: step.source.clone(), error: Box::new(error) }
+    }
+}
+
 /// One call of a function: its inputs, its states, and the memory that it computes in.
 pub(crate) struct Call<'a> {
     /// Bytes of the inputs in the plan's order.
@@ -40,18 +50,32 @@ pub(crate) struct Call<'a> {
     /// The states that the plan names, in its order.
     pub(crate) states: &'a mut [Buffer],
     pub(crate) workspace: &'a mut Workspace,
+    pub(crate) limits: Limits,
+    pub(crate) started: Instant,
 }
 
-/// Runs a plan on some calls.
+/// Runs a plan on some calls. When it fails, the states of all of them are as they were before.
 pub(crate) fn run(plan: &Plan, context: &Context, calls: &mut [Call]) -> Result<(), StepError> {
     let mut running: SmallVec<[Running; 1]> =
         calls.iter_mut().map(|call| Running { plan, context, call }).collect();
-    for step in &plan.body.steps {
-        for call in &mut running {
-            call.step(step)?;
-        }
+    for running in &mut running {
+        running.call.workspace.journal.clear(running.call.states.len());
     }
-    Ok(())
+    let ran = plan.body.steps.iter().try_for_each(|step| {
+        running.iter_mut().try_for_each(|running| {
+            running.in_time().map_err(|error| StepError::new(step, error))?;
+            running.step(step)
+        })
+    });
+    if ran.is_err() {
+        running.iter_mut().for_each(|running| undo(running.call));
+    }
+    ran
+}
+
+/// Gives a call that was run its states as they were before.
+pub(crate) fn undo(call: &mut Call) {
+    call.workspace.journal.restore(call.states);
 }
 
 /// Calls `read` with a result of a call that was run, if it is a tensor.
@@ -82,12 +106,27 @@ impl<'a> Running<'a, '_> {
     }
 
     fn step(&mut self, step: &'a Step) -> Result<(), StepError> {
-        let named = |error| StepError { source: step.source.clone(), error: Box::new(error) };
+        let named = |error| StepError::new(step, error);
         match &step.work {
             Work::Run(run) => self.operation(run).map_err(named),
             Work::WriteState { state, data } => self.write_state(*state, *data).map_err(named),
             Work::While(work) => self.while_loop(work, &named),
             Work::Cond(work) => self.cond(work, &named),
+        }
+    }
+
+    /// Fails if the call has taken too long.
+    fn in_time(&self) -> Result<(), OpError> {
+        self.call.limits.check_time(self.call.started)
+    }
+
+    /// Fails if the call would hold too much with so many bytes more.
+    fn has_room(&self, more: usize) -> Result<(), OpError> {
+        match self.call.limits.memory {
+            None => Ok(()),
+            Some(_) => {
+                self.call.limits.check_memory(self.call.workspace.held().saturating_add(more))
+            }
         }
     }
 
@@ -105,6 +144,7 @@ impl<'a> Running<'a, '_> {
         kernel: &Kernel,
         shapes: Option<&[Shape]>,
     ) -> Result<(), OpError> {
+        self.keep_old(run)?;
         let mut taken: SmallVec<[Taken<'a>; MOST_INLINE]> = SmallVec::new();
         for (index, &output) in run.outputs.iter().enumerate() {
             let shape = shapes.and_then(|shapes| shapes.get(index)).cloned();
@@ -117,12 +157,32 @@ impl<'a> Running<'a, '_> {
             kernel.run(&inputs, &mut Outputs(&mut outputs), self.context)
         };
         taken.into_iter().for_each(|taken| self.give_back(taken));
-        result
+        result?;
+        let lists = run.outputs.iter().any(|&output| self.is_list(output));
+        if lists { self.has_room(0) } else { Ok(()) }
+    }
+
+    /// Keeps what an operation overwrites of states.
+    fn keep_old(&mut self, run: &Run) -> Result<(), OpError> {
+        for &output in &run.outputs {
+            let value = &self.plan.values[output];
+            let Place::State { state, .. } = value.place else { continue };
+            let part = run.op.overwrites(&Inputs::new(&run.inputs, self))?;
+            let call = &mut *self.call;
+            let content = &call.states[state.index()];
+            call.workspace.journal.keep(state, content, part, value.storage)?;
+        }
+        Ok(())
     }
 
     fn write_state(&mut self, state: StateId, data: Operand) -> Result<(), OpError> {
         use crate::op::Frame;
         let declared = &self.plan.states[state];
+        if self.tensor(data).is_some() {
+            let call = &mut *self.call;
+            let content = &call.states[state.index()];
+            call.workspace.journal.keep(state, content, None, declared.storage)?;
+        }
         let mut buffer = std::mem::take(&mut self.call.states[state.index()]);
         let result = match self.tensor(data) {
             // The state's own content, unchanged.

@@ -117,10 +117,12 @@ impl<'a> Running<'a, '_> {
         for (&output, shape) in run.outputs.iter().zip(shapes) {
             let planned = self.plan.values[output].shape.as_ref();
             if let Some(planned) = planned.filter(|planned| *planned != shape) {
+                let why = run.op.beyond(&Inputs::new(&run.inputs, self));
                 return Err(OpError::invalid(format!(
-                    "a result of shape {:?} was planned, its inputs make it {:?}",
+                    "the program says that the result has shape {:?}, but its inputs make it {:?}{}",
                     planned.as_slice(),
-                    shape.as_slice()
+                    shape.as_slice(),
+                    why.map(|why| format!(": {why}")).unwrap_or_default()
                 )));
             }
         }

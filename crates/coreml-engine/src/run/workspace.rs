@@ -2,10 +2,12 @@
 
 use smallvec::SmallVec;
 
+use super::journal::Journal;
 use crate::error::OpError;
 use crate::ids::{Buffers, Lists, Opens};
+use crate::limits::Limits;
 use crate::op::Kernel;
-use crate::plan::{Place, Plan};
+use crate::plan::{Place, Plan, arena_bytes};
 use crate::value::{Buffer, ListValue, Shape, Strides};
 
 /// The memory that a call computes in: the arena, and what was found out of values that the plan
@@ -15,6 +17,7 @@ pub(crate) struct Workspace {
     pub(super) opens: Opens<Option<Found>>,
     pub(super) lists: Lists<ListValue>,
     pub(super) steps: Vec<OpenStep>,
+    pub(super) journal: Journal,
 }
 
 /// A value whose shape was found at run time.
@@ -51,14 +54,22 @@ impl Workspace {
     /// Memory for a plan.
     ///
     /// # Errors
-    /// When there is none.
-    pub(crate) fn new(plan: &Plan) -> Result<Self, OpError> {
+    /// When there is none, or it is more than may be taken.
+    pub(crate) fn new(plan: &Plan, limits: &Limits) -> Result<Self, OpError> {
+        limits.check_memory(arena_bytes(&plan.buffers))?;
         let buffers = plan.buffers.iter().map(|&size| Buffer::zeroed(size));
         Ok(Workspace {
             buffers: buffers.collect::<Result<_, _>>()?,
             opens: plan.opens.iter().map(|_| None).collect(),
             lists: plan.lists.iter().map(|&(e, s)| ListValue::empty(e, s)).collect(),
             steps: (0..plan.open_steps).map(|_| OpenStep::default()).collect(),
+            journal: Journal::default(),
         })
+    }
+
+    /// Bytes that the values hold.
+    pub(super) fn held(&self) -> usize {
+        let buffers: usize = self.buffers.iter().map(Buffer::len).sum();
+        buffers + self.lists.iter().map(ListValue::byte_len).sum::<usize>()
     }
 }

@@ -272,6 +272,13 @@ impl Constant {
         }
     }
 
+    /// Bytes of memory that the elements take, beside the file.
+    pub(crate) fn memory(&self) -> usize {
+        let own = |bytes: &&mut Bytes| matches!(bytes.owner, Owner::Memory(..));
+        let mut same = self.clone();
+        same.parts().into_iter().filter(own).map(|bytes| bytes.as_slice().len()).sum()
+    }
+
     /// Bytes that the elements take as they are held.
     pub(crate) fn byte_len(&self) -> usize {
         self.clone().parts().into_iter().map(|bytes| bytes.as_slice().len()).sum()

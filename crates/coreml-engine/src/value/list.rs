@@ -28,6 +28,12 @@ impl ListValue {
         ListValue { element, storage, items: Vec::new() }
     }
 
+    /// Bytes that the items hold, those shared with other lists too.
+    pub(crate) fn byte_len(&self) -> usize {
+        let items = self.items.iter().flatten().map(|item| item.buffer.len());
+        size_of_val(self.items.as_slice()) + items.sum::<usize>()
+    }
+
     /// The item at `index`, if it has been written.
     pub(crate) fn get(&self, index: usize) -> Option<TensorRef<'_>> {
         let item = self.items.get(index)?.as_ref()?;

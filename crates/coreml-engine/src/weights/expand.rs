@@ -1,5 +1,7 @@
 //! Compressed constants made plain.
 
+use std::borrow::Cow;
+
 use coreml_format::mil::ElementType;
 use coreml_kernels::unpack::{packed_len, unpack_signed, unpack_unsigned};
 use coreml_kernels::{Context, Workers, decompress};
@@ -16,8 +18,8 @@ fn context() -> Context {
     Context::new(Workers::shared())
 }
 
-/// The dense form of a constant: `F16` or `F32` as its tables or scales are held, integers as they
-/// are computed with, packed ones one to a byte.
+/// The dense form of a constant: tables' values as these are held, scaled ones as `F16` or `F32` by the
+/// scales' type, integers as they are computed with, packed ones one to a byte.
 ///
 /// # Errors
 /// When parts of the constant do not fit each other, there is no memory, or it holds strings.
@@ -158,7 +160,7 @@ pub(crate) fn floats(tensor: &TensorRef) -> Result<Vec<f32>, OpError> {
     })
 }
 
-/// `constexpr_blockwise_shift_scale`; the result is held as the scales are.
+/// `constexpr_blockwise_shift_scale`; the result has the scales' type, and `fp16` is rounded to that.
 pub(crate) fn shift_scale(
     data: &TensorRef,
     scale: &TensorRef,
@@ -177,17 +179,24 @@ fn scaled<Q: decompress::Number>(
     scale: &TensorRef,
     offset: Option<&[f32]>,
 ) -> Result<Constant, OpError> {
-    let (context, blocks) = (context(), scale.shape);
-    let constant = |bytes: &[u8]| dense(scale.element, scale.storage, shape, bytes);
-    if scale.storage == Storage::F16 {
-        let scale = scale.slice::<f16>()?;
+    let (context, blocks, element) = (context(), scale.shape, scale.element);
+    if element == ElementType::Float16 {
+        let scale = halves(scale)?;
         let values =
-            decompress::blockwise_shift_scale(&context, data, shape, scale, blocks, offset)?;
-        return constant(bytemuck::cast_slice(&values));
+            decompress::blockwise_shift_scale(&context, data, shape, &scale, blocks, offset)?;
+        return dense(element, Storage::F16, shape, bytemuck::cast_slice(&values));
     }
     let scale = scale.f32s()?;
     let values = decompress::blockwise_shift_scale(&context, data, shape, scale, blocks, offset)?;
-    constant(bytemuck::cast_slice(&values))
+    dense(element, Storage::F32, shape, bytemuck::cast_slice(&values))
+}
+
+/// Numbers of half precision, however they are held.
+fn halves<'a>(tensor: &TensorRef<'a>) -> Result<Cow<'a, [f16]>, OpError> {
+    Ok(match tensor.storage {
+        Storage::F16 => Cow::Borrowed(tensor.slice()?),
+        _ => tensor.f32s()?.iter().map(|&value| f16::from_f32(value)).collect(),
+    })
 }
 
 /// `constexpr_sparse_to_dense`: the elements where the mask (of `shape`) is set, zeros elsewhere.

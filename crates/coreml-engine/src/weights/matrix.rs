@@ -1,5 +1,6 @@
 //! Compressed constants as matrices that kernels multiply with.
 
+use coreml_format::mil::ElementType;
 use coreml_kernels::{Blockwise, Encoding, Palettized, Table, Weights};
 
 use crate::value::{Bytes, Constant, ConstantData, Storage, count};
@@ -36,6 +37,7 @@ pub(crate) fn matrix(constant: &Constant, rows: usize, cols: usize) -> Option<We
                 },
                 rows_per_block,
                 cols_per_block,
+                rounded: constant.element == ElementType::Float16,
             })
         }
         ConstantData::Packed(_) | ConstantData::Strings(_) => return None,

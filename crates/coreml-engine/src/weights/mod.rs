@@ -17,6 +17,7 @@ pub(crate) use self::expand::{
 };
 pub(crate) use self::matrix::matrix;
 use crate::error::OpError;
+use crate::limits::Limits;
 use crate::value::{Buffer, Bytes, Constant, ConstantData, ConstantKey, Shape, Storage};
 
 /// Results that are known when the plan is made.
@@ -30,6 +31,9 @@ pub(crate) struct Weights {
     forms: Mutex<HashMap<(ConstantKey, Form), Constant>>,
     expressions: Mutex<HashMap<Expression, Folded>>,
     forms_made: AtomicUsize,
+    limits: Limits,
+    /// Bytes of what was made.
+    made: AtomicUsize,
 }
 
 /// A form that a weight is brought into for those who read it. Each is made at most once.
@@ -39,6 +43,19 @@ pub(crate) enum Form {
     Dense,
     /// One element after the other, floats in single precision.
     Wide,
+}
+
+impl Form {
+    /// Bytes that a weight takes in this form.
+    fn byte_len(self, constant: &Constant) -> usize {
+        let storage = match (self, Storage::natural(constant.element)) {
+            (Form::Dense, Some(Storage::F32)) if constant.element == ElementType::Float16 => {
+                Storage::F16
+            }
+            (_, natural) => natural.unwrap_or(Storage::F32),
+        };
+        storage.byte_len(&constant.shape).unwrap_or(usize::MAX)
+    }
 }
 
 /// What identifies a constant expression: the operator's version and its arguments.
@@ -75,7 +92,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Weights {
     /// Those of a package with an ML Program.
-    pub(crate) fn new(package: impl Into<Arc<Package>>) -> Result<Arc<Self>, FormatError> {
+    pub(crate) fn new(
+        package: impl Into<Arc<Package>>,
+        limits: Limits,
+    ) -> Result<Arc<Self>, FormatError> {
         let package = package.into();
         let program = package.program()?.clone();
         Ok(Arc::new(Weights {
@@ -84,6 +104,8 @@ impl Weights {
             forms: Mutex::default(),
             expressions: Mutex::default(),
             forms_made: AtomicUsize::new(0),
+            limits,
+            made: AtomicUsize::new(0),
         }))
     }
 
@@ -116,6 +138,7 @@ impl Weights {
     pub(crate) fn form(&self, constant: &Constant, form: Form) -> Result<Constant, OpError> {
         let make = || {
             self.forms_made.fetch_add(1, Ordering::Relaxed);
+            self.take(form.byte_len(constant))?;
             convert(constant, form)
         };
         let Some(key) = constant.key().map(|key| (key, form)) else { return make() };
@@ -126,6 +149,19 @@ impl Weights {
         let converted = make()?;
         forms.insert(key, converted.clone());
         Ok(converted)
+    }
+
+    /// Notes memory for something that is kept.
+    ///
+    /// # Errors
+    /// When all that is kept takes more than it may.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), OpError> {
+        let made = self.made.fetch_add(bytes, Ordering::Relaxed);
+        let taken = self.limits.check_memory(made.saturating_add(bytes));
+        if taken.is_err() {
+            self.made.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// How many times a weight was brought into another form so far.
@@ -140,12 +176,17 @@ impl Weights {
         expression: Option<Expression>,
         compute: impl FnOnce() -> Result<Folded, OpError>,
     ) -> Result<Folded, OpError> {
-        let Some(expression) = expression else { return compute() };
+        let Some(expression) = expression else {
+            let value = compute()?;
+            self.take(value.iter().map(Constant::memory).sum())?;
+            return Ok(value);
+        };
         let mut kept = locked(&self.expressions);
         if let Some(found) = kept.get(&expression) {
             return Ok(found.clone());
         }
         let mut value = compute()?;
+        self.take(value.iter().map(Constant::memory).sum())?;
         for (result, constant) in value.iter_mut().enumerate() {
             constant.number(kept.len(), result);
         }

@@ -68,6 +68,11 @@ impl Model {
         .map_err(|error| error.within("description"))?;
         let (number, body) = proto::model::body_of(bytes)?;
         let kind = proto::model::kind_name(number).unwrap_or(UNKNOWN);
+        if kind == UNKNOWN && message.specification_version == 0 {
+            let what =
+                "the file gives none, and no kind of model: it is damaged, or no Core ML model";
+            return Err(FormatError::field("specification version", what));
+        }
         let body = match (message.ml_program, kind) {
             (Some(program), ML_PROGRAM) => Body::Program(Arc::new(mil::from_proto(program)?)),
             _ => Body::decode(kind, body, depth).map_err(|error| error.within(kind))?,

@@ -33,15 +33,27 @@ pub struct Layer {
 
 const LAYERS: u32 = 1;
 
+/// The most layers of a network, and the most values that all of them read and give: many times those of
+/// any real one. A layer or a name takes two bytes of a file, and many more of memory.
+const MOST_LAYERS: usize = 1 << 17;
+const MOST_NAMES: usize = 1 << 19;
+
 impl NeuralNetwork {
     /// Reads the layers' names and kinds; their weights are skipped.
     pub(super) fn decode(kind: &str, bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut layers = Vec::new();
+        let (mut layers, mut names) = (Vec::new(), 0);
         for field in fields(bytes) {
             let field = field?;
             if let (LAYERS, Some(layer)) = (field.number, field.value.bytes()) {
                 let place = format!("layer {}", layers.len());
-                layers.push(Layer::decode(layer).map_err(|error| error.within(&place))?);
+                let layer = Layer::decode(layer, MOST_NAMES - names);
+                let layer = layer.map_err(|error| error.within(&place))?;
+                names += layer.inputs.len() + layer.outputs.len();
+                layers.push(layer);
+                if layers.len() > MOST_LAYERS {
+                    let message = format!("expected at most {MOST_LAYERS}, got more");
+                    return Err(FormatError::field("layers", message));
+                }
             }
         }
         let labels = ClassLabels::decode(kind, bytes)?;
@@ -50,7 +62,8 @@ impl NeuralNetwork {
 }
 
 impl Layer {
-    fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+    /// Reads a layer of at most so many names.
+    fn decode(bytes: &[u8], most_names: usize) -> Result<Self, FormatError> {
         let kind = super::UNKNOWN;
         let mut layer =
             Layer { name: String::new(), kind, inputs: Vec::new(), outputs: Vec::new() };
@@ -61,6 +74,10 @@ impl Layer {
                 2 => layer.inputs.push(field.value.text("input")?),
                 3 => layer.outputs.push(field.value.text("output")?),
                 number => layer.kind = layer_kind(number).unwrap_or(layer.kind),
+            }
+            if layer.inputs.len() + layer.outputs.len() > most_names {
+                let message = format!("expected at most {MOST_NAMES} in all layers, got more");
+                return Err(FormatError::field("inputs and outputs", message));
             }
         }
         Ok(layer)

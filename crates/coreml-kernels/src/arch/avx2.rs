@@ -279,25 +279,25 @@ fn dot_table_vector<const BITS: usize>(row: &PackedRow, table: &LookupTable, x: 
     let mut tails = 0.0;
     for block in row.blocks() {
         let (body, tail) = x[block.start..block.start + block.count].as_chunks::<LANES>();
-        let offset = _mm256_set1_ps(block.offset);
+        let weigh = Weigh::new(&block);
         let mut sums = [_mm256_setzero_ps(); 2];
         let mut words = Words::<BITS>::new(block.packed);
         let (pairs, last) = body.as_chunks::<2>();
         for x in pairs {
             for (sum, x) in sums.iter_mut().zip(x) {
-                let value = _mm256_sub_ps(decode.values(words.next()), offset);
+                let value = weigh.values(decode.values(words.next()));
                 *sum = _mm256_fmadd_ps(value, load(x), *sum);
             }
         }
         for x in last {
-            let value = _mm256_sub_ps(decode.values(words.next()), offset);
+            let value = weigh.values(decode.values(words.next()));
             sums[0] = _mm256_fmadd_ps(value, load(x), sums[0]);
         }
         let sum = _mm256_add_ps(sums[0], sums[1]);
-        total = _mm256_fmadd_ps(sum, _mm256_set1_ps(block.scale), total);
+        total = _mm256_fmadd_ps(sum, _mm256_set1_ps(block.factor()), total);
         let tail: f32 =
             tail.iter().enumerate().map(|(i, x)| x * decode.one(&block, body.len(), i)).sum();
-        tails += block.scale * tail;
+        tails += block.factor() * tail;
     }
     sum(total) + tails
 }
@@ -308,16 +308,43 @@ fn expand_table_vector<const BITS: usize>(row: &PackedRow, table: &LookupTable, 
     for block in row.blocks() {
         let out = &mut out[block.start..block.start + block.count];
         let (body, tail) = out.as_chunks_mut::<LANES>();
-        let (scale, offset) = (_mm256_set1_ps(block.scale), _mm256_set1_ps(block.offset));
+        let (weigh, factor) = (Weigh::new(&block), _mm256_set1_ps(block.factor()));
         let groups = body.len();
         let mut words = Words::<BITS>::new(block.packed);
         for out in body {
-            let value = _mm256_sub_ps(decode.values(words.next()), offset);
-            store(out, _mm256_mul_ps(scale, value));
+            let value = weigh.values(decode.values(words.next()));
+            store(out, _mm256_mul_ps(factor, value));
         }
         for (i, out) in tail.iter_mut().enumerate() {
-            *out = block.scale * decode.one(&block, groups, i);
+            *out = block.factor() * decode.one(&block, groups, i);
         }
+    }
+}
+
+/// What table values count for in a block's sum: see [`Block::weighed`].
+struct Weigh {
+    scale: __m256,
+    offset: __m256,
+    rounded: bool,
+}
+
+impl Weigh {
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn new(block: &Block) -> Self {
+        let (scale, offset) = (_mm256_set1_ps(block.scale), _mm256_set1_ps(block.offset));
+        Self { scale, offset, rounded: block.rounded }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn values(&self, values: __m256) -> __m256 {
+        let shifted = _mm256_sub_ps(values, self.offset);
+        if !self.rounded {
+            return shifted;
+        }
+        let scaled = _mm256_mul_ps(self.scale, shifted);
+        _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(scaled))
     }
 }
 
@@ -392,9 +419,9 @@ impl<'a, const BITS: usize> Decoder<'a, BITS> {
         )
     }
 
-    /// Element `i` after `groups` groups of eight, less the offset.
+    /// Element `i` after `groups` groups of eight, as [`Block::weighed`] has it.
     fn one(&self, block: &Block, groups: usize, i: usize) -> f32 {
         let index = element(BITS as u8, block.packed, groups * LANES + i);
-        self.table.wide[usize::from(index)] - block.offset
+        block.weighed(self.table.wide[usize::from(index)] - block.offset)
     }
 }

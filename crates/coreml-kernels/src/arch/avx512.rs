@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::generic::fold;
-use super::{LookupTable, Number, PackedRow, SUMS, avx2};
+use super::{Block, LookupTable, Number, PackedRow, SUMS, avx2};
 use crate::isa::Avx512;
 
 const LANES: usize = 16;
@@ -254,6 +254,33 @@ fn narrow_vector(from: &[f32], to: &mut [f16]) {
     }
 }
 
+/// What table values count for in a block's sum: see [`Block::weighed`].
+struct Weigh {
+    scale: __m512,
+    offset: __m512,
+    rounded: bool,
+}
+
+impl Weigh {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+    fn new(block: &Block) -> Self {
+        let (scale, offset) = (_mm512_set1_ps(block.scale), _mm512_set1_ps(block.offset));
+        Self { scale, offset, rounded: block.rounded }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+    fn values(&self, values: __m512) -> __m512 {
+        let shifted = _mm512_sub_ps(values, self.offset);
+        if !self.rounded {
+            return shifted;
+        }
+        let scaled = _mm512_mul_ps(self.scale, shifted);
+        _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(scaled))
+    }
+}
+
 /// Turns 32 packed elements of `BITS` (1, 2, 3, 4, 6 or 8) bits into table values.
 struct Decoder<const BITS: usize> {
     /// Brings the six bytes of eight 6-bit elements to each 128-bit lane.
@@ -341,14 +368,14 @@ impl<const BITS: usize> Decoder<BITS> {
         }
     }
 
-    /// The first 32 values of `packed`, less the offset.
+    /// The first 32 values of `packed`, as they count.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-    fn values(&self, packed: &[u8], offset: __m512) -> [__m512; 2] {
+    fn values(&self, packed: &[u8], weigh: &Weigh) -> [__m512; 2] {
         let halves = self.look_up(self.indices(packed));
         let low = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
         let high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves));
-        [_mm512_sub_ps(low, offset), _mm512_sub_ps(high, offset)]
+        [weigh.values(low), weigh.values(high)]
     }
 }
 
@@ -379,16 +406,16 @@ fn dot_table_vector<const BITS: usize>(row: &PackedRow, table: &LookupTable, x: 
     for block in row.blocks() {
         let (body, tail) = x[block.start..block.start + block.count].as_chunks::<GROUP>();
         let mut packed = block.packed.chunks(4 * BITS);
-        let offset = _mm512_set1_ps(block.offset);
+        let weigh = Weigh::new(&block);
         let mut sums = [_mm512_setzero_ps(); 2];
         for (x, packed) in body.iter().zip(packed.by_ref()) {
-            sums = add_all(sums, decode.values(packed, offset), x);
+            sums = add_all(sums, decode.values(packed, &weigh), x);
         }
         if let Some(packed) = packed.next() {
-            sums = add_some(sums, decode.values(packed, offset), tail);
+            sums = add_some(sums, decode.values(packed, &weigh), tail);
         }
         let sum = _mm512_add_ps(sums[0], sums[1]);
-        total = _mm512_fmadd_ps(sum, _mm512_set1_ps(block.scale), total);
+        total = _mm512_fmadd_ps(sum, _mm512_set1_ps(block.factor()), total);
     }
     _mm512_reduce_add_ps(total)
 }
@@ -397,13 +424,13 @@ fn dot_table_vector<const BITS: usize>(row: &PackedRow, table: &LookupTable, x: 
 fn expand_table_vector<const BITS: usize>(row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
     let decode = Decoder::<BITS>::new(table);
     for block in row.blocks() {
-        let (scale, offset) = (_mm512_set1_ps(block.scale), _mm512_set1_ps(block.offset));
+        let (weigh, factor) = (Weigh::new(&block), _mm512_set1_ps(block.factor()));
         let out = &mut out[block.start..block.start + block.count];
         for (out, packed) in out.chunks_mut(GROUP).zip(block.packed.chunks(4 * BITS)) {
-            let [low, high] = decode.values(packed, offset);
+            let [low, high] = decode.values(packed, &weigh);
             let (out_low, out_high) = out.split_at_mut(out.len().min(LANES));
-            store_some(out_low, _mm512_mul_ps(scale, low));
-            store_some(out_high, _mm512_mul_ps(scale, high));
+            store_some(out_low, _mm512_mul_ps(factor, low));
+            store_some(out_high, _mm512_mul_ps(factor, high));
         }
     }
 }
@@ -424,11 +451,11 @@ fn dot_bytes_vector(row: &PackedRow, signed: bool, x: &[f32]) -> f32 {
     for block in row.blocks() {
         let (x, x_tail) = x[block.start..block.start + block.count].as_chunks::<GROUP>();
         let (packed, packed_tail) = block.packed.as_chunks::<GROUP>();
-        let offset = _mm512_set1_ps(block.offset);
+        let weigh = Weigh::new(&block);
         let values = |bytes: &[u8]| {
             let (low, high) = bytes.split_at(bytes.len().min(LANES));
             let (low, high) = (load_bytes(low, signed), load_bytes(high, signed));
-            [_mm512_sub_ps(low, offset), _mm512_sub_ps(high, offset)]
+            [weigh.values(low), weigh.values(high)]
         };
         let (mut sums, mut others) = ([_mm512_setzero_ps(); 2], [_mm512_setzero_ps(); 2]);
         let (pairs, last) = packed.as_chunks::<2>();
@@ -445,7 +472,7 @@ fn dot_bytes_vector(row: &PackedRow, signed: bool, x: &[f32]) -> f32 {
         }
         let sums = [_mm512_add_ps(sums[0], others[0]), _mm512_add_ps(sums[1], others[1])];
         let sum = _mm512_add_ps(sums[0], sums[1]);
-        total = _mm512_fmadd_ps(sum, _mm512_set1_ps(block.scale), total);
+        total = _mm512_fmadd_ps(sum, _mm512_set1_ps(block.factor()), total);
     }
     _mm512_reduce_add_ps(total)
 }

@@ -96,11 +96,11 @@ pub(super) fn dot_table(row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 
             let bytes = &mut bytes[..x.len()];
             unpack_from(row.bits, block.packed, i * values.len(), bytes);
             for (value, &byte) in values.iter_mut().zip(bytes.iter()) {
-                *value = table.wide[usize::from(byte)] - block.offset;
+                *value = block.weighed(table.wide[usize::from(byte)] - block.offset);
             }
             block_sum += dot_f32(&values[..x.len()], x);
         }
-        sum += block.scale * block_sum;
+        sum += block.factor() * block_sum;
     }
     sum
 }
@@ -109,7 +109,7 @@ pub(super) fn expand_table(row: &PackedRow, table: &LookupTable, out: &mut [f32]
     for block in row.blocks() {
         for (i, value) in out[block.start..block.start + block.count].iter_mut().enumerate() {
             let index = usize::from(element(row.bits, block.packed, i));
-            *value = block.scale * (table.wide[index] - block.offset);
+            *value = block.factor() * block.weighed(table.wide[index] - block.offset);
         }
     }
 }

@@ -93,7 +93,8 @@ const fn every_width(signed: bool) -> [LookupTable; 9] {
 }
 
 /// One row of packed elements that starts on a byte. Each stands for
-/// `scale * (table[element] - offset)`, with scale and offset of its block.
+/// `scale * (table[element] - offset)`, with scale and offset of its block, rounded to half precision
+/// if the row says so. (Else the scale is taken out of a block's sum.)
 #[derive(Clone, Copy)]
 pub(crate) struct PackedRow<'a> {
     /// Bits per element: 1 to 8.
@@ -108,6 +109,8 @@ pub(crate) struct PackedRow<'a> {
     pub(crate) block: usize,
     /// Set if elements are whole bytes that stand for themselves: whether these are signed.
     pub(crate) bytes: Option<bool>,
+    /// Whether each value is rounded to half precision.
+    pub(crate) rounded: bool,
 }
 
 /// Rows of packed elements that share a table and stand for its bare values.
@@ -138,6 +141,7 @@ impl<'a> PackedRows<'a> {
             offsets: &[0.0],
             block: self.count,
             bytes: None,
+            rounded: false,
         }
     }
 }
@@ -150,13 +154,27 @@ struct Block<'a> {
     count: usize,
     scale: f32,
     offset: f32,
+    rounded: bool,
+}
+
+impl Block<'_> {
+    /// What a table's value, less the offset, counts for in the block's sum.
+    #[inline(always)]
+    fn weighed(&self, value: f32) -> f32 {
+        if self.rounded { f16::from_f32(self.scale * value).to_f32() } else { value }
+    }
+
+    /// What the block's sum is multiplied by.
+    fn factor(&self) -> f32 {
+        if self.rounded { 1.0 } else { self.scale }
+    }
 }
 
 impl<'a> PackedRow<'a> {
     fn blocks(&self) -> impl Iterator<Item = Block<'a>> {
         let count = self.block;
         let bytes = (count * usize::from(self.bits)).div_ceil(8).max(1);
-        let scales = self.scales.iter().zip(self.offsets);
+        let (scales, rounded) = (self.scales.iter().zip(self.offsets), self.rounded);
         self.packed.chunks(bytes).zip(scales).enumerate().map(
             move |(i, (packed, (&scale, &offset)))| Block {
                 packed,
@@ -164,6 +182,7 @@ impl<'a> PackedRow<'a> {
                 count,
                 scale,
                 offset,
+                rounded,
             },
         )
     }

@@ -46,7 +46,8 @@ fn dense(w: &Weights) -> Vec<f64> {
                 let block =
                     n / b.rows_per_block * (w.cols / b.cols_per_block) + k / b.cols_per_block;
                 let offset = b.offset.map_or(0.0, |offset| at(&offset, block));
-                at(&b.scale, block) * (f64::from(q) - offset)
+                let value = at(&b.scale, block) * (f64::from(q) - offset);
+                if b.rounded { f16::from_f64(value).to_f64() } else { value }
             }
         }
     };
@@ -151,8 +152,85 @@ proptest! {
         };
         let data = stream(rows * cols, bits);
         let offset = shifted.then_some(offset);
-        let b = Blockwise { bits, signed, data: &data, scale, offset, rows_per_block, cols_per_block };
+        let (data, rounded) = (&data[..], false);
+        let b = Blockwise { bits, signed, data, scale, offset, rows_per_block, cols_per_block, rounded };
         check(&Weights { rows, cols, encoding: Encoding::Blockwise(b) }, columns, true, false)?;
+    }
+}
+
+/// The product of a half and a small integer is exact in single precision and rounded once.
+#[test]
+fn values_are_halves_where_the_scales_are() {
+    let (rows, blocks, cols_per_block) = (5, 3, 72);
+    let cols = blocks * cols_per_block;
+    let scale: Vec<f16> =
+        noise(rows * blocks, 3).iter().map(|&s| f16::from_f32(s * 1e-3)).collect();
+    let offset: Vec<f32> = (0..rows * blocks).map(|i| i as f32 - 7.0).collect();
+    for (bits, signed) in
+        [(1u8, false), (2, true), (3, false), (4, true), (6, true), (8, false), (8, true)]
+    {
+        let data = stream(rows * cols, bits);
+        let b = Blockwise {
+            bits,
+            signed,
+            data: &data,
+            scale: Table::F16(&scale),
+            offset: Some(Table::F32(&offset)),
+            rows_per_block: 1,
+            cols_per_block,
+            rounded: true,
+        };
+        let w = Weights { rows, cols, encoding: Encoding::Blockwise(b) };
+        for columns in [1, 5] {
+            check(&w, columns, true, true).unwrap();
+        }
+        let exact = dense(&w);
+        for isa in Isa::available() {
+            let ctx = Context::with_isa(Workers::serial(), isa);
+            let mut values = vec![f32::NAN; rows * cols];
+            w.dequantize_rows(&ctx, 0..rows, &mut values).unwrap();
+            let same = values.iter().zip(&exact).all(|(value, exact)| f64::from(*value) == *exact);
+            assert!(same, "{bits} bits, {}", isa.name());
+            // A product with 1 at one place alone is the weight itself.
+            for place in [0, 7, cols - 1] {
+                let mut x = vec![0.0; cols];
+                x[place] = 1.0;
+                let mut out = vec![f32::NAN; rows];
+                w.matvec(&ctx, 0, &x, &mut out).unwrap();
+                let weights: Vec<f64> = (0..rows).map(|n| exact[n * cols + place]).collect();
+                let out: Vec<f64> = out.into_iter().map(f64::from).collect();
+                assert_eq!(out, weights, "{bits} bits, {}", isa.name());
+            }
+        }
+    }
+}
+
+/// `np.float16(600) * np.int8(127)` is infinite.
+#[test]
+fn values_beyond_halves_are_infinite() {
+    let scale = [f16::from_f32(600.0)];
+    let b = Blockwise {
+        bits: 8,
+        signed: true,
+        data: &[127, 109, 0x80, 0, 1, 2, 3, 4],
+        scale: Table::F16(&scale),
+        offset: None,
+        rows_per_block: 1,
+        cols_per_block: 8,
+        rounded: true,
+    };
+    let w = Weights { rows: 1, cols: 8, encoding: Encoding::Blockwise(b) };
+    let infinite = f32::INFINITY;
+    for isa in Isa::available() {
+        let mut values = [f32::NAN; 8];
+        let ctx = Context::with_isa(Workers::serial(), isa);
+        w.dequantize_rows(&ctx, 0..1, &mut values).unwrap();
+        let expected = [infinite, 65408.0, -infinite, 0.0, 600.0, 1200.0, 1800.0, 2400.0];
+        assert_eq!(values, expected, "{}", isa.name());
+        let mut out = [f32::NAN];
+        w.matvec(&ctx, 0, &[1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0], &mut out).unwrap();
+        // Infinity times 0 is no number.
+        assert!(out[0].is_nan(), "{}", isa.name());
     }
 }
 
@@ -235,6 +313,7 @@ fn refuses_what_does_not_fit() {
         offset: None,
         rows_per_block: 2,
         cols_per_block: 3,
+        rounded: false,
     };
     let w = Weights { rows: 2, cols: 3, encoding: Encoding::Blockwise(b) };
     assert_eq!(

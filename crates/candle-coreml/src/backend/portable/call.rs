@@ -1,5 +1,6 @@
 //! Calls of a function that the engine runs.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor, WithDType};
@@ -68,7 +69,7 @@ impl PortableCall {
         if input.allows(shape) {
             return Ok(input);
         }
-        Err(ValueError::mismatch(input.expected(), format!("shape {shape:?}")))
+        Err(ValueError::mismatch(input.expected_instead(shape), format!("shape {shape:?}")))
     }
 
     fn set_tensor(&mut self, index: usize, tensor: &Tensor) -> Result<(), ValueError> {
@@ -104,7 +105,7 @@ impl PortableCall {
         let (element, storage) = (input.ty.element, input.storage);
         let bytes = self.bytes(index);
         if storage == T::STORAGE {
-            bytes.write(shape, write)?;
+            bytes.write(shape, element, write)?;
         } else {
             bytes.set(&tensors::written(shape, write)?, element, storage)?;
         }
@@ -231,8 +232,12 @@ impl BackendCall for PortableCall {
         let inputs = values.iter().map(|value| &value.bytes);
         let result = InputBytes::with_all(inputs, |bytes| {
             function.predict(context, shapes, bytes, states, |index, tensor| {
-                if failed.is_none() {
-                    failed = read(index, &OutputValue::Array(Array::new(*tensor))).err();
+                match read(index, &OutputValue::Array(Array::new(*tensor))) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        failed = Some(error);
+                        ControlFlow::Break(())
+                    }
                 }
             })
         });

@@ -32,7 +32,9 @@ impl Backend for Portable {
                 backend: self.name(),
             });
         }
-        let options = Options::new(options.chosen_workers()?).rewrites(options.rewrites);
+        let limits = options.limits;
+        let options =
+            Options::new(options.chosen_workers()?).rewrites(options.rewrites).limits(limits);
         Ok(Arc::new(PortableModel { model: Model::load(package, &options)? }))
     }
 }

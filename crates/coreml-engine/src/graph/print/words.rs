@@ -284,7 +284,9 @@ mod tests {
         let context = Context::new(Workers::serial());
         let mut seen = 0;
         for program in fixtures::operations() {
-            let weights = Weights::new(Package::from_program(program).unwrap()).unwrap();
+            let weights =
+                Weights::new(Package::from_program(program).unwrap(), crate::Limits::new())
+                    .unwrap();
             for (name, function) in &weights.program().functions {
                 let inputs = fixtures::defaults(weights.package(), name, function);
                 let shapes: Vec<Option<Shape>> =

@@ -11,7 +11,8 @@ use crate::op::{Binder, Inputs, Kernel, Op, ResultTypes, bound, kernel, one};
 use crate::value::{Element, Storage, TensorMut, TensorRef, same_count};
 use crate::weights::Weights;
 
-/// Converts to another element type.
+/// Converts to another element type, as NumPy's `astype` does. What `fp16` can't hold is rounded where a
+/// value comes into that type or goes out of it: in between, activations are held as `f32`.
 #[derive(Clone, Debug)]
 pub(crate) struct Cast {
     pub(crate) x: usize,
@@ -27,17 +28,18 @@ impl Op for Cast {
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
         let (x, held_alike) = (self.x, self.in_place.is_some());
-        let half = ElementType::Float16;
-        let rounds = self.to == half && inputs.element(x)? != half;
+        let is_half = |element| element == ElementType::Float16;
+        let (from_half, to_half) = (is_half(inputs.element(x)?), is_half(self.to));
+        let rounds = from_half != to_half;
         kernel(move |inputs, outputs, context| {
             let out = outputs.tensor(0)?;
             match held_alike {
                 true => load(inputs, x, out)?,
-                false => convert(&inputs.tensor(x)?, out)?,
+                false => convert(&inputs.tensor(x)?, out, from_half)?,
             }
-            match rounds {
-                true => round_to_half(context, out.f32s()?),
-                false => Ok(()),
+            match out.storage {
+                Storage::F32 if rounds => round_to_half(context, out.f32s()?),
+                _ => Ok(()),
             }
         })
     }
@@ -68,8 +70,8 @@ fn fill<A: Copy, B>(from: &[A], to: &mut [B], function: impl Fn(A) -> B) -> Resu
     Ok(())
 }
 
-/// Converts elements.
-fn convert(x: &TensorRef, out: &mut TensorMut) -> Result<(), OpError> {
+/// Converts elements; floats that mean `fp16` are rounded to it first.
+fn convert(x: &TensorRef, out: &mut TensorMut, half: bool) -> Result<(), OpError> {
     match x.storage {
         Storage::Bool | Storage::U8 => convert_ints(x.slice::<u8>()?, out),
         Storage::I8 => convert_ints(x.slice::<i8>()?, out),
@@ -79,9 +81,12 @@ fn convert(x: &TensorRef, out: &mut TensorMut) -> Result<(), OpError> {
         Storage::I32 => convert_ints(x.slice::<i32>()?, out),
         Storage::U64 => convert_ints(x.slice::<u64>()?, out),
         Storage::I64 => convert_ints(x.slice::<i64>()?, out),
-        Storage::F16 => convert_floats(x.slice::<f16>()?, out),
-        Storage::F32 => convert_floats(x.slice::<f32>()?, out),
-        Storage::F64 => convert_floats(x.slice::<f64>()?, out),
+        Storage::F16 => convert_floats(x.slice::<f16>()?, out, f64::from),
+        Storage::F32 if half => {
+            convert_floats(x.slice::<f32>()?, out, |x| f16::from_f32(x).to_f64())
+        }
+        Storage::F32 => convert_floats(x.slice::<f32>()?, out, f64::from),
+        Storage::F64 => convert_floats(x.slice::<f64>()?, out, f64::from),
     }
 }
 
@@ -106,8 +111,11 @@ fn convert_ints<T: Element + Into<i128>>(x: &[T], out: &mut TensorMut) -> Result
 
 /// Floats become integers towards zero and saturating, NaN becomes 0; bools say whether they are
 /// not 0.
-fn convert_floats<T: Element + Into<f64>>(x: &[T], out: &mut TensorMut) -> Result<(), OpError> {
-    let wide = |x: T| -> f64 { x.into() };
+fn convert_floats<T: Element>(
+    x: &[T],
+    out: &mut TensorMut,
+    wide: impl Fn(T) -> f64,
+) -> Result<(), OpError> {
     match out.storage {
         Storage::Bool => fill(x, out.slice()?, |x| u8::from(wide(x) != 0.0)),
         Storage::U8 => fill(x, out.slice()?, |x| wide(x) as u8),
@@ -136,7 +144,7 @@ pub(super) fn cast(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 
 #[cfg(test)]
 mod tests {
-    use coreml_format::mil::Opset;
+    use coreml_format::mil::{ElementType, Opset};
 
     use crate::op::testing::{Case, Value};
 
@@ -159,6 +167,23 @@ mod tests {
         );
     }
 
+    /// np.float32([…]).astype(np.float16).astype(…): what is held with more precision is rounded first.
+    #[test]
+    fn halves_are_rounded_on_the_way_out() {
+        let values = [2049f32, 0.1, 65519.0, 65520.0, -1e6, 1e-9];
+        let cast = |to| {
+            let x = Value::tensor(ElementType::Float16, &[6], &values);
+            let case = Case::new().value("x", x).string("dtype", to);
+            case.run("cast", Opset::Ios17).unwrap().remove(0)
+        };
+        let infinite = f32::INFINITY;
+        let expected = [2048.0, 0.099_975_586, 65504.0, infinite, -infinite, 0.0];
+        assert_eq!(cast("fp32").values::<f32>(), expected);
+        assert_eq!(cast("int32").values::<i32>(), [2048, 0, 65504, i32::MAX, i32::MIN, 0]);
+        assert_eq!(cast("uint16").values::<u16>(), [2048, 0, 65504, 65535, 0, 0]);
+        assert_eq!(cast("bool").values::<u8>(), [1, 1, 1, 1, 1, 0]);
+    }
+
     #[test]
     fn integers_wrap() {
         // np.array([300, -129, 70000, -1], np.int32).astype(…)
@@ -170,6 +195,7 @@ mod tests {
         assert_eq!(cast("uint8").values::<u8>(), [44, 127, 112, 255]);
         assert_eq!(cast("int16").values::<i16>(), [300, -129, 4464, -1]);
         assert_eq!(cast("uint16").values::<u16>(), [300, 65407, 4464, 65535]);
+        assert_eq!(cast("uint32").values::<u32>(), [300, 4_294_967_167, 70000, u32::MAX]);
         assert_eq!(cast("fp32").values::<f32>(), [300.0, -129.0, 70000.0, -1.0]);
         assert_eq!(cast("fp16").values::<f32>(), [300.0, -129.0, f32::INFINITY, -1.0]);
         assert_eq!(cast("bool").values::<u8>(), [1, 1, 1, 1]);

@@ -17,6 +17,7 @@ use crate::error::{Error, OpError, OperationError, Result};
 use crate::graph::{Block, Graph, Node, Origin, Source, StateType, Value, Work};
 use crate::ids::{Operand, StateId};
 use crate::op::{Bound, ResultType};
+use crate::plan::fold::Room;
 use crate::value::{Constant, Shape, Storage};
 use crate::weights::{ConstantError, Weights};
 
@@ -37,6 +38,7 @@ pub(crate) fn bind(
         graph: Graph::default(),
         scopes: vec![HashMap::new()],
         states: HashMap::new(),
+        room: Room::new(),
     };
     binder.declare_inputs(&function.inputs, shapes)?;
     let nodes = binder.block(&function.block.operations)?;
@@ -58,6 +60,7 @@ struct FunctionBinder<'a> {
     /// Values by name, one map a nested block.
     scopes: Vec<HashMap<&'a str, Operand>>,
     states: HashMap<&'a str, StateId>,
+    room: Room,
 }
 
 /// An error of one operation, which still needs its name, or one that says all.

@@ -10,7 +10,7 @@ use crate::op::{
     Bind, Binder, Bound, BoundOperation, Frame, Inputs, Op, OpDef, ResultType, ResultTypes,
 };
 use crate::ops::{self, Support};
-use crate::plan::fold;
+use crate::plan::fold::{self, loses_integers};
 use crate::weights::{Expression, Folded};
 
 impl<'a> FunctionBinder<'a> {
@@ -89,6 +89,7 @@ impl<'a> FunctionBinder<'a> {
             check_types(operation, types)?;
             let tensors = operation.outputs.iter().all(|o| matches!(o.ty, ValueType::Tensor(_)));
             if tensors
+                && !loses_integers(op.as_ref(), &inputs, &self.graph)
                 && let Some(constants) = fold::fold(
                     op.as_ref(),
                     &inputs,
@@ -96,6 +97,7 @@ impl<'a> FunctionBinder<'a> {
                     &self.graph,
                     self.weights,
                     self.context,
+                    &mut self.room,
                 )?
             {
                 return self.define_constants(operation, constants);

@@ -116,7 +116,7 @@ fn moves(name: &str, function: &Function, context: &Context) -> bool {
     let package = fixtures::package("main", function);
     let inputs = fixtures::defaults(&package, "main", function).unwrap_or_default();
     let shapes: Vec<Option<Shape>> = inputs.into_iter().map(|(shape, _)| Some(shape)).collect();
-    let weights = Weights::new(package).unwrap();
+    let weights = Weights::new(package, crate::Limits::new()).unwrap();
     bind("main", function, &shapes, &weights, context).is_ok_and(|graph| {
         let mut nodes = graph.body.nodes.iter().filter(|node| node.source.operator == name);
         nodes.any(|node| node.run().is_some_and(|run| run.op.keeps_storage_of().is_some()))

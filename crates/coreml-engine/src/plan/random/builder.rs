@@ -17,7 +17,7 @@ use super::recipe::{Choices, mixed};
 use crate::graph::{Graph, Origin, Value};
 use crate::ids::{Operand, ValueId};
 use crate::op::{Binder, Bound, BoundOperation, Inputs, ResultType};
-use crate::plan::fold::fold;
+use crate::plan::fold::{Room, fold, loses_integers};
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, element_count};
 use crate::weights::Weights;
 
@@ -336,7 +336,13 @@ impl<'a> Builder<'a> {
             return None;
         }
         let (op, weights) = (op.as_ref(), &self.weights);
-        let fold = |inputs: &[Operand]| fold(op, inputs, &types, graph, weights, self.context);
+        let fold = |inputs: &[Operand]| {
+            fold(op, inputs, &types, graph, weights, self.context, &mut Room::new())
+        };
+        // What becomes of values that are cut off is seen later.
+        if loses_integers(op, &told, graph) {
+            return Some(types.into_iter().map(|ty| TrialResult::Value(ty, None)).collect());
+        }
         if let Some(folded) = fold(&told).ok()? {
             let constant = inputs.iter().all(|input| matches!(input, Operand::Constant(_)));
             return Some(

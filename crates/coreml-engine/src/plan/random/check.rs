@@ -13,7 +13,8 @@ use half::f16;
 use super::verify::verify;
 use super::{Generated, RUNS};
 use crate::plan::equivalence::{EXACT, PLAIN, SHARED, Seen, is_close, run_steps};
-use crate::plan::rewrite::{Effect, RULES, Rewrites, rewrite};
+use crate::plan::rewrite::{Counts, Effect, RULES, Rewrites, rewrite};
+use crate::plan::sixteen_bits::keep_values;
 use crate::plan::{Options, Plan, bind, build, legalise, memory, optimised, states};
 use crate::value::{Buffer, Shape, Storage};
 use crate::weights::Weights;
@@ -68,7 +69,9 @@ pub(super) struct Case<'a> {
 impl<'a> Case<'a> {
     pub(super) fn new(generated: &'a Generated, context: &'a Context) -> Result<Self, String> {
         let package = Package::from_program(generated.program.clone());
-        let weights = package.and_then(Weights::new).map_err(|error| error.to_string())?;
+        let weights = package
+            .and_then(|package| Weights::new(package, crate::Limits::new()))
+            .map_err(|error| error.to_string())?;
         Ok(Case { generated, weights, context })
     }
 
@@ -241,7 +244,8 @@ impl<'a> Case<'a> {
         let failed = |pass: &str, error: String| format!("after {pass}: {error}");
         verify(&graph, false).map_err(|error| failed("binding", error))?;
         let error = |error: crate::error::Error| error.to_string();
-        rewrite("main", &mut graph, rewrites).map_err(error)?;
+        keep_values(&mut graph, &mut Counts::default());
+        rewrite("main", &mut graph, rewrites, &mut Counts::default()).map_err(error)?;
         verify(&graph, false).map_err(|error| failed("rewriting", error))?;
         if legalise::legalise("main", &mut graph, &self.weights, share).is_err() {
             return Ok(());

@@ -12,7 +12,7 @@ mod repeat;
 mod silu;
 #[cfg(test)]
 mod tests;
-mod unused;
+pub(super) mod unused;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,7 +22,9 @@ use smallvec::smallvec;
 
 pub(crate) use self::pattern::{Match, Pattern, any, op};
 use crate::error::{Error, OpError, Result};
-use crate::graph::{Block, Graph, Node, Origin, Run, Source, Value, Work, nested_mut};
+use crate::graph::{
+    Block, Graph, Node, Origin, Run, Source, Value, Work, for_each_read, nested_mut,
+};
 use crate::ids::{Operand, ValueId};
 use crate::op::{Inputs, Op, ResultTypes};
 use crate::value::Storage;
@@ -85,7 +87,8 @@ pub(crate) enum Replacement {
 pub(crate) struct Counts(Vec<(&'static str, usize)>);
 
 impl Counts {
-    fn add(&mut self, name: &'static str) {
+    /// Counts a use of the rule of this name.
+    pub(crate) fn add(&mut self, name: &'static str) {
         match self.0.iter_mut().find(|count| count.0 == name) {
             Some(count) => count.1 += 1,
             None => self.0.push((name, 1)),
@@ -105,11 +108,15 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Applies the rules to a graph, and drops what nothing reads; gives how often each was used.
-pub(crate) fn rewrite(function: &str, graph: &mut Graph, rewrites: Rewrites) -> Result<Counts> {
-    let mut counts = Counts::default();
+/// Applies the rules to a graph, counting uses, and drops what nothing reads.
+pub(crate) fn rewrite(
+    function: &str,
+    graph: &mut Graph,
+    rewrites: Rewrites,
+    counts: &mut Counts,
+) -> Result<()> {
     if rewrites == Rewrites::Off {
-        return Ok(counts);
+        return Ok(());
     }
     let rules: Vec<(&Rule, Pattern)> = RULES
         .iter()
@@ -119,16 +126,15 @@ pub(crate) fn rewrite(function: &str, graph: &mut Graph, rewrites: Rewrites) -> 
     let mut body = std::mem::take(&mut graph.body);
     for _ in 0..MOST_SWEEPS {
         let before = counts.clone();
-        let mut sweep =
-            Sweep { function, graph, rules: &rules, counts: &mut counts, renamed: HashMap::new() };
+        let mut sweep = Sweep { function, graph, rules: &rules, counts, renamed: HashMap::new() };
         sweep.block(&mut body)?;
-        if counts == before {
+        if *counts == before {
             break;
         }
     }
     unused::drop_unused(&mut body, graph);
     graph.body = body;
-    Ok(counts)
+    Ok(())
 }
 
 /// One pass over all operations.
@@ -146,7 +152,9 @@ impl Sweep<'_> {
         let nodes = std::mem::take(&mut block.nodes);
         let mut producers = Producers::default();
         for mut node in nodes {
-            self.rename(&mut node);
+            if !self.renamed.is_empty() {
+                for_each_read(&mut node, |operand| *operand = self.now(*operand));
+            }
             for inner in nested_mut(&mut node) {
                 self.block(inner)?;
             }
@@ -164,20 +172,6 @@ impl Sweep<'_> {
         match operand {
             Operand::Value(value) => self.renamed.get(&value).copied().unwrap_or(operand),
             Operand::Constant(_) => operand,
-        }
-    }
-
-    fn rename(&self, node: &mut Node) {
-        if self.renamed.is_empty() {
-            return;
-        }
-        let rename = |operand: &mut Operand| *operand = self.now(*operand);
-        match &mut node.work {
-            Work::Run(run) => run.inputs.iter_mut().for_each(rename),
-            Work::ReadState { .. } => {}
-            Work::WriteState { data, .. } => rename(data),
-            Work::While(work) => work.variables.iter_mut().for_each(|v| rename(&mut v.initial)),
-            Work::Cond(work) => rename(&mut work.predicate),
         }
     }
 

@@ -39,7 +39,7 @@ impl Program {
         let inputs = inputs.collect();
         let package = Package::from_program(program).unwrap();
         Program {
-            weights: Weights::new(package).unwrap(),
+            weights: Weights::new(package, crate::Limits::new()).unwrap(),
             context: Context::new(Workers::serial()),
             inputs,
         }
@@ -55,7 +55,8 @@ impl Program {
         let function = &self.weights.program().functions["main"];
         let shapes = self.shapes(known);
         let mut graph = bind("main", function, &shapes, &self.weights, &self.context).unwrap();
-        let counts = rewrite("main", &mut graph, rewrites).unwrap();
+        let mut counts = Counts::default();
+        rewrite("main", &mut graph, rewrites, &mut counts).unwrap();
         let text = print(&graph, &[], &|_| None);
         let operations = text.lines().filter(|line| line.contains(" # "));
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -382,12 +383,13 @@ fn reshaped(rule: ReshapeRule, found: &Match) -> Option<Replacement> {
 /// How often each rule is used in the functions of a package, added up.
 fn count(package: Package, used: &mut BTreeMap<&'static str, usize>) {
     let context = Context::new(Workers::serial());
-    let weights = Weights::new(package).unwrap();
+    let weights = Weights::new(package, crate::Limits::new()).unwrap();
     for (name, function) in &weights.program().functions {
         let Some(inputs) = fixtures::defaults(weights.package(), name, function) else { continue };
         let shapes: Vec<Option<Shape>> = inputs.into_iter().map(|(shape, _)| Some(shape)).collect();
         let mut graph = bind(name, function, &shapes, &weights, &context).unwrap();
-        let counts = rewrite(name, &mut graph, Rewrites::All).unwrap();
+        let mut counts = Counts::default();
+        rewrite(name, &mut graph, Rewrites::All, &mut counts).unwrap();
         RULES.iter().for_each(|rule| *used.entry(rule.name).or_default() += counts.of(rule.name));
     }
 }

@@ -6,7 +6,7 @@ use crate::graph::{Block, Graph, Work};
 use crate::ids::{Operand, ValueId};
 
 /// Drops them.
-pub(super) fn drop_unused(body: &mut Block, graph: &Graph) {
+pub(crate) fn drop_unused(body: &mut Block, graph: &Graph) {
     drop_from(body, graph, &mut HashSet::new());
 }
 

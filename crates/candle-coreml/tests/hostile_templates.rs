@@ -262,9 +262,7 @@ fn borders_of_integers_do_no_harm() {
 #[test]
 fn what_is_within_the_limits_is_rendered() {
     let nested = format!("{{{{ {}1{} }}}}", "(".repeat(90), ")".repeat(90));
-    assert!(
-        render(&nested).is_err_and(|error| error.contains("nested")) || render(&nested).is_ok()
-    );
+    assert_eq!(render(&nested).as_deref(), Ok("1"));
     let loops = "{% for x in [1] %}".repeat(90) + "x" + &"{% endfor %}".repeat(90);
     assert_eq!(render(&loops).as_deref(), Ok("x"));
     let sum = format!("{{{{ 0{} }}}}", " + 1".repeat(900));

@@ -94,7 +94,6 @@ fn endless_rows_are_refused() {
         ("1", "<2", ""),
         ("1", " and 1", ""),
         ("0", " or 0", ""),
-        ("1", " is odd", ""),
     ];
     let sources =
         rows.map(|(begin, middle, end)| format!("{{{{ {begin}{}{end} }}}}", middle.repeat(50_000)));
@@ -174,6 +173,7 @@ fn greedy_templates_are_stopped() {
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
             "{% set x = range(100000)|list %}{% for i in range(100000) %}{{ -1 in x }}{% endfor %}",
             "{% set x = 'a' * 10**6 %}{% for i in range(100000) %}{{ x.find('b') }}{% endfor %}",
+            "{{ ('a' * 10**7)|list }}",
             "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] %}\
              {% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
             "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] %}\
@@ -210,7 +210,6 @@ fn greedy_templates_are_stopped() {
             "{{ ('a' * 10**7)|wordwrap(1) }}",
             "{{ ('<' * 10**7)|escape }}",
             "{{ ('a ' * 10**7).split() }}",
-            "{{ ('a' * 10**7)|list }}",
             "{{ ('a' * 10**6).translate({97: 'b' * 10**6}) }}",
             "{% set ns = namespace(x=(1,)) %}{% for i in range(100) %}{% set ns.x = (ns.x, ns.x) %}\
              {% endfor %}{{ {ns.x: 1} }}",
@@ -263,9 +262,7 @@ fn borders_of_integers_do_no_harm() {
 #[test]
 fn what_is_within_the_limits_is_rendered() {
     let nested = format!("{{{{ {}1{} }}}}", "(".repeat(90), ")".repeat(90));
-    assert!(
-        render(&nested).is_err_and(|error| error.contains("nested")) || render(&nested).is_ok()
-    );
+    assert_eq!(render(&nested).as_deref(), Ok("1"));
     let loops = "{% for x in [1] %}".repeat(90) + "x" + &"{% endfor %}".repeat(90);
     assert_eq!(render(&loops).as_deref(), Ok("x"));
     let sum = format!("{{{{ 0{} }}}}", " + 1".repeat(900));

@@ -147,6 +147,13 @@ pub(super) struct Arguments {
     pub(super) entries: Option<Box<Expression>>,
 }
 
+impl Arguments {
+    pub(super) fn is_empty(&self) -> bool {
+        let Arguments { positional, named, items, entries } = self;
+        positional.is_empty() && named.is_empty() && items.is_none() && entries.is_none()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Binary {
     Add,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Parser;
 use crate::llm::text::jinja::ast::{
-    Arguments, Body, Expression, For, Kind, Macro, Parameters, Postfix, Statement, Target, Uses,
+    Body, Expression, For, Kind, Macro, Parameters, Postfix, Statement, Target, Uses,
 };
 use crate::llm::text::jinja::lexer::Token;
 use crate::llm::text::jinja::limits::Result;
@@ -351,15 +351,5 @@ fn mentions_loop(target: &Target) -> bool {
         Target::Name(name) => &**name == "loop",
         Target::Attribute(..) => false,
         Target::Tuple(parts) => parts.iter().any(mentions_loop),
-    }
-}
-
-/// A call without arguments.
-impl Arguments {
-    pub(in crate::llm::text::jinja) fn is_empty(&self) -> bool {
-        self.positional.is_empty()
-            && self.named.is_empty()
-            && self.items.is_none()
-            && self.entries.is_none()
     }
 }

@@ -169,34 +169,22 @@ impl Renderer {
                 self.assign(target, value, scope)?;
             }
             Kind::SetBlock(target, filters, body) => {
-                let own = Scope::within(scope);
-                let mut flow = Flow::Next;
-                let text = self.capture(|renderer| {
-                    flow = renderer.run(body, &own)?;
-                    Ok(())
-                })?;
-                if flow != Flow::Next {
-                    return Ok(flow);
+                let (flow, value) = self.filtered_body(filters, body, scope)?;
+                if let Some(value) = value {
+                    self.assign(target, value, scope)?;
                 }
-                let value = self.filtered(text, filters, &own)?;
-                self.assign(target, value, scope)?;
+                return Ok(flow);
             }
             Kind::Macro(definition) => self.define(definition, scope)?,
             Kind::Call(body, called, arguments) => {
                 self.call_block(body, called, arguments, scope)?
             }
             Kind::Filter(filters, body) => {
-                let own = Scope::within(scope);
-                let mut flow = Flow::Next;
-                let text = self.capture(|renderer| {
-                    flow = renderer.run(body, &own)?;
-                    Ok(())
-                })?;
-                if flow != Flow::Next {
-                    return Ok(flow);
+                let (flow, value) = self.filtered_body(filters, body, scope)?;
+                if let Some(value) = value {
+                    self.print(&value)?;
                 }
-                let value = self.filtered(text, filters, &own)?;
-                self.print(&value)?;
+                return Ok(flow);
             }
             Kind::With(variables, body) => {
                 let own = Scope::within(scope);
@@ -235,8 +223,24 @@ impl Renderer {
         self.write(&text.text)
     }
 
-    fn filtered(&mut self, value: Value, filters: &[Postfix], scope: &Rc<Scope>) -> Result<Value> {
-        filters.iter().try_fold(value, |value, filter| self.postfix(value, filter, scope))
+    /// What a body writes, through filters; nothing if it leaves the loop around it.
+    fn filtered_body(
+        &mut self,
+        filters: &[Postfix],
+        body: &[Statement],
+        scope: &Rc<Scope>,
+    ) -> Result<(Flow, Option<Value>)> {
+        let own = Scope::within(scope);
+        let mut flow = Flow::Next;
+        let text = self.capture(|renderer| {
+            flow = renderer.run(body, &own)?;
+            Ok(())
+        })?;
+        if flow != Flow::Next {
+            return Ok((flow, None));
+        }
+        let filter = |value, filter| self.postfix(value, filter, &own);
+        Ok((flow, Some(filters.iter().try_fold(text, filter)?)))
     }
 
     fn assign(&mut self, target: &Target, value: Value, scope: &Rc<Scope>) -> Result<()> {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use candle_coreml::config::explain;
 use candle_coreml::{ChatMessage, ChatOptions, GenerationOptions, LanguageModel, TextTokenizer};
@@ -61,14 +62,30 @@ fn parts(bytes: &[u8]) -> Vec<&[u8]> {
     parts
 }
 
-fn copy(source: &Path, target: &Path) {
-    fs::create_dir_all(target).expect("a directory");
-    for entry in fs::read_dir(source).expect("the model") {
-        let (path, name) = entry.map(|e| (e.path(), e.file_name())).expect("an entry");
-        match path.is_dir() {
-            true => copy(&path, &target.join(name)),
-            false => drop(fs::copy(&path, target.join(name)).expect("room for the files")),
+/// The files of the sound model with their contents, read once.
+static SOUND: LazyLock<Vec<(PathBuf, Vec<u8>)>> = LazyLock::new(|| {
+    let mut files = Vec::new();
+    let mut directories = vec![PathBuf::from(MODEL)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("the model") {
+            let path = entry.expect("an entry").path();
+            match path.is_dir() {
+                true => directories.push(path),
+                false => {
+                    let name = path.strip_prefix(MODEL).expect("a path below").to_owned();
+                    files.push((name, fs::read(&path).expect("a file")));
+                }
+            }
         }
+    }
+    files
+});
+
+fn write_sound(model: &Path) {
+    for (name, content) in SOUND.iter() {
+        let path = model.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(model)).expect("a directory");
+        fs::write(path, content).expect("room for the files");
     }
 }
 
@@ -112,7 +129,7 @@ fn load(directory: &PathBuf) {
 fuzz_target!(|bytes: &[u8]| {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let model = directory.path().join("model");
-    copy(Path::new(MODEL), &model);
+    write_sound(&model);
     for (name, part) in NAMES.iter().zip(parts(bytes)) {
         // What is written must not go where a link of an earlier part leads.
         let inside = |parent: &Path| parent.canonicalize().is_ok_and(|it| it.starts_with(&model));

@@ -13,8 +13,9 @@ use crate::cancel::CancelToken;
 const MAIN: &str = "main";
 
 /// What to download: a revision, which files, and who is told how it goes.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct DownloadOptions {
+    /// `main` unless told here or in the model's name.
     revision: Option<String>,
     pub(super) include: Vec<String>,
     on_event: Option<EventHandler>,
@@ -22,12 +23,6 @@ pub struct DownloadOptions {
 }
 
 type EventHandler = Arc<dyn Fn(&DownloadEvent<'_>) + Send + Sync>;
-
-impl Default for DownloadOptions {
-    fn default() -> Self {
-        DownloadOptions { revision: None, include: Vec::new(), on_event: None, cancel: None }
-    }
-}
 
 impl DownloadOptions {
     /// The newest commit of the branch `main`, with every file that the model needs.

@@ -39,13 +39,12 @@ impl Statistics {
                 value => {
                     finite += 1;
                     sum += value;
-                    let keep = |kept: &mut Option<Number>, better: fn(Number, Number) -> bool| {
-                        if kept.is_none_or(|kept| better(number, kept)) {
-                            *kept = Some(number);
-                        }
-                    };
-                    keep(&mut statistics.least, |a, b| less(a, b));
-                    keep(&mut statistics.greatest, |a, b| less(b, a));
+                    if statistics.least.is_none_or(|least| less(number, least)) {
+                        statistics.least = Some(number);
+                    }
+                    if statistics.greatest.is_none_or(|greatest| less(greatest, number)) {
+                        statistics.greatest = Some(number);
+                    }
                 }
             }
         }

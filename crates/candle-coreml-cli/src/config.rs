@@ -58,14 +58,16 @@ struct Report<'a> {
 
 /// The recommended settings for people, with the files that they come from.
 fn recommended_text(recommended: &RecommendedSampling) -> Result<String> {
-    let mut told: Map<String, Value> = serde_json::from_value(serde_json::to_value(recommended)?)?;
+    let told: Map<String, Value> = serde_json::from_value(serde_json::to_value(recommended)?)?;
     // The files are named once, and what is ignored is among the oddities.
-    told.remove("files");
-    told.remove("ignored");
-    if told.is_empty() {
+    let settings: Vec<String> = told
+        .iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "files" | "ignored"))
+        .map(|(key, value)| format!("{key} {value}"))
+        .collect();
+    if settings.is_empty() {
         return Ok(String::new());
     }
-    let settings: Vec<String> = told.iter().map(|(key, value)| format!("{key} {value}")).collect();
     let choice = match recommended.do_sample {
         Some(true) if recommended.temperature != Some(0.0) => "samples",
         _ => "takes the most likely token",

@@ -157,7 +157,9 @@ fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
         _ => None,
     });
     if let Some(GenerationError::NoTokenLeft { .. }) = generation {
-        return Some("`--logit-bias ID=-inf` forbids a token; the other options are the model's");
+        return Some(
+            "`--logit-bias ID=-inf` forbids a token; other options are what the model recommends",
+        );
     }
     match (hub, format) {
         (Some(HubError::Selection { .. }), _) => Some("`--include PATTERN` chooses files"),

@@ -67,7 +67,8 @@ pub enum GenerationError {
 
     /// The options forbid every token.
     #[error(
-        "no token is left to choose: {options} forbid all that the model finds possible; forbid fewer"
+        "no token is left to choose: all that the model finds possible are forbidden by {options}; \
+         forbid fewer"
     )]
     NoTokenLeft {
         /// The options that forbid tokens, in words.

@@ -15,6 +15,7 @@ use crate::FormatError;
 /// What a file is for, which says how large it can be. Each limit is a multiple of the largest file
 /// of its kind that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FileKind {
     /// Settings, manifests, metadata, chat templates: up to 32 MiB.
     Settings,

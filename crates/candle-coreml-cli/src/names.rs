@@ -6,7 +6,6 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use clap::Command;
 use clap_complete::Shell;
 
 use crate::args::{self, CacheCommand, ConfigArgs, InspectArgs, PruneArgs, RemoveArgs, ShowArgs};
@@ -39,15 +38,9 @@ pub fn completions(shell: Shell) -> Result<()> {
     Ok(term::data().write_all(&script)?)
 }
 
-/// Manual pages name a variable only where its value would be shown; they show none.
-fn telling_variables(command: Command) -> Command {
-    let command = command.mut_args(|argument| argument.hide_env_values(false));
-    command.mut_subcommands(telling_variables)
-}
-
 /// Writes manual pages into a directory, or prints that of the program.
 pub fn manual(directory: Option<&Path>) -> Result<()> {
-    let command = telling_variables(args::command());
+    let command = args::command();
     let Some(directory) = directory else {
         return Ok(clap_mangen::Man::new(command).render(&mut term::data())?);
     };

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use candle_coreml::{Error, FormatError, GenerationError, HubError};
 use tracing_subscriber::EnvFilter;
 
-use args::{Args, CacheCommand, Command};
+use args::{Args, Command};
 use exit::Exit;
 
 fn main() -> ExitCode {
@@ -70,17 +70,21 @@ fn run(args: &Args) -> anyhow::Result<()> {
     term::set_color(args.color);
     log(args.verbose);
     interrupt::listen();
-    match &args.command {
+    execute(&args.command, args.verbose > 0)
+}
+
+fn execute(command: &Command, verbose: bool) -> anyhow::Result<()> {
+    match command {
         Command::Inspect(args) => inspect::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Config(args) => config::run(args),
-        Command::Chat(chat) => chat::run(chat, args.verbose > 0),
+        Command::Chat(args) => chat::run(args, verbose),
         Command::Download(args) => download::run(args),
         Command::Cache(command) => cache::run(command),
-        Command::List => cache::run(&CacheCommand::List),
-        Command::Show(args) => other_names::show(args),
-        Command::Rm(args) => other_names::remove(args),
+        Command::List => execute(&other_names::list()?, verbose),
+        Command::Show(args) => execute(&other_names::show(args)?, verbose),
+        Command::Rm(args) => execute(&other_names::remove(args)?, verbose),
         Command::Completions { shell } => other_names::completions(*shell),
         Command::Man { directory } => other_names::manual(directory.as_deref()),
     }

@@ -1,34 +1,46 @@
 //! Commands by the names that other tools have for them, and what is made of the definition of all
 //! commands: completions and manual pages.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use clap::Command;
 use clap_complete::Shell;
 
-use crate::args::{self, CacheCommand, ConfigArgs, InspectArgs, PruneArgs, RemoveArgs, ShowArgs};
-use crate::{cache, config, inspect, term};
+use crate::args::{self, Args, Command, RemoveArgs, ShowArgs};
+use crate::term;
 
-/// A language model's directory is `config`'s; what is a package, `inspect`'s.
-pub fn show(args: &ShowArgs) -> Result<()> {
-    let package = args.model.extension().and_then(|extension| extension.to_str());
-    let model = args.model.clone();
-    match package {
-        Some("mlpackage" | "mlmodel" | "mlmodelc") => {
-            inspect::run(&InspectArgs { model, plan: false, function: None, json: args.json })
-        }
-        _ => config::run(&ConfigArgs { directory: model, json: args.json, write: false }),
-    }
+/// What `list` stands for.
+pub fn list() -> Result<Command> {
+    command(&["cache", "list"], vec![])
 }
 
-/// Removes models from the cache.
-pub fn remove(args: &RemoveArgs) -> Result<()> {
-    let RemoveArgs { models, dry_run, yes } = args;
-    let prune = PruneArgs { models: models.clone(), all: true, dry_run: *dry_run, yes: *yes };
-    cache::run(&CacheCommand::Prune(prune))
+/// What `show` stands for: a language model's directory is `config`'s; what is a package, `inspect`'s.
+pub fn show(args: &ShowArgs) -> Result<Command> {
+    let extension = args.model.extension().and_then(|extension| extension.to_str());
+    let name = match extension {
+        Some("mlpackage" | "mlmodel" | "mlmodelc") => "inspect",
+        _ => "config",
+    };
+    let options: &[&str] = if args.json { &[name, "--json"] } else { &[name] };
+    command(options, vec![args.model.clone().into()])
+}
+
+/// What `rm` stands for.
+pub fn remove(args: &RemoveArgs) -> Result<Command> {
+    let mut options = vec!["cache", "prune", "--all"];
+    options.extend(args.dry_run.then_some("--dry-run"));
+    options.extend(args.yes.then_some("--yes"));
+    command(&options, args.models.iter().map(OsString::from).collect())
+}
+
+/// The command of a command line, so that a short name means what its long form means.
+fn command(options: &[&str], operands: Vec<OsString>) -> Result<Command> {
+    let words = ["candle-coreml"].iter().chain(options).chain(&["--"]).map(OsString::from);
+    let words: Vec<OsString> = words.chain(operands).collect();
+    Ok(Args::read(&words)?.command)
 }
 
 /// Prints what a shell needs to complete commands and options.
@@ -39,15 +51,9 @@ pub fn completions(shell: Shell) -> Result<()> {
     Ok(term::data().write_all(&script)?)
 }
 
-/// Manual pages name a variable only where its value would be shown; they show none.
-fn telling_variables(command: Command) -> Command {
-    let command = command.mut_args(|argument| argument.hide_env_values(false));
-    command.mut_subcommands(telling_variables)
-}
-
 /// Writes manual pages into a directory, or prints that of the program.
 pub fn manual(directory: Option<&Path>) -> Result<()> {
-    let command = telling_variables(args::command());
+    let command = args::command();
     let Some(directory) = directory else {
         return Ok(clap_mangen::Man::new(command).render(&mut term::data())?);
     };

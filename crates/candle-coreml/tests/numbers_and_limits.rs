@@ -393,3 +393,16 @@ fn names_from_a_file_send_nothing_to_a_terminal() {
     assert!(!message.contains('\u{1b}') && message.len() < 2000, "{message:?}");
     assert!(message.contains("a\\u{1b}]0;title\\u{7}zz") && message.contains('…'), "{message}");
 }
+
+#[test]
+fn a_slice_beyond_an_axis_says_so() {
+    let body = "tensor<int32, [1]> e = add(x = p, y = int32(1));
+        tensor<fp32, [1]> y = slice_by_index(x = x, begin = p, end = e);";
+    let inputs = "tensor<fp32, [4]> x, tensor<int32, [1]> p";
+    let model = load(inputs, body, "y", &LoadOptions::new()).unwrap();
+    let x = Tensor::new(&[1f32, 2.0, 3.0, 4.0], &Device::Cpu).unwrap();
+    let y = &model.predict(&[("x", &x), ("p", &ints(&[3]))]).unwrap()["y"];
+    assert_eq!(common::floats(y), [4.0]);
+    let message = model.predict(&[("x", &x), ("p", &ints(&[7]))]).unwrap_err().to_string();
+    assert!(message.contains("`begin` is 7 on axis 0, which has 4 elements"), "{message}");
+}

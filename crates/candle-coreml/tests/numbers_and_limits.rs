@@ -308,7 +308,7 @@ fn states_that_are_replaced_and_outputs_that_are_not_read_are_undone() {
     assert!(failed.is_err());
     assert_eq!(contents(&state), before);
     let at = call.input("at").unwrap();
-    call.set(at, &ints(&[4])).unwrap();
+    call.set(at, ints(&[4])).unwrap();
     assert!(call.run(Some(&mut state), |_, _| Ok(())).is_err());
     assert_eq!(contents(&state), before);
     assert!(state.write("a", &Tensor::full(1e6f32, (4, 3), &Device::Cpu).unwrap()).is_err());

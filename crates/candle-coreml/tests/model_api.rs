@@ -58,7 +58,7 @@ fn a_wrong_dtype_is_named_with_the_expected_one() {
     let (x, p) = (fp16(&[[1.0; 3]]), Tensor::new(&[0f32], CPU).unwrap());
     let message = refused(&cache("infer"), &[("x", &x), ("p", &p)]);
     assert!(message.contains("input `p`"), "{message}");
-    assert!(message.contains("integer") && message.contains("F32"), "{message}");
+    assert!(message.contains("integer") && message.contains("got `float32`"), "{message}");
 }
 
 #[test]

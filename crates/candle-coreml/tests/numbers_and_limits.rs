@@ -308,7 +308,7 @@ fn states_that_are_replaced_and_outputs_that_are_not_read_are_undone() {
     assert!(failed.is_err());
     assert_eq!(contents(&state), before);
     let at = call.input("at").unwrap();
-    call.set(at, &ints(&[4])).unwrap();
+    call.set(at, ints(&[4])).unwrap();
     assert!(call.run(Some(&mut state), |_, _| Ok(())).is_err());
     assert_eq!(contents(&state), before);
     assert!(state.write("a", &Tensor::full(1e6f32, (4, 3), &Device::Cpu).unwrap()).is_err());
@@ -392,4 +392,17 @@ fn names_from_a_file_send_nothing_to_a_terminal() {
     let message = error.to_string();
     assert!(!message.contains('\u{1b}') && message.len() < 2000, "{message:?}");
     assert!(message.contains("a\\u{1b}]0;title\\u{7}zz") && message.contains('…'), "{message}");
+}
+
+#[test]
+fn a_slice_beyond_an_axis_says_so() {
+    let body = "tensor<int32, [1]> e = add(x = p, y = int32(1));
+        tensor<fp32, [1]> y = slice_by_index(x = x, begin = p, end = e);";
+    let inputs = "tensor<fp32, [4]> x, tensor<int32, [1]> p";
+    let model = load(inputs, body, "y", &LoadOptions::new()).unwrap();
+    let x = Tensor::new(&[1f32, 2.0, 3.0, 4.0], &Device::Cpu).unwrap();
+    let y = &model.predict(&[("x", &x), ("p", &ints(&[3]))]).unwrap()["y"];
+    assert_eq!(common::floats(y), [4.0]);
+    let message = model.predict(&[("x", &x), ("p", &ints(&[7]))]).unwrap_err().to_string();
+    assert!(message.contains("`begin` is 7 on axis 0, which has 4 elements"), "{message}");
 }

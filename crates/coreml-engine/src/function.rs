@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use coreml_format::description::{FeatureType, FunctionDescription, MultiArrayType};
-use coreml_format::mil::{self, Dimension, TensorType, ValueType};
+use coreml_format::mil::{self, TensorType, ValueType};
 use coreml_kernels::Context;
 
 use self::plans::{Choice, Plans};
@@ -327,12 +327,7 @@ impl FunctionInput {
 
     /// Whether the input may have this shape.
     pub fn allows(&self, shape: &[usize]) -> bool {
-        let fits_program = self.ty.shape.contains(&Dimension::Variadic)
-            || self.ty.shape.len() == shape.len()
-                && self.ty.shape.iter().zip(shape).all(|(declared, &size)| {
-                    !matches!(declared, Dimension::Fixed(fixed) if *fixed != size)
-                });
-        fits_program && self.feature.as_ref().is_none_or(|feature| feature.allows(shape))
+        self.ty.allows(shape) && self.feature.as_ref().is_none_or(|feature| feature.allows(shape))
     }
 
     /// The type that the model states, for messages.

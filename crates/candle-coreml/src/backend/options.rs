@@ -19,7 +19,7 @@ pub enum BackendKind {
     Auto,
     /// The crate's own engine, on any CPU.
     Portable,
-    /// Apple's CoreML.framework.
+    /// Apple's CoreML.framework, which this version has no binding to.
     Apple,
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Memory {
 impl Memory {
     /// Bytes of all buffers.
     pub(crate) fn arena_bytes(&self) -> usize {
-        super::arena_bytes(&self.buffers)
+        arena_bytes(&self.buffers)
     }
 
     /// A few words on a value's place.
@@ -53,6 +53,11 @@ impl Memory {
             Place::Input { .. } | Place::State { .. } | Place::List(_) | Place::Nowhere => None,
         }
     }
+}
+
+/// Bytes of all buffers of an arena.
+pub(crate) fn arena_bytes(buffers: &Buffers<usize>) -> usize {
+    buffers.iter().fold(0, |sum: usize, &size| sum.saturating_add(size))
 }
 
 /// Gives every value its place; one of its own without `optimise`.

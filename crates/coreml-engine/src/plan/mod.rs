@@ -21,7 +21,7 @@ mod states;
 
 use std::sync::Arc;
 
-use coreml_format::mil::{ElementType, Function};
+use coreml_format::mil::{ElementType, Function, TensorType};
 use coreml_kernels::Context;
 use smallvec::SmallVec;
 
@@ -35,6 +35,7 @@ use crate::op::{Kernel, Op};
 use crate::value::{Constant, Shape, Storage, Strides};
 use crate::weights::Weights;
 
+pub(crate) use self::memory::arena_bytes;
 pub use self::rewrite::Rewrites;
 
 /// A function, ready to run. Immutable: runs share it.
@@ -63,6 +64,8 @@ pub(crate) struct PlanValue {
     pub(crate) storage: Storage,
     /// `None` when it is found at run time.
     pub(crate) shape: Option<Shape>,
+    /// What the program says of the shape.
+    pub(crate) declared: Option<TensorType>,
     /// Strides, if the elements do not lie in order without gaps.
     pub(crate) strides: Option<Strides>,
     /// Place of the first element of a strided value among those of its place.
@@ -151,11 +154,6 @@ pub(crate) struct Cond {
     /// The blocks for true and false.
     pub(crate) branches: [Block; 2],
     pub(crate) outputs: Vec<ValueId>,
-}
-
-/// Bytes of all buffers of an arena.
-pub(crate) fn arena_bytes(buffers: &Buffers<usize>) -> usize {
-    buffers.iter().fold(0, |sum: usize, &size| sum.saturating_add(size))
 }
 
 /// How a plan is made.

@@ -57,6 +57,7 @@ fn plan_value(graph: &Graph, id: ValueId, memory: &Memory) -> PlanValue {
         element: value.element,
         storage: value.storage,
         shape: value.shape.clone(),
+        declared: value.declared.clone(),
         strides,
         start,
         place: memory.places[id],

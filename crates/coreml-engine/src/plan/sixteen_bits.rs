@@ -21,7 +21,7 @@ use crate::graph::{
     Block, Graph, Node, Origin, Run, Source, Value, Work, for_each_read, nested_mut,
 };
 use crate::ids::{Operand, ValueId};
-use crate::op::{Frame, Inputs, Moves, Op};
+use crate::op::{Frame, Inputs, Moves};
 use crate::ops::{Cast, TopK};
 use crate::value::Storage;
 

@@ -115,14 +115,22 @@ impl<'a> Running<'a, '_> {
     /// Shapes that the plan knows must be those that come out.
     fn check_known(&self, run: &Run, shapes: &[Shape]) -> Result<(), OpError> {
         for (&output, shape) in run.outputs.iter().zip(shapes) {
-            let planned = self.plan.values[output].shape.as_ref();
-            if let Some(planned) = planned.filter(|planned| *planned != shape) {
-                let why = run.op.beyond(&Inputs::new(&run.inputs, self));
+            let value = &self.plan.values[output];
+            // Where bounds are taken as far as an axis reaches, a result may become too small.
+            let declared = value.declared.as_ref().filter(|declared| !declared.allows(shape));
+            if let Some(declared) = declared
+                && let Some(why) = run.op.beyond(&Inputs::new(&run.inputs, self))
+            {
                 return Err(OpError::invalid(format!(
-                    "the program says that the result has shape {:?}, but its inputs make it {:?}{}",
+                    "the program says that the result is {declared}, but its inputs make it {:?}: {why}",
+                    shape.as_slice()
+                )));
+            }
+            if let Some(planned) = value.shape.as_ref().filter(|planned| *planned != shape) {
+                return Err(OpError::invalid(format!(
+                    "a result of shape {:?} was planned, its inputs make it {:?}",
                     planned.as_slice(),
-                    shape.as_slice(),
-                    why.map(|why| format!(": {why}")).unwrap_or_default()
+                    shape.as_slice()
                 )));
             }
         }

@@ -151,6 +151,15 @@ impl TensorType {
         TensorType { element, shape }
     }
 
+    /// Whether a tensor of this type may have this shape.
+    pub fn allows(&self, shape: &[usize]) -> bool {
+        self.shape.contains(&Dimension::Variadic)
+            || self.shape.len() == shape.len()
+                && self.shape.iter().zip(shape).all(|(declared, &size)| {
+                    !matches!(declared, Dimension::Fixed(fixed) if *fixed != size)
+                })
+    }
+
     /// The shape when every dimension is fixed.
     pub fn fixed_shape(&self) -> Option<Vec<usize>> {
         self.shape

@@ -101,3 +101,23 @@ fn kinds_in_words() {
         "model of an unknown kind"
     );
 }
+
+/// Two bytes of a file a layer, or a name, are no reason for any amount of memory.
+#[test]
+fn networks_of_too_many_layers_or_names_are_refused() {
+    let most = 1 << 17;
+    let layers = |count: usize| model(500, &[10u8, 0].repeat(count));
+    assert!(Model::decode(&layers(most)).is_ok());
+    let error = Model::decode(&layers(most + 1)).unwrap_err().to_string();
+    assert!(error.contains("layers: expected at most 131072"), "{error}");
+    let names = |count: usize| model(500, &field(1, &[18u8, 0].repeat(count)));
+    assert!(Model::decode(&names(1 << 19)).is_ok());
+    let error = Model::decode(&names((1 << 19) + 1)).unwrap_err().to_string();
+    assert!(error.contains("inputs and outputs: expected at most 524288"), "{error}");
+}
+
+#[test]
+fn a_file_that_tells_neither_version_nor_kind_is_no_model() {
+    let error = Model::decode(&[]).unwrap_err().to_string();
+    assert!(error.contains("specification version: the file gives none"), "{error}");
+}

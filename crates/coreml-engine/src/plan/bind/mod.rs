@@ -8,8 +8,7 @@ mod state;
 use std::collections::HashMap;
 
 use coreml_format::mil::{
-    Argument, Binding, Dimension, ElementType, Function, NamedValueType, Operation, TensorType,
-    ValueType,
+    Argument, Binding, ElementType, Function, NamedValueType, Operation, TensorType, ValueType,
 };
 use coreml_kernels::Context;
 
@@ -308,14 +307,7 @@ pub(crate) fn check_declared(
     declared: &TensorType,
     inferred: &ResultType,
 ) -> Result<(), OpError> {
-    let variadic = declared.shape.contains(&Dimension::Variadic);
-    let fits = declared.element == inferred.element
-        && (variadic
-            || declared.shape.len() == inferred.shape.len()
-                && declared.shape.iter().zip(&inferred.shape).all(|(declared, &size)| {
-                    !matches!(declared, Dimension::Fixed(fixed) if *fixed != size)
-                }));
-    if fits {
+    if declared.element == inferred.element && declared.allows(&inferred.shape) {
         return Ok(());
     }
     Err(OpError::invalid(format!(
@@ -326,6 +318,8 @@ pub(crate) fn check_declared(
 
 #[cfg(test)]
 mod tests {
+    use coreml_format::mil::Dimension;
+
     use super::*;
 
     #[test]

@@ -92,7 +92,7 @@ impl Chat {
                     Ok(commands::Next::GoOn) => Ok(()),
                     Err(error) => Err(error),
                 },
-                trimmed => self.answer(&input::message(trimmed)).map(drop),
+                trimmed => self.answer(input::message(trimmed)).map(drop),
             };
             match result {
                 Err(error) if term::is_closed_pipe(&error) => return Err(error),

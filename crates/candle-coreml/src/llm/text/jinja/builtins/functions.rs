@@ -162,10 +162,10 @@ mod tests {
             ("%Y-%m-%dT%H:%M:%S.%f%z", "2024-07-04T09:05:03.000042"),
             ("%I:%M %p %j %U %y %%", "09:05 AM 186 26 24 %"),
             ("no directive", "no directive"),
+            ("%", "%"),
         ] {
             assert_eq!(formatted_time(&time, format).unwrap(), expected);
         }
         assert!(formatted_time(&time, "%!").unwrap_err().message.contains("`%!`"));
-        assert!(formatted_time(&time, "%").is_err());
     }
 }

@@ -213,9 +213,9 @@ fn settings_are_bounded() {
     let long_text = "- x\n".repeat(300_000);
     let cases = [
         ("meta.yaml", laughs, "alias"),
-        ("meta.yaml", deep("[", "]", 100_000), "more levels"),
-        ("meta.yaml", deep("{a: ", "}", 100_000), "YAML"),
-        ("meta.yaml", long_path, "more levels"),
+        ("meta.yaml", deep("[", "]", 100_000), "more levels|YAML"),
+        ("meta.yaml", deep("{a: ", "}", 100_000), "more levels|YAML"),
+        ("meta.yaml", long_path, "more levels|YAML"),
         ("meta.yaml", long_text, "far longer"),
         ("config.json", deep("[", "]", 100_000), "JSON"),
         ("config.json", deep(r#"{"a":"#, "}", 100_000), "JSON"),

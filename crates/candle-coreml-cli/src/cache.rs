@@ -7,6 +7,7 @@ use candle_coreml::hub::{CachedModelInfo, Completeness, HubClient, ModelId, OwnC
 use indicatif::HumanBytes;
 
 use crate::args::{CacheCommand, PruneArgs};
+use crate::table::Table;
 use crate::term;
 
 /// Runs one of the subcommands.
@@ -26,11 +27,11 @@ pub fn run(command: &CacheCommand) -> Result<()> {
 }
 
 fn list(client: &HubClient) -> Result<()> {
-    let mut out = term::out();
     let models = client.cached_models()?;
     if models.is_empty() {
         term::tell(format_args!("there are no models in {}", client.cache().display()));
     }
+    let mut table = Table::list().right(&[2]);
     for model in models {
         let state = match model.completeness {
             Completeness::Complete => "complete".to_owned(),
@@ -39,9 +40,9 @@ fn list(client: &HubClient) -> Result<()> {
             _ => "in an unknown state".to_owned(),
         };
         let size = HumanBytes(model.bytes).to_string();
-        writeln!(out, "{}  {}  {size}  {state}", model.id, revision(&model))?;
+        table.row([model.id.to_string(), revision(&model), size, state]);
     }
-    Ok(())
+    Ok(write!(term::out(), "{}", table.text(term::width()))?)
 }
 
 /// The commit, and what it is called.

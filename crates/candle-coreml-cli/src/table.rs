@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 
-/// Rows that are shown; the rest is counted.
+/// Rows that are shown of a model; the rest is counted.
 const MOST_ROWS: usize = 500;
 /// A terminal that says less is taken for as wide: words would become columns of letters.
 const NARROWEST: u16 = 40;
@@ -10,12 +10,15 @@ const NARROWEST: u16 = 40;
 const GAP: u16 = 2;
 
 /// Rows of cells. Texts of model files have to be made [printable](crate::printable) before.
-#[derive(Default)]
 pub struct Table {
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
     /// Columns of numbers.
     right: Vec<usize>,
+    /// Spaces before each line.
+    indent: u16,
+    /// Rows that are kept at most.
+    most: usize,
     /// Rows that were not kept.
     more: usize,
 }
@@ -23,7 +26,19 @@ pub struct Table {
 impl Table {
     /// Without rows; without a header if there are no titles.
     pub fn new(header: &[&'static str]) -> Self {
-        Table { header: header.to_vec(), ..Self::default() }
+        Table {
+            header: header.to_vec(),
+            rows: Vec::new(),
+            right: Vec::new(),
+            indent: GAP,
+            most: MOST_ROWS,
+            more: 0,
+        }
+    }
+
+    /// A table that stands alone, with all of its rows: a list.
+    pub fn list() -> Self {
+        Table { indent: 0, most: usize::MAX, ..Self::new(&[]) }
     }
 
     /// Aligns columns to the right, as numbers are.
@@ -34,7 +49,7 @@ impl Table {
 
     /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        if self.rows.len() < MOST_ROWS {
+        if self.rows.len() < self.most {
             self.rows.push(cells.into_iter().collect());
         } else {
             self.more += 1;
@@ -60,7 +75,7 @@ impl Table {
         }
         table.add_rows(&self.rows);
         for (index, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((GAP, 0));
+            column.set_padding((if index == 0 { self.indent } else { GAP }, 0));
             if self.right.contains(&index) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -100,6 +115,10 @@ mod tests {
         );
         assert_eq!(lines.len(), 3);
         assert_eq!(Table::new(&[]).text(None), "");
+        let mut list = Table::list();
+        list.row(["a".to_owned(), "b".to_owned()]);
+        list.row(["long".to_owned(), "c".to_owned()]);
+        assert_eq!(list.text(None), "a     b\nlong  c\n");
     }
 
     #[test]

@@ -67,6 +67,23 @@ fn integers_that_are_narrowed_to_be_moved_keep_their_values() {
     assert!(!plan.contains("int16"), "{plan}");
 }
 
+/// In a small stack, too.
+#[test]
+fn a_value_may_be_moved_any_number_of_times() {
+    let run = || {
+        let mut body = cast("m0", "x", "[3]", "int16");
+        for n in 0..20_000 {
+            let reverse = "axes = tensor<int32, [1]>([0])";
+            body += &format!("tensor<int16, [3]> m{} = reverse(x = m{n}, {reverse});", n + 1);
+        }
+        body += &cast("y", "m20000", "[3]", "int32");
+        let model = load("tensor<int32, [3]> x", &body, "y", &LoadOptions::new()).unwrap();
+        model.predict(&[("x", &ints(&X))]).unwrap()["y"].to_vec1::<i32>().unwrap()
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap();
+    assert_eq!(thread.join().unwrap(), X);
+}
+
 #[test]
 fn topk_of_narrowed_integers_is_that_of_the_integers() {
     let body = [

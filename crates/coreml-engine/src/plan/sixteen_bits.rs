@@ -136,14 +136,51 @@ impl Keeper<'_> {
 
     /// The `int32` that a narrow value was or would be; operations that it takes go to `before`.
     fn wide(&mut self, value: ValueId, before: &mut Vec<Node>) -> Option<Operand> {
-        if let Some(wide) = self.wide.get(&value) {
-            return Some(*wide);
+        // A loop and no recursion: a program may move a value any number of times.
+        let mut open = vec![value];
+        while let Some(&last) = open.last() {
+            match self.missing(last) {
+                Some(first) => open.push(first),
+                None => {
+                    self.make(last, before)?;
+                    open.pop();
+                }
+            }
+        }
+        self.made(value)
+    }
+
+    /// The `int32` of a narrow value, if it is there.
+    fn made(&self, value: ValueId) -> Option<Operand> {
+        let from_cast = || match &**self.narrow.get(&value)? {
+            Narrow::Cast { from, .. } => Some(*from),
+            Narrow::Moved { .. } => None,
+        };
+        self.wide.get(&value).copied().or_else(from_cast)
+    }
+
+    /// A narrow value whose `int32` has to be there before that of this one.
+    fn missing(&self, value: ValueId) -> Option<ValueId> {
+        if self.made(value).is_some() {
+            return None;
+        }
+        let Narrow::Moved { moves, inputs, .. } = &**self.narrow.get(&value)? else { return None };
+        moves.from.iter().find_map(|&input| match *inputs.get(input)? {
+            Operand::Value(input) => {
+                let narrow = is_sixteen_bits(self.graph.values[input].element);
+                (narrow && self.made(input).is_none()).then_some(input)
+            }
+            Operand::Constant(_) => None,
+        })
+    }
+
+    /// Makes the `int32` of a narrow value out of those of what it was moved from.
+    fn make(&mut self, value: ValueId, before: &mut Vec<Node>) -> Option<()> {
+        if self.made(value).is_some() {
+            return Some(());
         }
         let narrow = self.narrow.get(&value)?.clone();
-        let (moves, inputs, outputs, source) = match &*narrow {
-            Narrow::Cast { from, .. } => return Some(*from),
-            Narrow::Moved { moves, inputs, outputs, source } => (moves, inputs, outputs, source),
-        };
+        let Narrow::Moved { moves, inputs, outputs, source } = &*narrow else { return None };
         let mut inputs = inputs.clone();
         for &input in &moves.from {
             inputs[input] = self.wide_operand(*inputs.get(input)?, source, before)?;
@@ -171,7 +208,7 @@ impl Keeper<'_> {
         }
         let work = Work::Run(Run::new(op, inputs, made));
         before.push(Node { source: source.clone(), work });
-        self.wide.get(&value).copied()
+        Some(())
     }
 
     /// An operand whose elements are moved: as `int32` if they are narrow.
@@ -184,7 +221,7 @@ impl Keeper<'_> {
         let (element, _) = self.graph.kind(operand);
         match operand {
             _ if !is_sixteen_bits(element) => Some(operand),
-            Operand::Value(value) => self.wide(value, before),
+            Operand::Value(value) => self.made(value),
             Operand::Constant(_) => {
                 let shape = self.graph.shape(operand)?.into();
                 let value = Value {

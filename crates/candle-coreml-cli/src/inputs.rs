@@ -205,8 +205,11 @@ fn each<T>(
 ) -> Result<Vec<T>> {
     let narrowed = array.elements.iter().enumerate().map(|(index, number)| {
         narrow(number).with_context(|| {
-            let place = place(index, &array.shape);
-            format!("element {place:?} of {kind} is {number}, which does not fit into {wanted}")
+            let what = match array.shape.as_slice() {
+                [] => "the value".to_owned(),
+                shape => format!("element {:?} of {kind}", place(index, shape)),
+            };
+            format!("{what} is {number}, which does not fit into {wanted}")
         })
     });
     narrowed.collect()
@@ -303,7 +306,7 @@ mod tests {
             (ArrayElementType::Int32, "[[3e9], [0]]", "[0, 0] of the list is 3000000000", "int32"),
             (ArrayElementType::Int32, "[[NaN], [0]]", "[0, 0] of the list is NaN", "int32"),
             (ArrayElementType::Int8, "[[0], [300]]", "[1, 0] of the list is 300", "-128 to 127"),
-            (ArrayElementType::Int8, "300", "element [] of the list is 300", "int8"),
+            (ArrayElementType::Int8, "300", "the value is 300", "int8"),
         ];
         for (element, text, place, wanted) in cases {
             let message = error(&feature(element, &[2, 1]), text);

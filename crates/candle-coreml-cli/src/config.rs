@@ -5,10 +5,9 @@ use std::io::Write as _;
 use anyhow::Result;
 use candle_coreml::config::{CONFIG_FILE, ComponentConfig, Explanation, TensorConfig, explain};
 use candle_coreml::{ModelConfig, RecommendedSampling};
+use coreml_format::{printable_message, printable_name};
 use serde::Serialize;
 use serde_json::{Map, Value};
-
-use coreml_format::{printable_message, printable_name};
 
 use crate::args::ConfigArgs;
 use crate::download;

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 
 use coreml_format::model::ClassLabels;
-use coreml_format::{Body, Model};
+use coreml_format::{Body, Model, printable_name};
 use serde::Serialize;
 
-use crate::inspect;
 use crate::table::Table;
-use coreml_format::printable_name;
-
 /// Labels that are printed; the rest is counted.
 const MOST_LABELS: usize = 10;
 
@@ -71,7 +68,7 @@ impl Contents {
         for LayerCount { kind, count } in &self.layers {
             layers.row([count.to_string(), (*kind).to_owned()]);
         }
-        inspect::add(&mut text, "Layers", &layers, width);
+        text.push_str(&layers.titled("Layers", width));
         if !self.stages.is_empty() {
             text.push_str("\nStages\n");
             self.stages.iter().for_each(|stage| stage.add(&mut text, 1));

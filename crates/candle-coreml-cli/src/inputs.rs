@@ -10,6 +10,7 @@ use candle_coreml::description::{
     ArrayElementType, FeatureDescription, FeatureType, MultiArrayType,
 };
 use candle_coreml::{FeatureValue, Image};
+use coreml_format::{printable_name, printable_path};
 use half::f16;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -17,8 +18,6 @@ use zip::ZipArchive;
 
 use crate::array::npy::{self, Header};
 use crate::array::{Array, DType, Number, count, json, place};
-use coreml_format::{printable_name, printable_path};
-
 /// Arrays of an archive that an error names.
 const MOST_NAMES: usize = 20;
 

@@ -8,14 +8,12 @@ use anyhow::Result;
 use candle_coreml::description::{FeatureDescription, FunctionDescription, Metadata};
 use candle_coreml::{CoreMLModel, LoadOptions, operation_hint, supports_operation};
 use coreml_format::mil::{Block, Opset, Program};
-use coreml_format::{Model, Package};
+use coreml_format::{Model, Package, printable_message, printable_name};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
 use crate::args::InspectArgs;
 use crate::contents::Contents;
-use coreml_format::{printable_message, printable_name};
-
 use crate::printable::{self, LONGEST_TEXT, prose};
 use crate::table::Table;
 use crate::term;
@@ -182,18 +180,11 @@ fn text(inspection: &Inspection, width: Option<usize>) -> String {
     for function in &inspection.functions {
         text.push_str(&function_text(function, inspection, width));
     }
-    add(&mut text, "Metadata", &metadata(&inspection.metadata), width);
+    text.push_str(&metadata(&inspection.metadata).titled("Metadata", width));
     text.push_str(&inspection.contents.text(width));
-    add(&mut text, "Operations", &operation_rows(&inspection.operations), width);
-    add(&mut text, "Weights", &weight_rows(&inspection.weights), width);
+    text.push_str(&operation_rows(&inspection.operations).titled("Operations", width));
+    text.push_str(&weight_rows(&inspection.weights).titled("Weights", width));
     text
-}
-
-/// Adds a table under its title, unless it is empty.
-pub fn add(text: &mut String, title: &str, table: &Table, width: Option<usize>) {
-    if !table.is_empty() {
-        text.push_str(&format!("\n{title}\n{}", table.text(width)));
-    }
 }
 
 fn function_text(

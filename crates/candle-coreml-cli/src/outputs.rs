@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use candle_coreml::description::FeatureType;
 use candle_coreml::mil::ElementType;
 use candle_coreml::{Dictionary, FeatureValue, OutputValue, Sequence, ValueError};
+use coreml_format::{printable_message, printable_name, printable_path};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
@@ -15,8 +16,6 @@ use serde_json::{Value as Json, json};
 use crate::array::json::Lists;
 use crate::array::statistics::Statistics;
 use crate::array::{Array, DType, Elements, Number, npy};
-use coreml_format::{printable_message, printable_name, printable_path};
-
 /// How many values the summary shows.
 const SHOWN: usize = 8;
 

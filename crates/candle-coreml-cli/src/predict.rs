@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use candle_coreml::description::{FeatureDescription, FeatureType, FunctionDescription};
 use candle_coreml::{CoreMLModel, Limits, LoadOptions};
+use coreml_format::{printable_message, printable_name};
 use serde::Serialize;
 
 use crate::args::PredictArgs;
@@ -16,8 +17,6 @@ use crate::inspect::feature_row;
 use crate::outputs::Output;
 use crate::table::Table;
 use crate::term;
-use coreml_format::{printable_message, printable_name};
-
 /// All of a call, as JSON.
 #[derive(Serialize)]
 struct Report<'a> {

@@ -56,9 +56,12 @@ impl Table {
         }
     }
 
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    /// A blank line, the title and the table; nothing without rows.
+    pub fn titled(&self, title: &str, width: Option<usize>) -> String {
+        match self.rows.is_empty() {
+            true => String::new(),
+            false => format!("\n{title}\n{}", self.text(width)),
+        }
     }
 
     /// The table in lines that are not longer than `width`, each with its end. Without a width nothing

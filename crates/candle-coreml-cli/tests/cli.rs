@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use candle_core::{Device, Tensor};
-use common::{chat_model, copy, root, run_with_input, stderr, stdout};
+use common::{chat_model, copy, failure_alone as failure, root, run_with_input, stderr, stdout};
 use serde_json::Value as Json;
 
 fn run(arguments: &[&str]) -> Output {
@@ -28,15 +28,6 @@ fn path(relative: &str) -> String {
 
 fn embeddings() -> String {
     path("fixtures/llm/two-chunks-fp16/qwen_embeddings.mlpackage")
-}
-
-/// Failed with code 1, said why in one `error:` line, and printed nothing else.
-fn failure(output: &Output) -> String {
-    let message = stderr(output);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.starts_with("error: ") && !message.contains("panicked"), "{message}");
-    assert!(output.stdout.is_empty());
-    message
 }
 
 #[test]

@@ -21,15 +21,10 @@ impl Home {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_candle-coreml"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HF_")) {
-            command.env_remove(name);
-        }
+        let mut command = common::command(arguments);
+        common::at_home(&mut command, self.0.path());
         command
-            .args(arguments)
-            .env_remove("RUST_LOG")
             .env_remove("XDG_CACHE_HOME")
-            .env("HOME", self.0.path())
             .env("LOCALAPPDATA", self.0.path())
             .env("CANDLE_COREML_THREADS", "1")
             .stdin(Stdio::null())

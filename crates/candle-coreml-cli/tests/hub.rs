@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{stderr, stdout};
+use common::{failure, stderr, stdout};
 use server::{COMMIT, Fault, Hub, ID, hash, read_all};
 use tempfile::TempDir;
 
@@ -123,13 +123,6 @@ fn links(directory: &Path) -> Vec<PathBuf> {
             false => vec![entry.path()],
         })
         .collect()
-}
-
-fn failure(output: &Output) -> String {
-    let message = stderr(output);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("error: ") && !message.contains("panicked"), "{message}");
-    message
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{stderr, stdout};
+use common::{failure, stderr, stdout};
 use server::{COMMIT, Hub, ID};
 use tempfile::TempDir;
 
@@ -30,16 +30,10 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_candle-coreml"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HF_")) {
-            command.env_remove(name);
-        }
+        let mut command = common::command(arguments);
+        common::at_home(&mut command, self.home.path());
         command
-            .args(arguments)
             .current_dir(self.home.path())
-            .env_remove("RUST_LOG")
-            .env("HOME", self.home.path())
-            .env("XDG_CACHE_HOME", self.home.path().join("cache"))
             .env("HF_ENDPOINT", self.hub.endpoint())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -58,13 +52,6 @@ impl Place {
     fn failure(&self, model: &str) -> String {
         failure(&self.generate(model))
     }
-}
-
-fn failure(output: &Output) -> String {
-    let message = stderr(output);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("error: ") && !message.contains("panicked"), "{message}");
-    message
 }
 
 #[test]

@@ -5,23 +5,14 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use candle_core::{Device, Tensor};
-use common::{stderr, stdout};
+use common::{failure_alone as failure, stdout};
 use serde_json::{Value as Json, json};
 
 fn run(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_candle-coreml"));
-    command.env_remove("RUST_LOG").args(arguments).output().unwrap()
-}
-
-fn failure(output: &Output) -> String {
-    let message = stderr(output);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.starts_with("error: ") && !message.contains("panicked"), "{message}");
-    assert!(output.stdout.is_empty());
-    message
+    common::command(arguments).output().unwrap()
 }
 
 fn json(arguments: &[&str]) -> Json {

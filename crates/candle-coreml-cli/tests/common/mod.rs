@@ -31,9 +31,10 @@ fn without_settings(command: &mut Command) {
 /// Lets a program find and leave files under this directory alone.
 pub fn at_home(command: &mut Command, home: &Path) {
     without_settings(command);
-    for name in ["HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "XDG_STATE_HOME"] {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HF_")) {
         command.env_remove(name);
     }
+    command.env_remove("XDG_STATE_HOME");
     command.env("HOME", home).env("XDG_CACHE_HOME", home.join("cache"));
 }
 
@@ -56,6 +57,22 @@ pub fn stdout(output: &Output) -> String {
 /// What a run said besides.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What a run said that failed with code 1; there may be notes before the error.
+pub fn failure(output: &Output) -> String {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("error: ") && !message.contains("panicked"), "{message}");
+    message
+}
+
+/// As [`failure`], of a run that printed the error and nothing else.
+pub fn failure_alone(output: &Output) -> String {
+    let message = failure(output);
+    assert!(message.starts_with("error: "), "{message}");
+    assert!(output.stdout.is_empty());
+    message
 }
 
 /// The repository.

@@ -213,7 +213,8 @@ fn settings_change_and_mistakes_are_explained() {
     terminal.press(&format!("/save {}\r", file.display()));
     terminal.expect("saved to");
     assert_eq!(saved(&file)[0], json!({ "role": "system", "content": "Be nice." }));
-    // Ctrl-D.
+    // Ctrl-D ends the conversation at the prompt; before it, the terminal would take it for itself.
+    terminal.expect("> ");
     terminal.press("\u{4}");
     assert_eq!(terminal.end().1, Some(0));
 }

@@ -22,7 +22,12 @@ pub fn command(arguments: &[&str]) -> Command {
 }
 
 fn without_settings(command: &mut Command) {
-    command.env_remove("RUST_LOG").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+    // A checking service sets `CI`, which alone turns colours on where the terminal is a dumb one.
+    for name in
+        ["RUST_LOG", "RUST_BACKTRACE", "CI", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM"]
+    {
+        command.env_remove(name);
+    }
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CANDLE_COREML_")) {
         command.env_remove(name);
     }

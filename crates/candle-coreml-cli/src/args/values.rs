@@ -16,6 +16,10 @@ pub struct InspectArgs {
     /// The function whose plan to show; the model's default one unless given
     #[arg(long, value_name = "F", requires = "plan")]
     pub function: Option<String>,
+    /// Shows the plan without opening files of weights, as if all of them were zeros: for a model whose weights
+    /// are not there
+    #[arg(long, requires = "plan")]
+    pub without_weights: bool,
     /// Prints one JSON object
     #[arg(long)]
     pub json: bool,

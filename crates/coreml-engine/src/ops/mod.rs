@@ -129,6 +129,9 @@ pub(crate) fn is_computed(definition: &Definition) -> bool {
 }
 
 #[cfg(test)]
+mod element_types;
+
+#[cfg(test)]
 mod tests {
     use std::collections::{BTreeSet, HashSet};
 

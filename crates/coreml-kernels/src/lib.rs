@@ -37,6 +37,6 @@ pub use isa::Isa;
 pub use matmul_f16::attention_matmul;
 pub use matrix::{BatchStrides, Matrix, MatrixMut, Order};
 pub use pool::{PoolParams, Pooling, pool};
-pub use project::{ColumnLayout, OutputLayout, project};
+pub use project::{ColumnLayout, OutputLayout, project, project_rows};
 pub use spatial::SpatialDim;
 pub use weights::{Blockwise, Encoding, Palettized, Table, Weights};

@@ -15,6 +15,7 @@ mod matmul;
 mod movement;
 mod normalization;
 mod pad;
+mod pool;
 mod recurrent;
 mod reduction;
 mod scatter_gather;
@@ -23,6 +24,7 @@ mod slice;
 mod tensor_operation;
 mod tensor_transformation;
 mod topk;
+mod window;
 
 pub(crate) use concat::Concat;
 pub(crate) use copy::{Copy, Widen};
@@ -51,6 +53,7 @@ const FAMILIES: &[&[OpDef]] = &[
     list::OPS,
     matmul::OPS,
     normalization::OPS,
+    pool::OPS,
     recurrent::OPS,
     reduction::OPS,
     scatter_gather::OPS,

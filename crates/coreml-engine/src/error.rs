@@ -223,7 +223,9 @@ impl OpError {
             | OpError::OutOfMemory(_)
             | OpError::MemoryLimit { .. }
             | OpError::TimeLimit { .. } => ErrorKind::Limit,
-            OpError::Kernel(KernelError::Threads { .. }) => ErrorKind::Unavailable,
+            OpError::Kernel(KernelError::Threads { .. } | KernelError::Entropy { .. }) => {
+                ErrorKind::Unavailable
+            }
             OpError::Kernel(_) => ErrorKind::BrokenModel,
         }
     }

@@ -9,6 +9,7 @@
 //! vector path has a portable twin it is tested against.
 
 mod arch;
+pub mod attention;
 pub mod context;
 pub mod conv;
 pub mod convert;
@@ -21,12 +22,15 @@ pub mod matmul_f16;
 mod matrix;
 pub mod norm;
 pub mod project;
+pub mod quantize;
+pub mod random;
 pub mod softmax;
 mod thresholds;
 pub mod unpack;
 pub mod vecmath;
 pub mod weights;
 
+pub use attention::{AttentionSizes, Heads, Mask, attention};
 pub use context::{Context, Lease, Pool, Scratch, Workers};
 pub use conv::{ConvParams, conv};
 pub use error::KernelError;

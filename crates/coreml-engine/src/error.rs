@@ -200,6 +200,9 @@ pub enum OpError {
         /// The time allowed.
         limit: Duration,
     },
+    /// The prediction's [`CancelToken`](crate::CancelToken) was cancelled.
+    #[error("cancelled here")]
+    Cancelled,
 }
 
 /// Memory for a buffer could not be had.
@@ -223,6 +226,7 @@ impl OpError {
             | OpError::OutOfMemory(_)
             | OpError::MemoryLimit { .. }
             | OpError::TimeLimit { .. } => ErrorKind::Limit,
+            OpError::Cancelled => ErrorKind::Cancelled,
             OpError::Kernel(KernelError::Threads { .. } | KernelError::Entropy { .. }) => {
                 ErrorKind::Unavailable
             }

@@ -124,7 +124,8 @@ impl<'a> Session<'a> {
             first.get_or_insert(tensor.dense_bytes().unwrap().to_vec());
             std::ops::ControlFlow::Continue(())
         };
-        let result = self.function.predict(self.context, shapes, &bytes, &mut self.states, read);
+        let result =
+            self.function.predict(self.context, shapes, &bytes, &mut self.states, None, read);
         result.unwrap_or_else(|error| panic!("{shapes:?}: {error}"));
         first.unwrap()
     }

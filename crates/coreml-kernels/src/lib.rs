@@ -38,5 +38,5 @@ pub use gemm::gemm_batch;
 pub use isa::Isa;
 pub use matmul_f16::attention_matmul;
 pub use matrix::{BatchStrides, Matrix, MatrixMut, Order};
-pub use project::{ColumnLayout, OutputLayout, project};
+pub use project::{ColumnLayout, OutputLayout, project, project_rows};
 pub use weights::{Blockwise, Encoding, Palettized, Table, Weights};

@@ -39,7 +39,18 @@ impl Value {
         Ok(Value::Tensor { element, storage, shape: Shape::from_slice(shape), buffer })
     }
 
-    fn view(&self) -> Option<TensorRef<'_>> {
+    /// A copy of a dense tensor.
+    pub(crate) fn of(tensor: &TensorRef) -> Self {
+        Value::Tensor {
+            element: tensor.element,
+            storage: tensor.storage,
+            shape: Shape::from_slice(tensor.shape),
+            buffer: Buffer::copy_of(tensor.bytes).unwrap(),
+        }
+    }
+
+    /// The tensor, if it is one.
+    pub(crate) fn view(&self) -> Option<TensorRef<'_>> {
         match self {
             Value::Tensor { element, storage, shape, buffer } => {
                 Some(TensorRef::dense(*element, *storage, shape, buffer.bytes()))

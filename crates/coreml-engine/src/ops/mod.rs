@@ -2,11 +2,13 @@
 //! ends with its `OPS` table; adding an operation edits one file. See `docs/adding-an-op.md`.
 
 mod activation;
+mod attention;
 mod compression;
 mod concat;
 mod conv;
 mod copy;
 mod cumsum;
+mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
 mod linear;
@@ -16,6 +18,8 @@ mod movement;
 mod normalization;
 mod pad;
 mod pool;
+mod quantization;
+mod random;
 mod recurrent;
 mod reduction;
 mod scatter_gather;
@@ -44,9 +48,11 @@ use crate::op::OpDef;
 
 const FAMILIES: &[&[OpDef]] = &[
     activation::OPS,
+    attention::OPS,
     compression::OPS,
     conv::OPS,
     cumsum::OPS,
+    einsum::OPS,
     elementwise_binary::OPS,
     elementwise_unary::OPS,
     linear::OPS,
@@ -54,6 +60,8 @@ const FAMILIES: &[&[OpDef]] = &[
     matmul::OPS,
     normalization::OPS,
     pool::OPS,
+    quantization::OPS,
+    random::OPS,
     recurrent::OPS,
     reduction::OPS,
     scatter_gather::OPS,

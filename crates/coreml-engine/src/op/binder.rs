@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use coreml_format::mil::{ElementType, ValueType};
+use coreml_format::mil::{ElementType, Opset, ValueType};
 use half::f16;
 use smallvec::SmallVec;
 
@@ -382,6 +382,11 @@ impl<'a> Binder<'a> {
     pub(crate) fn common_element(&self, inputs: &[usize]) -> ElementType {
         let first = inputs.iter().find(|&&input| !self.is_constant(input)).or(inputs.first());
         first.map_or(ElementType::Float32, |&input| self.element(input))
+    }
+
+    /// The opset that brought the version of the operator that is bound.
+    pub(crate) fn since(&self) -> Opset {
+        self.definition.since
     }
 
     /// Types that the program declares for the results.

@@ -9,6 +9,7 @@
 //! vector path has a portable twin it is tested against.
 
 mod arch;
+pub mod boxes;
 pub mod context;
 pub mod conv;
 pub mod convert;
@@ -21,6 +22,8 @@ pub mod matmul_f16;
 mod matrix;
 pub mod norm;
 pub mod project;
+pub mod resize;
+pub mod sample;
 pub mod softmax;
 mod thresholds;
 pub mod unpack;

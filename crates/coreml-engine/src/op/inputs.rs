@@ -175,9 +175,4 @@ impl<'a> Outputs<'_, 'a> {
             _ => Err(OpError::invalid(format!("output {index} is no list"))),
         }
     }
-
-    /// Number of outputs.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
 }

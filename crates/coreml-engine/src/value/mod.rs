@@ -15,6 +15,6 @@ pub(crate) use constant::{
 pub(crate) use layout::{Layout, Strides, View, count, reshaped, row_major, same_count};
 pub(crate) use lines::Lines;
 pub(crate) use list::{ListItem, ListValue};
-pub(crate) use tensor::TensorMut;
 pub use tensor::{Element, Shape, Storage, TensorRef, element_count};
+pub(crate) use tensor::{Ints, TensorMut};
 pub(crate) use visit::Visitor;

@@ -32,9 +32,10 @@ impl Backend for Portable {
                 backend: self.name(),
             });
         }
-        let limits = options.limits;
-        let options =
-            Options::new(options.chosen_workers()?).rewrites(options.rewrites).limits(limits);
+        let options = Options::new(options.chosen_workers()?)
+            .rewrites(options.rewrites)
+            .precision(options.precision)
+            .limits(options.limits);
         Ok(Arc::new(PortableModel { model: Model::load(package, &options)? }))
     }
 }

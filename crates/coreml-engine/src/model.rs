@@ -28,6 +28,8 @@ pub struct Options {
     pub limits: Limits,
     /// How precise results of `fp16` are.
     pub precision: Precision,
+    /// Whether weights are taken for zeros, and their files not opened.
+    pub without_weights: bool,
 }
 
 impl Options {
@@ -38,6 +40,7 @@ impl Options {
             rewrites: Rewrites::default(),
             limits: Limits::default(),
             precision: Precision::default(),
+            without_weights: false,
         }
     }
 
@@ -54,6 +57,12 @@ impl Options {
     /// Chooses how precise results of `fp16` are.
     pub fn precision(self, precision: Precision) -> Self {
         Options { precision, ..self }
+    }
+
+    /// Chooses whether weights are taken for zeros and their files not opened: to see how a model is planned
+    /// whose weights are not there.
+    pub fn without_weights(self, without_weights: bool) -> Self {
+        Options { without_weights, ..self }
     }
 }
 
@@ -84,7 +93,10 @@ impl Model {
     /// When the package holds no ML Program, or the program has an operation that the engine does not
     /// compute, or is wrong.
     pub fn load(package: impl Into<Arc<Package>>, options: &Options) -> Result<Self> {
-        let weights = Weights::new(package, options.limits)?;
+        let weights = match options.without_weights {
+            true => Weights::zeros(package, options.limits)?,
+            false => Weights::new(package, options.limits)?,
+        };
         check_operators(weights.program())?;
         let description = weights.package().description()?.clone();
         let context = Arc::new(Context::new(options.workers.clone()));

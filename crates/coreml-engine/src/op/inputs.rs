@@ -190,6 +190,13 @@ impl<'a> Outputs<'_, 'a> {
         }
     }
 
+    /// Whether all are tensors without elements.
+    pub(crate) fn are_empty(&self) -> bool {
+        let is_empty =
+            |output: &Output| matches!(output, Output::Tensor(tensor) if tensor.bytes.is_empty());
+        !self.0.is_empty() && self.0.iter().all(is_empty)
+    }
+
     /// Number of outputs.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

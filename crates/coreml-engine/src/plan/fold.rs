@@ -51,8 +51,8 @@ impl<'a> Folder<'a> {
         rest.is_some()
     }
 
-    /// The results of an operation on constants; `None` when an input is no constant, or the results are
-    /// large and no parts of it.
+    /// The results of an operation on constants; `None` when an input is no constant, the results are large
+    /// and no parts of it, or each run has its own.
     pub(crate) fn fold(
         &mut self,
         op: &dyn Op,
@@ -60,6 +60,9 @@ impl<'a> Folder<'a> {
         types: &ResultTypes,
         graph: &Graph,
     ) -> Result<Option<Vec<Constant>>, OpError> {
+        if op.varies() {
+            return Ok(None);
+        }
         let Some((constants, operands)) = readable_inputs(op, inputs, graph, self.weights)? else {
             return Ok(None);
         };

@@ -32,11 +32,12 @@ impl Backend for Portable {
                 backend: self.name(),
             });
         }
-        let options = Options::new(options.chosen_workers()?)
+        let engine_options = Options::new(options.chosen_workers()?)
             .rewrites(options.rewrites)
             .precision(options.precision)
-            .limits(options.limits);
-        Ok(Arc::new(PortableModel { model: Model::load(package, &options)? }))
+            .limits(options.limits)
+            .without_weights(options.without_weights);
+        Ok(Arc::new(PortableModel { model: Model::load(package, &engine_options)? }))
     }
 }
 

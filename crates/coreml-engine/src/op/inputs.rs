@@ -3,6 +3,8 @@
 use std::cell::Cell;
 
 use coreml_format::mil::ElementType;
+use coreml_kernels::Context;
+use coreml_kernels::convert::round_to_f16;
 use smallvec::SmallVec;
 
 use crate::error::OpError;
@@ -154,6 +156,18 @@ impl ResultType {
 pub(crate) enum Output<'a> {
     Tensor(TensorMut<'a>),
     List(&'a mut ListValue),
+}
+
+impl Output<'_> {
+    /// Rounds numbers of `fp16`, which are held with more precision, to that type.
+    pub(crate) fn round_halves(&mut self, context: &Context) {
+        if let Output::Tensor(tensor) = self
+            && tensor.element == ElementType::Float16
+            && let Ok(values) = tensor.f32s()
+        {
+            round_to_f16(context, values);
+        }
+    }
 }
 
 /// An operation's outputs.

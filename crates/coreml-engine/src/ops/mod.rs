@@ -165,6 +165,7 @@ mod tests {
 
     use super::*;
     use crate::op::read_arguments;
+    use crate::plan::Options;
     use crate::plan::bind::bind;
     use crate::weights::Weights;
     use crate::{fixtures, value::Shape};
@@ -200,7 +201,7 @@ mod tests {
                 let inputs = fixtures::defaults(weights.package(), name, function);
                 let shapes: Vec<Option<Shape>> =
                     inputs.unwrap_or_default().into_iter().map(|(shape, _)| Some(shape)).collect();
-                bind(name, function, &shapes, &weights, &context)
+                bind(name, function, &shapes, &weights, &context, Options::default())
                     .unwrap_or_else(|error| panic!("{name}: {error}"));
             }
         }

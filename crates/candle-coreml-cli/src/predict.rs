@@ -64,7 +64,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         };
         writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
     } else {
-        outputs.iter().try_for_each(|output| output.print(&mut stdout))?;
+        outputs.iter().try_for_each(|output| output.print(args.top, &mut stdout))?;
     }
     Ok(())
 }
@@ -72,13 +72,15 @@ pub fn run(args: &PredictArgs) -> Result<()> {
 /// The values given, in the order of the command line; fails if one that is needed is not.
 fn read_inputs(args: &PredictArgs, function: &FunctionDescription) -> Result<Vec<Input>> {
     let mut inputs: Vec<Input> = Vec::new();
+    let resizing = args.resizing();
     for (name, value) in &args.inputs {
         let shown = printable_name(name);
         let Some(feature) = function.inputs.iter().find(|input| input.name == *name) else {
             bail!("there is no input `{shown}`; {}", takes(args, function));
         };
         ensure!(!inputs.iter().any(|input| input.name == *name), "input `{shown}` is given twice");
-        inputs.push(inputs::read(feature, value).with_context(|| format!("input `{shown}`"))?);
+        let input = inputs::read(feature, value, resizing);
+        inputs.push(input.with_context(|| format!("input `{shown}`"))?);
     }
     let is_missing = |feature: &&FeatureDescription| {
         !feature.optional && !inputs.iter().any(|input| input.name == feature.name)
@@ -107,7 +109,7 @@ fn takes(args: &PredictArgs, function: &FunctionDescription) -> String {
         }
     }
     format!(
-        "function `{name}` takes\n{}for example, with zeros (or values, or files: .npy, .npz, JSON):\n  {}",
+        "function `{name}` takes\n{}for example, with zeros (or values, or files: .npy, .npz, JSON, images):\n  {}",
         table.text(term::width()),
         printable_message(&command)
     )
@@ -118,6 +120,7 @@ fn example(input: &FeatureDescription) -> String {
     let value = match &input.ty {
         FeatureType::MultiArray(array) if array.shape.is_empty() => "FILE.npy",
         FeatureType::MultiArray(_) | FeatureType::Int64 | FeatureType::Double => "0",
+        FeatureType::Image(_) => "FILE.jpg",
         _ => "FILE.npy",
     };
     format!("{}={value}", input.name)

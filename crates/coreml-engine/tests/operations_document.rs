@@ -40,7 +40,8 @@ it is computed. A test makes this file from `coreml_engine::definitions` and the
 A version holds until the opset of the next one. Of an operator's arguments, one in italics has to be
 constant; `?` follows one that may be left out, `=` its default, and `…` one that takes any number of
 values. Of element types, those of arguments in one group are the same where the group is marked so.
-Expected values of the cases, which lie in `fixtures/ops`, are those of NumPy and PyTorch.
+Expected values of the cases, which lie in `fixtures/ops` (of classifiers in `fixtures/features`), are those
+of NumPy and PyTorch.
 
 ";
 
@@ -106,7 +107,17 @@ impl Cases {
                 cases.add(&program, path.file_name().unwrap().to_str().unwrap());
             }
         }
+        cases.add_classifiers();
         cases
+    }
+
+    /// Classifiers, which give dictionaries, have their cases beside other models with features.
+    fn add_classifiers(&mut self) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/features/cases.json");
+        let text = std::fs::read_to_string(file).unwrap();
+        for _ in text.lines().filter(|case| case.contains(r#""dictionary":"#)) {
+            self.count("classify", "ios15", "features/cases.json");
+        }
     }
 
     /// A case is about the operator that it names; parts of a program's structure (`cond`, lists, states) are

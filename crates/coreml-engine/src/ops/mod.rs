@@ -86,10 +86,17 @@ const FAMILIES: &[&[OpDef]] = &[
     topk::OPS,
 ];
 
-/// Operators that are no operations of a plan: binding, states and control flow are the passes' own
-/// business.
-const STRUCTURAL: &[&str] =
-    &["const", "cond", "while_loop", "read_state", "write_state", "coreml_update_state"];
+/// Operators that are no operations of a plan: binding, states, control flow and the end of a classifier
+/// are the passes' own business.
+const STRUCTURAL: &[&str] = &[
+    "const",
+    "cond",
+    "while_loop",
+    "read_state",
+    "write_state",
+    "coreml_update_state",
+    "classify",
+];
 
 /// Whether the engine computes an operator in an opset.
 pub(crate) enum Support {

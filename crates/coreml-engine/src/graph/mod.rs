@@ -273,4 +273,8 @@ impl Frame for Graph {
     fn list(&self, _operand: Operand) -> Option<&ListValue> {
         None
     }
+
+    fn is_list(&self, operand: Operand) -> bool {
+        matches!(operand, Operand::Value(id) if self.values[id].origin == Origin::List)
+    }
 }

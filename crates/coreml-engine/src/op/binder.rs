@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::inputs::Frame;
 use super::{Bind, Op, OpDef};
-use crate::definitions::{Argument, Default, Definition};
+use crate::definitions::{Argument, Default, Definition, Kind};
 use crate::error::OpError;
 use crate::ids::Operand;
 use crate::value::{Constant, Shape};
@@ -37,6 +37,23 @@ pub(crate) struct Binder<'a> {
     outputs: &'a [ValueType],
     inputs: Vec<Operand>,
     asked: RefCell<SmallVec<[&'static str; 16]>>,
+}
+
+/// The argument of a name.
+///
+/// # Errors
+/// When the definition has none.
+pub(crate) fn argument(
+    definition: &'static Definition,
+    name: &str,
+) -> Result<&'static Argument, OpError> {
+    definition.argument(name).ok_or_else(|| {
+        let known: Vec<&str> = definition.arguments.iter().map(|argument| argument.name).collect();
+        let (since, known) = (definition.since, known.join(", "));
+        OpError::invalid(format!(
+            "there is no argument `{name}` in opset {since}, which has {known}"
+        ))
+    })
 }
 
 impl<'a> Binder<'a> {
@@ -76,16 +93,7 @@ impl<'a> Binder<'a> {
 
     fn check_arguments(&self) -> Result<(), OpError> {
         for (name, bound) in self.arguments {
-            let Some(argument) = self.definition.argument(name) else {
-                let known: Vec<&str> =
-                    self.definition.arguments.iter().map(|argument| argument.name).collect();
-                return Err(OpError::invalid(format!(
-                    "there is no argument `{name}` in opset {}, which has {}",
-                    self.definition.since,
-                    known.join(", ")
-                )));
-            };
-            self.check_types(argument, bound)?;
+            self.check_types(argument(self.definition, name)?, bound)?;
         }
         let missing = |argument: &&Argument| {
             argument.default == Default::Required && self.bound(argument.name).is_none()
@@ -101,6 +109,12 @@ impl<'a> Binder<'a> {
     /// programs of `fp16`.
     fn check_types(&self, argument: &Argument, bound: &Bound) -> Result<(), OpError> {
         for &operand in bound {
+            let is_list = self.frame.is_list(operand);
+            if argument.kind != Kind::Any && is_list != (argument.kind == Kind::List) {
+                let words = ["a tensor", "a list"];
+                let (expected, got) = (words[usize::from(!is_list)], words[usize::from(is_list)]);
+                return Err(OpError::argument(argument.name, expected, got));
+            }
             let element = self.frame.kind(operand).0;
             let fits = match operand {
                 Operand::Value(_) => argument.types.contains(&element),

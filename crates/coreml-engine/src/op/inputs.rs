@@ -37,6 +37,10 @@ pub(crate) trait Frame {
     fn constant(&self, operand: Operand) -> Option<&Constant>;
     /// The list, if the operand is one and its value is known.
     fn list(&self, operand: Operand) -> Option<&ListValue>;
+    /// Whether the operand is a list, known or not.
+    fn is_list(&self, operand: Operand) -> bool {
+        self.list(operand).is_some()
+    }
 }
 
 /// An operation's inputs, in the order in which it asked for them when it was bound.

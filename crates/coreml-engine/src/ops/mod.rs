@@ -140,10 +140,10 @@ fn all() -> impl Iterator<Item = &'static OpDef> {
 /// Whether the engine computes the operator that a name means in an opset: the newest definition not
 /// above the opset, and no older one.
 pub(crate) fn support(name: &str, opset: Opset) -> Support {
+    let Some(definition) = definitions::lookup(name, opset) else { return Support::Unknown };
     if STRUCTURAL.contains(&name) {
         return Support::Structural;
     }
-    let Some(definition) = definitions::lookup(name, opset) else { return Support::Unknown };
     match implementation(definition) {
         Some(def) => Support::Computed(definition, def),
         None => Support::Missing(definition),

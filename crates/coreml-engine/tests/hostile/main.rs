@@ -19,8 +19,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use coreml_engine::EngineError;
 use coreml_engine::definitions::lookup;
+use coreml_engine::{EngineError, OpError};
 use coreml_format::mil::{Function, Opset, Program, Value, from_text, to_text};
 
 use self::attempt::attempt;
@@ -99,7 +99,7 @@ impl Sweep {
 fn says_where(error: &EngineError) -> bool {
     match error {
         EngineError::Operation(error) | EngineError::Run(error) => {
-            !error.operator.is_empty() && !error.source.to_string().contains("only at run time")
+            !error.operator.is_empty() && !matches!(error.source, OpError::NotYetKnown)
         }
         EngineError::UnsupportedOperation { operator, .. } => !operator.is_empty(),
         EngineError::Rewrite { .. } => false,

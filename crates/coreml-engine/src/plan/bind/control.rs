@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use coreml_format::mil::{self, Operation, ValueType};
+use coreml_format::mil::{self, ElementType, Operation, TensorType, ValueType};
 
 use super::{Failure, FunctionBinder, list_value, node, tensor_value};
 use crate::error::OpError;
@@ -55,12 +55,19 @@ impl<'a> FunctionBinder<'a> {
             let mut variables = Vec::with_capacity(count);
             for ((output, &initial), shape) in operation.outputs.iter().zip(&initial).zip(&shapes) {
                 let value = self.variable(&output.name, &output.ty, shape.clone())?;
+                self.check_becomes(initial, value)?;
                 variables.push(LoopVariable { initial, value });
             }
             let operands: Vec<Operand> =
                 variables.iter().map(|variable| Operand::Value(variable.value)).collect();
             let condition = self.nested(condition, &operands)?;
+            for result in &condition.results {
+                self.check_flag("condition", *result)?;
+            }
             let body = self.nested(body, &operands)?;
+            for (result, variable) in body.results.iter().zip(&variables) {
+                self.check_becomes(*result, variable.value)?;
+            }
             // A variable whose shape changes from turn to turn is sized at run time.
             let mut settled = true;
             for (result, shape) in body.results.iter().zip(&mut shapes) {
@@ -86,6 +93,7 @@ impl<'a> FunctionBinder<'a> {
         nodes: &mut Vec<Node>,
     ) -> Result<(), Failure> {
         let predicate = self.argument(operation, "pred")?;
+        self.check_flag("pred", predicate)?;
         let [when_true, when_false] = operation.blocks.as_slice() else {
             let message = "a `cond` has two blocks, for true and for false";
             return Err(OpError::invalid(message).into());
@@ -100,6 +108,8 @@ impl<'a> FunctionBinder<'a> {
             let shapes = branches.each_ref().map(of_branch);
             let shape = if shapes[0] == shapes[1] { shapes[0].clone() } else { None };
             let value = self.variable(&output.name, &output.ty, shape)?;
+            let results = branches.iter().filter_map(|branch| branch.results.get(index));
+            results.copied().try_for_each(|result| self.check_becomes(result, value))?;
             outputs.push(value);
             self.define(&output.name, Operand::Value(value));
         }
@@ -110,6 +120,37 @@ impl<'a> FunctionBinder<'a> {
         let work = Cond { predicate, branches, outputs };
         nodes.push(node(operation, Work::Cond(Box::new(work))));
         Ok(())
+    }
+
+    /// Fails unless what an operand gives is what a variable holds: both are lists or neither is, of the
+    /// same elements.
+    fn check_becomes(&self, operand: Operand, variable: ValueId) -> Result<(), OpError> {
+        let words = |operand| {
+            let (element, _) = self.graph.kind(operand);
+            let kind = if self.graph.is_list(operand) { "a list" } else { "a tensor" };
+            format!("{kind} of `{element}`")
+        };
+        let (given, held) = (words(operand), words(Operand::Value(variable)));
+        let name = &self.graph.values[variable].name;
+        match given == held {
+            true => Ok(()),
+            false => Err(OpError::invalid(format!("`{name}` is {held}, and is to become {given}"))),
+        }
+    }
+
+    /// Fails unless what decides is one bool, as far as that is known.
+    fn check_flag(&self, what: &str, operand: Operand) -> Result<(), OpError> {
+        let (element, _) = self.graph.kind(operand);
+        let shape = self.graph.shape(operand);
+        let is_one = shape.is_none_or(|shape| shape.iter().all(|&size| size == 1));
+        if element == ElementType::Bool && is_one && !self.graph.is_list(operand) {
+            return Ok(());
+        }
+        let got = match shape {
+            Some(shape) => TensorType::fixed(element, shape).to_string(),
+            None => element.to_string(),
+        };
+        Err(OpError::argument(what, "one `bool`", format!("`{got}`")))
     }
 
     /// A nested block with its parameters bound.

@@ -13,10 +13,12 @@ use coreml_format::mil::{
 };
 use coreml_kernels::Context;
 
+use self::operation::check_types;
+use crate::definitions;
 use crate::error::{Error, OpError, OperationError, Result};
 use crate::graph::{Block, Graph, Node, Origin, Source, StateType, Value, Work};
 use crate::ids::{Operand, StateId};
-use crate::op::{Bound, ResultType};
+use crate::op::{Bound, ResultType, argument, one};
 use crate::plan::{Options, fold::Folder};
 use crate::value::{Constant, Shape, Storage};
 use crate::weights::{ConstantError, Weights};
@@ -47,7 +49,9 @@ pub(crate) fn bind(
     for output in &function.block.outputs {
         results.push(match binder.classified.get(output.as_str()) {
             Some(probabilities) => *probabilities,
-            None => binder.named(output)?,
+            None => {
+                binder.named(output).map_err(|error| binder.program_error(error.to_string()))?
+            }
         });
     }
     binder.graph.body = Block { nodes, results };
@@ -153,12 +157,14 @@ impl<'a> FunctionBinder<'a> {
         }
     }
 
-    fn named(&self, name: &str) -> Result<Operand> {
-        self.scopes
-            .iter()
-            .rev()
-            .find_map(|scope| scope.get(name).copied())
-            .ok_or_else(|| self.program_error(format!("value `{name}` is not defined")))
+    fn named(&self, name: &str) -> Result<Operand, OpError> {
+        let operand = self.scopes.iter().rev().find_map(|scope| scope.get(name).copied());
+        operand.ok_or_else(|| {
+            OpError::invalid(match self.states.contains_key(name) {
+                true => format!("`{name}` is a state, whose value `read_state` gives"),
+                false => format!("value `{name}` is not defined"),
+            })
+        })
     }
 
     /// The nodes of some operations.
@@ -183,10 +189,14 @@ impl<'a> FunctionBinder<'a> {
         operation: &'a Operation,
         nodes: &mut Vec<Node>,
     ) -> Result<(), Failure> {
+        self.check_form(operation)?;
         match operation.operator.as_str() {
             "const" => self.constant(operation),
             "read_state" => self.read_state(operation, "input", nodes),
-            "write_state" => self.write_state(operation, "input", "data", nodes),
+            "write_state" => {
+                self.define_outputs(operation, &[])?;
+                self.write_state(operation, "input", "data", nodes)
+            }
             "coreml_update_state" => {
                 self.write_state(operation, "state", "value", nodes)?;
                 self.read_state(operation, "state", nodes)
@@ -196,6 +206,17 @@ impl<'a> FunctionBinder<'a> {
             "classify" => self.classify(operation),
             _ => self.plain(operation, nodes),
         }
+    }
+
+    /// Fails if an operation has what none of its operator has.
+    fn check_form(&self, operation: &Operation) -> Result<(), OpError> {
+        let has_blocks = matches!(operation.operator.as_str(), "cond" | "while_loop");
+        if !has_blocks && !operation.blocks.is_empty() {
+            return Err(OpError::invalid("has nested blocks, as only `cond` and `while_loop` do"));
+        }
+        let definition = definitions::lookup(&operation.operator, self.function.opset);
+        let Some(definition) = definition else { return Ok(()) };
+        operation.inputs.keys().try_for_each(|name| argument(definition, name).map(drop))
     }
 
     /// The operands that an argument is bound to.
@@ -235,6 +256,7 @@ impl<'a> FunctionBinder<'a> {
             return Err(OpError::invalid("a constant needs one value `val` and one output").into());
         };
         let constant = self.weights.constant(value)?;
+        check_types(operation, &one(constant.element, constant.shape.clone())?)?;
         let operand = self.graph.add_constant(constant);
         self.define(&output.name, operand);
         Ok(())

@@ -126,7 +126,7 @@ impl<'a> FunctionBinder<'a> {
 }
 
 /// The results must be what the program declares, and as many.
-fn check_types(operation: &Operation, types: &ResultTypes) -> Result<(), OpError> {
+pub(super) fn check_types(operation: &Operation, types: &ResultTypes) -> Result<(), OpError> {
     if operation.outputs.len() != types.len() {
         return Err(OpError::invalid(format!(
             "the program names {} results, the operation has {}",

@@ -2,11 +2,12 @@
 
 use coreml_format::mil::{Binding, Operation};
 
+use super::operation::check_types;
 use super::{Failure, FunctionBinder, node};
 use crate::error::OpError;
 use crate::graph::{Node, Origin, Value, Work};
 use crate::ids::{Operand, StateId};
-use crate::op::Frame;
+use crate::op::{Frame, one};
 use crate::value::Shape;
 
 impl<'a> FunctionBinder<'a> {
@@ -30,8 +31,9 @@ impl<'a> FunctionBinder<'a> {
         nodes: &mut Vec<Node>,
     ) -> Result<(), Failure> {
         let state = self.state(operation, argument)?;
-        let Some(output) = operation.outputs.first() else { return Ok(()) };
         let declared = &self.graph.states[state];
+        check_types(operation, &one(declared.element, declared.shape.clone())?)?;
+        let Some(output) = operation.outputs.first() else { return Ok(()) };
         let value = Value {
             name: output.name.clone(),
             element: declared.element,

@@ -276,20 +276,22 @@ impl Loop for Depthwise<'_> {
         let [_, out_height, out_width] = self.shape.output;
         for (line, out) in self.out.chunks_exact_mut(out_width).enumerate() {
             let (z, y) = (line / out_height, line % out_height);
-            for (tap, &weight) in self.filter.iter().enumerate() {
-                let (tap_z, tap_y, tap_x) = split(tap, height.kernel, width.kernel);
+            for (row, filter) in self.filter.chunks_exact(width.kernel).enumerate() {
+                let (tap_z, tap_y) = (row / height.kernel, row % height.kernel);
                 let (Some(in_z), Some(in_y)) =
                     (depth.input_at(tap_z, z), height.input_at(tap_y, y))
                 else {
                     continue;
                 };
                 let source = &self.input[(in_z * height.input + in_y) * width.input..];
-                let (first, end, input) = width.hits(tap_x, out_width);
-                if first < end {
-                    let source = &source[input..width.input];
-                    zip_strided(&mut out[first..end], source, width.stride, |out, x| {
-                        *out += weight * x;
-                    });
+                for (tap_x, &weight) in filter.iter().enumerate() {
+                    let (first, end, input) = width.hits(tap_x, out_width);
+                    if first < end {
+                        let source = &source[input..width.input];
+                        zip_strided(&mut out[first..end], source, width.stride, |out, x| {
+                            *out += weight * x;
+                        });
+                    }
                 }
             }
         }

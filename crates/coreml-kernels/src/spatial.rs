@@ -95,11 +95,12 @@ impl SpatialDim {
     #[inline(always)]
     pub(crate) fn hits(&self, tap: usize, output: usize) -> (usize, usize, usize) {
         let shift = (tap * self.dilation).cast_signed() - self.pad_begin.cast_signed();
-        let step = self.stride;
-        let first = if shift < 0 { shift.unsigned_abs().div_ceil(step) } else { 0 };
+        // Divisions are what would take longest where lines are short.
+        let steps = |room: usize| if self.stride == 1 { room } else { room.div_ceil(self.stride) };
+        let first = if shift < 0 { steps(shift.unsigned_abs()) } else { 0 };
         let room = (self.input.cast_signed() - shift).max(0).cast_unsigned();
-        let end = room.div_ceil(step).min(output);
-        let input = (first * step).cast_signed() + shift;
+        let end = steps(room).min(output);
+        let input = (first * self.stride).cast_signed() + shift;
         (first.min(end), end, input.max(0).cast_unsigned())
     }
 

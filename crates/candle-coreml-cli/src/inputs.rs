@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{Device, Tensor, WithDType};
 use candle_coreml::description::{
-    ArrayElementType, FeatureDescription, FeatureType, MultiArrayType,
+    ArrayElementType, FeatureDescription, FeatureType, FunctionDescription, MultiArrayType,
 };
 use candle_coreml::{FeatureValue, Image};
 use coreml_format::{printable_name, printable_path};
@@ -30,6 +30,24 @@ pub struct Input {
     pub shape: Vec<usize>,
     #[serde(skip)]
     pub value: FeatureValue,
+}
+
+/// The values that a command line names, in its order; `takes` tells what the function takes instead.
+pub fn read_all(
+    given: &[(String, String)],
+    function: &FunctionDescription,
+    takes: &dyn Fn() -> String,
+) -> Result<Vec<Input>> {
+    let mut inputs: Vec<Input> = Vec::new();
+    for (name, value) in given {
+        let shown = printable_name(name);
+        let Some(feature) = function.inputs.iter().find(|input| input.name == *name) else {
+            bail!("there is no input `{shown}`; {}", takes());
+        };
+        ensure!(!inputs.iter().any(|input| input.name == *name), "input `{shown}` is given twice");
+        inputs.push(read(feature, value).with_context(|| format!("input `{shown}`"))?);
+    }
+    Ok(inputs)
 }
 
 /// The value of an input: JSON, else that of a file, which is known by what is in it.
@@ -81,7 +99,7 @@ fn from_npy(feature: &FeatureDescription, file: &mut impl Read) -> Result<Input>
     }
     let array = header.read_elements(file)?;
     let kind = format!("the {} array", array.dtype.name());
-    input(feature, array, &kind)
+    of_array(feature, array, &kind)
 }
 
 /// The array of the feature's name in an archive, or its only one.
@@ -119,11 +137,11 @@ fn from_json(feature: &FeatureDescription, json: &Json) -> Result<Input> {
         ensure!(count(&ty.shape) == Some(numbers), "{numbers} numbers do not fit into {ty}");
         array.shape.clone_from(&ty.shape);
     }
-    input(feature, array, "the list")
+    of_array(feature, array, "the list")
 }
 
 /// An array as what the feature needs; `kind` is what to call it in errors.
-fn input(feature: &FeatureDescription, array: Array, kind: &str) -> Result<Input> {
+pub fn of_array(feature: &FeatureDescription, array: Array, kind: &str) -> Result<Input> {
     let (dtype, value): (_, FeatureValue) = match &feature.ty {
         FeatureType::MultiArray(ty) => (dtype_name(ty.element), tensor(&array, ty, kind)?.into()),
         FeatureType::Image(_) => (DType::UInt8.name(), image(&array, kind)?.into()),

@@ -227,7 +227,9 @@ impl OpError {
             | OpError::MemoryLimit { .. }
             | OpError::TimeLimit { .. } => ErrorKind::Limit,
             OpError::Cancelled => ErrorKind::Cancelled,
-            OpError::Kernel(KernelError::Threads { .. }) => ErrorKind::Unavailable,
+            OpError::Kernel(KernelError::Threads { .. } | KernelError::Entropy { .. }) => {
+                ErrorKind::Unavailable
+            }
             OpError::Kernel(_) => ErrorKind::BrokenModel,
         }
     }

@@ -23,8 +23,18 @@ const DEVIATIONS: &[(&str, &str)] = &[
          coremltools writes none",
     ),
     (
+        "gru",
+        "without `reset_after` the reset gate scales the hidden state before it is multiplied, as the tests of \
+         coremltools have it, and not the product, as the formula of the definition says",
+    ),
+    (
         "local_response_norm",
         "of rank 3 the first axis is the channels', as the exact values of coremltools' test show",
+    ),
+    (
+        "tile",
+        "an axis whose count is negative, or 0 where its size is not 1, stays as it is: the converter's counts for \
+         an `expand` that keeps the axis",
     ),
 ];
 

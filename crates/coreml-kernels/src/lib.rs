@@ -9,6 +9,8 @@
 //! vector path has a portable twin it is tested against.
 
 mod arch;
+pub mod attention;
+pub mod boxes;
 pub mod context;
 pub mod conv;
 pub mod convert;
@@ -22,6 +24,10 @@ mod matrix;
 pub mod norm;
 pub mod pool;
 pub mod project;
+pub mod quantize;
+pub mod random;
+pub mod resize;
+pub mod sample;
 pub mod softmax;
 mod spatial;
 mod thresholds;
@@ -29,6 +35,7 @@ pub mod unpack;
 pub mod vecmath;
 pub mod weights;
 
+pub use attention::{AttentionSizes, Heads, Mask, attention};
 pub use context::{Context, Lease, Pool, Scratch, Workers};
 pub use conv::{ConvParams, ConvTransposeParams, conv, conv_transpose};
 pub use error::KernelError;

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
 use crate::gemm::{Sum, multiply};
 use crate::matrix::{Block, Matrix, MatrixMut, Threads};
-use crate::spatial::{SpatialDim, split, three};
+use crate::spatial::{SpatialDim, lines, split, three};
 use crate::thresholds;
 
 /// What a transposed convolution is, apart from its data. Input is `[batch, in_channels, input…]`,
@@ -251,23 +251,21 @@ fn fold_row(
     let [_, in_height, in_width] = shape.input;
     let (tap_z, tap_y, tap_x) = split(tap, height.kernel, width.kernel);
     let (first, end, output) = width.hits(tap_x, in_width);
-    let mut done = 0;
-    while done < values.len() {
-        let (z, y, from) = split(start + done, in_height, in_width);
-        let count = (in_width - from).min(values.len() - done);
-        let line = &values[done..done + count];
-        done += count;
+    let mut rest = values;
+    for (z, y, columns) in lines(start, values.len(), in_height, in_width) {
+        let line;
+        (line, rest) = rest.split_at(columns.len());
         let (Some(out_z), Some(out_y)) = (depth.input_at(tap_z, z), height.input_at(tap_y, y))
         else {
             continue;
         };
-        let (low, high) = (first.max(from), end.min(from + count));
+        let (low, high) = (first.max(columns.start), end.min(columns.end));
         if low >= high {
             continue;
         }
         let target = &mut plane[(out_z * height.input + out_y) * width.input..][..width.input];
         let target = &mut target[output + (low - first) * width.stride..];
-        add_strided(target, width.stride, &line[low - from..high - from], &add);
+        add_strided(target, width.stride, &line[low - columns.start..high - columns.start], &add);
     }
 }
 

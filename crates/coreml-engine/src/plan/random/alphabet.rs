@@ -1,6 +1,6 @@
 //! The operators that random programs are made of: all that the engine computes on tensors, with
 //! examples of their constant arguments from the fixtures. A new operator, which needs a fixture
-//! anyway, takes part without being named here.
+//! anyway, takes part without being named here. Only random numbers do not: each run has others.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use crate::definitions::{self, Definition, Kind};
 use crate::fixtures;
 use crate::op::OpDef;
 use crate::ops;
+use crate::plan::Options;
 use crate::plan::bind::bind;
 use crate::value::{Shape, element_count};
 use crate::weights::Weights;
@@ -38,7 +39,8 @@ impl Alphabet {
     pub(super) fn new(context: &Context) -> Self {
         let computed = definitions::definitions().iter().filter(|definition| {
             let listed = |kind| matches!(kind, Kind::List | Kind::State);
-            !definition.arguments.iter().any(|argument| listed(argument.kind))
+            let random = definition.name.starts_with("random_");
+            !random && !definition.arguments.iter().any(|argument| listed(argument.kind))
         });
         let mut alphabet = Alphabet(
             computed
@@ -117,7 +119,7 @@ fn moves(name: &str, function: &Function, context: &Context) -> bool {
     let inputs = fixtures::defaults(&package, "main", function).unwrap_or_default();
     let shapes: Vec<Option<Shape>> = inputs.into_iter().map(|(shape, _)| Some(shape)).collect();
     let weights = Weights::new(package, crate::Limits::new()).unwrap();
-    bind("main", function, &shapes, &weights, context).is_ok_and(|graph| {
+    bind("main", function, &shapes, &weights, context, Options::default()).is_ok_and(|graph| {
         let mut nodes = graph.body.nodes.iter().filter(|node| node.source.operator == name);
         nodes.any(|node| node.run().is_some_and(|run| run.op.keeps_storage_of().is_some()))
     })

@@ -38,6 +38,7 @@ pub(crate) fn bind(
         scopes: vec![HashMap::new()],
         states: HashMap::new(),
         room: Room::new(),
+        shapes_declared: true,
     };
     binder.declare_inputs(&function.inputs, shapes)?;
     let nodes = binder.block(&function.block.operations)?;
@@ -60,6 +61,9 @@ struct FunctionBinder<'a> {
     scopes: Vec<HashMap<&'a str, Operand>>,
     states: HashMap<&'a str, StateId>,
     room: Room,
+    /// Cleared by a `select` whose shape `cond` decides: coremltools declares that of `a` and `b`, and
+    /// what follows goes by it.
+    shapes_declared: bool,
 }
 
 /// An error of one operation, which still needs its name, or one that says all.

@@ -23,6 +23,9 @@ mod words;
 // Crates whose types are in this one's signatures.
 #[doc(no_inline)]
 pub use candle_core;
+#[cfg(feature = "image")]
+#[doc(no_inline)]
+pub use image;
 #[doc(no_inline)]
 pub use serde_json;
 
@@ -34,8 +37,9 @@ pub use call::BoundCall;
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{
-    CancelToken, EngineError, KernelError, Limits, OpError, OperationError, OutOfMemory, Pool,
-    Rewrites, Workers,
+    CancelToken, EngineError, KernelError, Limits, OpError, OperationError, OutOfMemory,
+    OutputDifference, Pool, Precision, PrecisionFinding, PrecisionLoss, PrecisionReport, Rewrites,
+    Workers,
 };
 pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{
@@ -60,7 +64,11 @@ pub use llm::{
 };
 pub use model::CoreMLModel;
 pub use state::{BackendState, CoreMLState};
-pub use values::{Array, Dictionary, FeatureValue, Features, Image, OutputValue, Sequence};
+pub use values::{
+    Array, Dictionary, FeatureValue, Features, Image, OutputValue, Pixels, RawPixels, Sequence,
+};
+#[cfg(feature = "image")]
+pub use values::{Resize, ResizeFilter};
 
 // Paths of the older crate.
 #[cfg(feature = "hub")]
@@ -89,7 +97,7 @@ pub fn operation_hint(operator: &str, opset: coreml_format::mil::Opset) -> Strin
 }
 
 /// Compiles the examples of the documents; `tests/snippets.rs` looks that none is left out.
-#[cfg(all(doctest, feature = "llm", feature = "hub"))]
+#[cfg(all(doctest, feature = "llm", feature = "hub", feature = "image"))]
 mod documents {
     #[doc = include_str!("../README.md")]
     struct Readme;

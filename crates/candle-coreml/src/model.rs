@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use coreml_engine::{CancelToken, Workers};
+use coreml_engine::{CancelToken, PrecisionReport, Workers};
 use coreml_format::Package;
 use coreml_format::description::{FunctionDescription, ModelDescription};
 
@@ -13,7 +13,7 @@ use crate::backend::{self, Executable, LoadOptions};
 use crate::call::{BoundCall, Calls};
 use crate::error::{Error, Result, ValueError};
 use crate::state::CoreMLState;
-use crate::values::Features;
+use crate::values::{Features, OutputValue};
 
 /// A loaded Core ML model, or one function of it. Clones share everything; predictions may run on
 /// several threads at once.
@@ -152,13 +152,33 @@ impl CoreMLModel {
         inputs: &Features,
         state: Option<&mut CoreMLState>,
     ) -> Result<Features> {
+        self.call(inputs)?.run_to_features(state)
+    }
+
+    /// Says what `fp16` does to the function for some inputs: which operations overflow, lose their meaning
+    /// or make NaN when each result of that type is rounded as the program states it, and how far the
+    /// outputs are then from those of `f32`. Errors are told where they begin; `docs/numerics.md` has the
+    /// thresholds. The state stays as it is.
+    ///
+    /// # Errors
+    /// As for [`predict_features`](Self::predict_features), or when the backend can't tell.
+    pub fn check_precision(
+        &self,
+        inputs: &Features,
+        state: Option<&mut CoreMLState>,
+    ) -> Result<PrecisionReport> {
+        self.call(inputs)?.check_precision(state)
+    }
+
+    /// A call with these inputs.
+    fn call(&self, inputs: &Features) -> Result<BoundCall> {
         let mut call = self.bind()?;
         for (place, (name, value)) in inputs.iter().enumerate() {
             refuse_second(name, inputs.iter().take(place).map(|(name, _)| name))?;
             let index = call.input(name)?;
             call.set(index, value.clone())?;
         }
-        call.run_to_features(state)
+        Ok(call)
     }
 
     /// Makes ready to call the function many times, by index and with memory that is used again: for
@@ -222,7 +242,7 @@ impl CoreMLModel {
         }
         let mut tensors = Vec::with_capacity(call.outputs().len());
         call.run(state, |_, value| {
-            tensors.push(value.array().and_then(|array| array.to_tensor()));
+            tensors.push(tensor_of(value));
             Ok(())
         })?;
         let outputs = call.outputs().iter().zip(tensors).map(|(name, tensor)| {
@@ -230,6 +250,18 @@ impl CoreMLModel {
             Ok((name.clone(), tensor.to_device(device)?))
         });
         outputs.collect()
+    }
+}
+
+/// An output as a tensor.
+fn tensor_of(value: &OutputValue) -> Result<Tensor, ValueError> {
+    match value {
+        OutputValue::Array(array) => array.to_tensor(),
+        OutputValue::Value(value) => {
+            let expected =
+                "a multi-array, which `predict` gives (`predict_features` gives all values)";
+            Err(ValueError::mismatch(expected, value.kind_in_words()))
+        }
     }
 }
 

@@ -83,6 +83,57 @@ fn a_model_whose_default_shape_cannot_run_runs_at_others() {
     assert!(model.predict(&[("audio_length", &length), ("audio_signal", &short)]).is_err());
 }
 
+/// Programs as Apple's compiler writes them.
+#[test]
+fn compiled_programs_give_products_and_greatest_logits() {
+    let Some(models) = common::shared_models() else { return };
+    let load = |path: &str| {
+        CoreMLModel::load(models.join("wild").join(path), &LoadOptions::new()).unwrap()
+    };
+    let model = load("coremltools_add/add_model.mlmodelc");
+    let half = |values: Vec<f32>, shape: &[usize]| {
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap()
+    };
+    let x: Vec<f32> = (0..10).map(|i| i as f32 / 4.0).collect();
+    let y: Vec<f32> = (0..10).map(|i| 3.0 - i as f32).collect();
+    let products: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x * y).collect();
+    let outputs = model.predict(&[("x", &half(x, &[1, 10])), ("y", &half(y, &[1, 10]))]).unwrap();
+    let expected = half(products, &[1, 10]);
+    assert_eq!(common::difference(&expected, &outputs["var_3"], 0.0, 0.0), None);
+
+    let model = load("fluid_tdt_predict/TokenDurationPrediction.mlmodelc");
+    let mut logits: Vec<f32> = (0..1030).map(|i| ((i * 37) % 101) as f32 / 8.0).collect();
+    (logits[700], logits[701], logits[1028]) = (50.5, 50.5, 40.0);
+    let outputs = model.predict(&[("logits", &half(logits, &[1030]))]).unwrap();
+    let number = |name: &str| common::floats(&outputs[name]);
+    assert_eq!(number("token_id"), [700.0]);
+    assert_eq!(number("token_score"), [50.5]);
+    assert_eq!(number("duration_index"), [3.0]);
+}
+
+/// Its weights are absent, and an exporter wrote counts of 0 into a `tile`.
+#[test]
+fn a_graph_without_its_weights_is_planned_for_any_length() {
+    let Some(models) = common::shared_models() else { return };
+    let path = models.join("wild/kokoro_duration_noweights/kokoro_duration.mlpackage");
+    let absent = CoreMLModel::load(&path, &LoadOptions::new()).err().unwrap().to_string();
+    assert!(absent.contains("weight.bin"), "{absent}");
+    let model = CoreMLModel::load(&path, &LoadOptions::new().without_weights()).unwrap();
+    assert!(model.plan().unwrap().contains("tile"));
+    let (style, speed) = (Tensor::zeros((1, 256), DType::F32, &Device::Cpu).unwrap(), 1f32);
+    let speed = Tensor::new(&[speed], &Device::Cpu).unwrap();
+    for length in [1, 7, 32] {
+        let ones = Tensor::ones((1, length), DType::U32, &Device::Cpu).unwrap();
+        let inputs =
+            [("input_ids", &ones), ("attention_mask", &ones), ("ref_s", &style), ("speed", &speed)];
+        let outputs = model.predict(&inputs).unwrap();
+        assert_eq!(outputs["pred_dur"].dims(), [1, length]);
+        assert_eq!(outputs["s"].dims(), [1, 128]);
+        assert_eq!(outputs["d"].dims(), [1, length, 640]);
+        assert_eq!(outputs["t_en"].dims(), [1, 512, length]);
+    }
+}
+
 #[test]
 fn silero_vad_gives_the_expected_probabilities_from_both_forms() {
     let Some(models) = common::shared_models() else { return };

@@ -25,7 +25,7 @@ def main():
 
     from . import catalogue, engine, run, table
 
-    folder = options.work or engine.ROOT / "target" / "networks"
+    folder = options.work or engine.TARGET / "networks"
     folder.mkdir(parents=True, exist_ok=True)
     if options.table:
         return table.write(run.read_results(folder))

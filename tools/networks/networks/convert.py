@@ -4,6 +4,8 @@ import coremltools as ct
 import numpy as np
 import torch
 
+from . import missing  # noqa: F401 (registers what coremltools lacks)
+
 TARGETS = {
     "ios15": ct.target.iOS15,
     "ios16": ct.target.iOS16,

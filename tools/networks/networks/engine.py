@@ -1,13 +1,15 @@
 """Runs models on candle-coreml's program."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[3]
-PROGRAM = ROOT / "target" / "release" / "candle-coreml"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+PROGRAM = TARGET / "release" / "candle-coreml"
 
 
 class Refused(Exception):

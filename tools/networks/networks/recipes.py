@@ -6,26 +6,28 @@ c = cto.coreml
 
 #: Smaller weights stay as they are.
 SMALLEST = 600
+LAYERS = ("conv", "conv_transpose", "linear", "gather")
+
+
+def of_layers(config):
+    """The layers' own weights, not what the converter computed from weights, such as embeddings of positions."""
+    return c.OptimizationConfig(op_type_configs=dict.fromkeys(LAYERS, config))
 
 
 def palettize(**options):
     config = c.OpPalettizerConfig(weight_threshold=SMALLEST, **options)
-    return lambda model, joint=False: c.palettize_weights(
-        model, c.OptimizationConfig(global_config=config), joint_compression=joint
-    )
+    return lambda model, joint=False: c.palettize_weights(model, of_layers(config), joint_compression=joint)
 
 
 def quantize(**options):
     config = c.OpLinearQuantizerConfig(weight_threshold=SMALLEST, **options)
     return lambda model, joint=False: c.linear_quantize_weights(
-        model, c.OptimizationConfig(global_config=config), joint_compression=joint
+        model, of_layers(config), joint_compression=joint
     )
 
 
 def prune(config):
-    return lambda model, joint=False: c.prune_weights(
-        model, c.OptimizationConfig(global_config=config), joint_compression=joint
-    )
+    return lambda model, joint=False: c.prune_weights(model, of_layers(config), joint_compression=joint)
 
 
 def both(first, second):
@@ -115,12 +117,12 @@ RECIPES = {
 EVERY = {"mobilenet_v2": "fp16", "bert": "fp32", "unet": "fp16"}
 SOME = {
     "resnet18": ["palettize 6 bits", "linear int8", "prune by magnitude"],
-    "vit": ["palettize 4 bits, groups", "linear int4, blocks"],
+    "deit": ["palettize 4 bits, groups", "linear int4, blocks"],
     "whisper_encoder": ["palettize 4 bits", "linear int8"],
     "diffusion_unet": ["palettize 6 bits", "palettize 4 bits, groups, scales", "prune, palettize 4 bits"],
     "clip_text": ["linear int4", "palettize 8 bits"],
     "llama": ["linear int4, blocks", "palettize 4 bits, groups"],
-    "dcgan_generator": ["palettize 4 bits", "linear int8, blocks"],
+    "style_transfer": ["palettize 4 bits", "linear int8, blocks"],
     "yolo": ["linear int8", "palettize 6 bits"],
     "efficientnet_b0": ["linear uint8", "prune by magnitude"],
     "segformer": ["palettize 8 bits", "linear int8, tensors"],

@@ -4,9 +4,10 @@ import copy
 
 import numpy as np
 import torch
-from torch import nn
+from torch.fx.experimental.optimization import fuse
 
-from .weights import is_norm
+from .network import Plain
+from .weights import BATCH_NORMS, is_norm
 
 
 @torch.inference_mode()
@@ -43,68 +44,54 @@ def with_halves(plain):
     """
     plain = in_double(plain)
     for module in plain.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) or is_norm(module):
-            continue
-        for parameter in module.parameters(recurse=False):
+        for parameter in () if is_norm(module) else module.parameters(recurse=False):
             parameter.copy_(parameter.half())
     return plain
 
 
 @torch.no_grad()
-def with_weights_of(plain, model):
+def with_weights_of(plain, model, precision):
     """A copy of `plain` in float64 with the weights that a compressed model stands for.
 
-    Which parameter a compressed weight comes from is found by likeness: of all of its shape (or its
-    transpose) one is as good as the same, and the others have nothing to do with it.
+    Which parameter a compressed weight comes from is found by likeness: of all of its size one is nearly the
+    same, turned perhaps, and the others have nothing to do with it.
     """
-    plain = in_double(plain)
+    plain = folded(plain)
+    plain = with_halves(plain) if precision == "fp16" else in_double(plain)
     left = {name: p for name, p in plain.named_parameters() if p.dim() > 1}
     for name, weight in dense_weights(model):
-        likenesses = [
-            (likeness(seen, weight), parameter, seen)
+        found = [
+            (likeness(way, weight), parameter, way)
             for parameter, p in left.items()
-            for seen in views(p, weight.shape)
+            for way in (p, p.transpose(0, 1))
+            if [n for n in way.shape if n > 1] == [n for n in weight.shape if n > 1]
         ]
-        best = max(likenesses, key=lambda entry: entry[0], default=(0, None, None))
-        if best[0] < 0.5:
+        best, parameter, way = max(found, key=lambda entry: entry[0], default=(0, None, None))
+        if best < 0.5:
             raise LookupError(f"no parameter is like the compressed weight {name} {weight.shape}")
-        best[2].copy_(torch.from_numpy(weight))
-        del left[best[1]]
+        way.copy_(torch.from_numpy(weight.reshape(way.shape)))
+        del left[parameter]
     return plain
 
 
-def views(parameter, shape):
-    """The parameter in ways that the converter may have turned it."""
-    if parameter.dim() == 2:
-        ways = [parameter, parameter.T]
-    else:
-        ways = [parameter]
-    return [
-        way.view(shape) if way.is_contiguous() and way.numel() == np.prod(shape) else way
-        for way in ways
-        if fits(way, shape)
-    ]
+def folded(plain):
+    """Batch norms become part of the convolutions before them, as the converter has it."""
+    if not any(isinstance(module, BATCH_NORMS) for module in plain.modules()):
+        return plain
+    return Plain(fuse(plain.module), plain.call)
 
 
-def fits(way, shape):
-    squeezed = [n for n in way.shape if n > 1], [n for n in shape if n > 1]
-    return tuple(way.shape) == tuple(shape) or (way.is_contiguous() and squeezed[0] == squeezed[1])
-
-
-def likeness(seen, weight):
-    """The cosine between two weights; larger ones by a sample of their numbers."""
-    a = seen.detach().numpy().ravel()
-    b = weight.ravel()
-    return abs(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-30)
+def likeness(way, weight):
+    """The cosine between two weights."""
+    a, b = way.detach().numpy().ravel(), weight.ravel()
+    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-30)
 
 
 def dense_weights(model):
     """What the compressed weights of a program stand for, as coremltools decompresses them."""
-    for block in (model._mil_program.functions["main"],):
-        for op in block.operations:
-            if not op.op_type.startswith("constexpr_"):
-                continue
-            last = op.outputs[-1]
-            if any(user.op_type.startswith("constexpr_") for user in last.child_ops):
-                continue
+    for op in model._mil_program.functions["main"].operations:
+        is_constexpr = op.op_type.startswith("constexpr_")
+        if is_constexpr and not any(
+            user.op_type.startswith("constexpr_") for user in op.outputs[-1].child_ops
+        ):
             yield op.name, np.asarray(op.materialized_val_inference(), np.float64)

@@ -17,6 +17,9 @@ TOLERANCE = {"fp32": 2e-6, "fp16": 2e-3}
 SEED = 20
 THREADS = 2
 
+# Its fused attention is an operation that coremltools does not convert.
+torch.backends.mha.set_fastpath_enabled(False)
+
 
 class Converted:
     """A network of PyTorch with its inputs, converted when it is asked for."""
@@ -46,7 +49,7 @@ class Converted:
             twin = None if precision == "fp32" else reference.with_halves(self.plain)
         else:
             model = RECIPES[recipe][1](model)
-            twin = reference.with_weights_of(self.plain, model)
+            twin = reference.with_weights_of(self.plain, model, precision)
         return model, self.exact if twin is None else reference.results(twin, self.inputs)
 
     def arrays(self):

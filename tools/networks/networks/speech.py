@@ -298,7 +298,7 @@ NETWORKS = [
     ),
     Network("lstm_tagger", lambda: Tagger(nn.LSTM, num_layers=2, bidirectional=True), features(1, 20, 24)),
     Network("gru_tagger", lambda: Tagger(nn.GRU, num_layers=2, bidirectional=True), features(1, 20, 24)),
-    Network("rnn_tagger", lambda: Tagger(nn.RNN, num_layers=2, bidirectional=True), features(1, 20, 24)),
+    Network("rnn_tagger", lambda: Tagger(nn.RNN, num_layers=2), features(1, 20, 24)),
     Network("rnn_relu_tagger", lambda: Tagger(nn.RNN, nonlinearity="relu"), features(1, 20, 24)),
     Network("lstm_projected", lambda: Tagger(nn.LSTM, proj_size=16), features(1, 20, 24)),
     Network("crnn", Crnn, features(1, 1, 32, 64)),

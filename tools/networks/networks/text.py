@@ -68,6 +68,19 @@ def bart():
     return t.BartModel(t.BartConfig(**SEVERAL))
 
 
+def funnel():
+    config = t.FunnelConfig(
+        vocab_size=VOCABULARY,
+        d_model=64,
+        n_head=4,
+        d_head=16,
+        d_inner=128,
+        block_sizes=[1, 1],
+        num_decoder_layers=1,
+    )
+    return t.FunnelModel(config)
+
+
 def mamba(**options):
     config = t.MambaConfig(
         vocab_size=VOCABULARY, hidden_size=32, state_size=8, num_hidden_layers=1, use_cache=False, **options
@@ -118,7 +131,6 @@ NETWORKS = [
         lambda: t.BertModel(t.BertConfig(**SMALL)),
         masked(16),
         lambda m, ids, mask: m(ids, attention_mask=mask),
-        "export",
     ),
     encoder(
         "distilbert", "DistilBertModel", "DistilBertConfig", dim=64, n_heads=4, n_layers=2, hidden_dim=128
@@ -148,16 +160,7 @@ NETWORKS = [
     encoder("convbert", "ConvBertModel", "ConvBertConfig", embedding_size=64, conv_kernel_size=5),
     encoder("squeezebert", "SqueezeBertModel", "SqueezeBertConfig", embedding_size=64),
     encoder("fnet", "FNetModel", "FNetConfig", tpu_short_seq_length=16),
-    encoder(
-        "funnel",
-        "FunnelModel",
-        "FunnelConfig",
-        d_model=64,
-        n_head=4,
-        d_head=16,
-        d_inner=128,
-        block_sizes=[1, 1],
-    ),
+    Network("funnel", funnel, tokens(16, VOCABULARY), lambda m, ids: m(ids).last_hidden_state),
     encoder(
         "modernbert",
         "ModernBertModel",

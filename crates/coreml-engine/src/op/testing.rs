@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coreml_format::Package;
-use coreml_format::mil::{ElementType, Opset, from_text};
+use coreml_format::mil::{ElementType, Opset, ValueType, from_text};
 use coreml_kernels::{Context, Workers};
 use half::f16;
 use smallvec::smallvec;
@@ -197,6 +197,7 @@ fn no_weights() -> Arc<Weights> {
 pub(crate) struct Case {
     frame: TestFrame,
     arguments: Vec<(&'static str, Bound)>,
+    declared: Vec<ValueType>,
 }
 
 impl Case {
@@ -277,13 +278,19 @@ impl Case {
         self.constant(name, Constant { element: ElementType::String, shape: Shape::new(), data })
     }
 
+    /// The types that a program declares for the results.
+    pub(crate) fn declares(self, declared: Vec<ValueType>) -> Self {
+        Case { declared, ..self }
+    }
+
     /// Runs the operation; also in place and on strided inputs wherever it can, which has to give the
     /// same.
     pub(crate) fn run(self, operator: &str, opset: Opset) -> Result<Vec<Value>, OpError> {
         let Support::Computed(definition, def) = support(operator, opset) else {
             panic!("`{operator}` of {opset} is not computed");
         };
-        let bound = Binder::new(definition, &self.arguments, &self.frame, &[])?.bind(def)?;
+        let bound =
+            Binder::new(definition, &self.arguments, &self.frame, &self.declared)?.bind(def)?;
         let (op, operands) = match bound {
             BoundOperation::Constants(constants) => {
                 return constants.iter().map(of_constant).collect();

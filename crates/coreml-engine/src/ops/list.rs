@@ -312,13 +312,14 @@ mod tests {
     #[test]
     fn items_are_scattered_and_gathered() {
         let case = Case::new().value("ls", list(0)).ints("indices", &[2], &[3, 1]);
-        let new = run(case.floats("value", &[2, 1], &[5.0, 6.0]), "list_scatter").unwrap();
+        let items = case.floats("value", &[2, 2], &[5.0, 5.5, 6.0, 6.5]);
+        let new = run(items, "list_scatter").unwrap();
         let gather = |places: &[i32]| {
             let case = Case::new().value("ls", new.clone());
             case.ints("indices", &[places.len()], places).run_floats("list_gather", Opset::Ios15)
         };
-        assert_eq!(gather(&[1, 3, 1]), (vec![3, 1], vec![6.0, 5.0, 6.0]));
-        assert_eq!(gather(&[]), (vec![0, 1], vec![]));
+        assert_eq!(gather(&[1, 3, 1]), (vec![3, 2], vec![6.0, 6.5, 5.0, 5.5, 6.0, 6.5]));
+        assert_eq!(gather(&[]), (vec![0, 2], vec![]));
     }
 
     #[test]

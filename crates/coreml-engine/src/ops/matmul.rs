@@ -455,10 +455,11 @@ impl Op for Matmul {
     }
 
     fn reads_half(&self, input: usize) -> bool {
-        match self.weight {
-            Some(Side::X) => input == self.x,
-            _ => input == self.y,
-        }
+        let read = match self.weight {
+            Some(Side::X) => self.x,
+            _ => self.y,
+        };
+        self.element.is_float() && input == read
     }
 
     fn reads_strided(&self, _input: usize) -> bool {

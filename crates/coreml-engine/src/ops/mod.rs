@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+mod band_part;
 mod compression;
 mod concat;
 mod conv;
@@ -11,22 +12,30 @@ mod cumsum;
 mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
+mod image_resizing;
 mod linear;
 mod list;
 mod matmul;
 mod movement;
+mod non_maximum_suppression;
+mod non_zero;
 mod normalization;
+mod one_hot;
 mod pad;
+mod pool;
 mod quantization;
 mod random;
 mod recurrent;
 mod reduction;
+mod reverse_sequence;
 mod scatter_gather;
 mod select;
 mod slice;
+mod space_to_batch;
 mod tensor_operation;
 mod tensor_transformation;
 mod topk;
+mod window;
 
 pub(crate) use concat::Concat;
 pub(crate) use copy::{Copy, Widen};
@@ -48,32 +57,47 @@ use crate::op::OpDef;
 const FAMILIES: &[&[OpDef]] = &[
     activation::OPS,
     attention::OPS,
+    band_part::OPS,
     compression::OPS,
     conv::OPS,
     cumsum::OPS,
     einsum::OPS,
     elementwise_binary::OPS,
     elementwise_unary::OPS,
+    image_resizing::OPS,
     linear::OPS,
     list::OPS,
     matmul::OPS,
+    non_maximum_suppression::OPS,
+    non_zero::OPS,
     normalization::OPS,
+    pool::OPS,
     quantization::OPS,
     random::OPS,
+    one_hot::OPS,
     recurrent::OPS,
     reduction::OPS,
+    reverse_sequence::OPS,
     scatter_gather::OPS,
     select::OPS,
     slice::OPS,
+    space_to_batch::OPS,
     tensor_operation::OPS,
     tensor_transformation::OPS,
     topk::OPS,
 ];
 
-/// Operators that are no operations of a plan: binding, states and control flow are the passes' own
-/// business.
-const STRUCTURAL: &[&str] =
-    &["const", "cond", "while_loop", "read_state", "write_state", "coreml_update_state"];
+/// Operators that are no operations of a plan: binding, states, control flow and the end of a classifier
+/// are the passes' own business.
+const STRUCTURAL: &[&str] = &[
+    "const",
+    "cond",
+    "while_loop",
+    "read_state",
+    "write_state",
+    "coreml_update_state",
+    "classify",
+];
 
 /// Whether the engine computes an operator in an opset.
 pub(crate) enum Support {
@@ -138,6 +162,9 @@ pub(crate) fn is_computed(definition: &Definition) -> bool {
 }
 
 #[cfg(test)]
+mod element_types;
+
+#[cfg(test)]
 mod tests {
     use std::collections::{BTreeSet, HashSet};
 
@@ -146,6 +173,7 @@ mod tests {
 
     use super::*;
     use crate::op::read_arguments;
+    use crate::plan::Options;
     use crate::plan::bind::bind;
     use crate::weights::Weights;
     use crate::{fixtures, value::Shape};
@@ -181,7 +209,7 @@ mod tests {
                 let inputs = fixtures::defaults(weights.package(), name, function);
                 let shapes: Vec<Option<Shape>> =
                     inputs.unwrap_or_default().into_iter().map(|(shape, _)| Some(shape)).collect();
-                bind(name, function, &shapes, &weights, &context)
+                bind(name, function, &shapes, &weights, &context, Options::default())
                     .unwrap_or_else(|error| panic!("{name}: {error}"));
             }
         }

@@ -1,6 +1,7 @@
 //! The first pass: from a function of the program to a graph. Names become values, operations are
 //! bound to their arguments, types are inferred, and what depends on constants alone is folded.
 
+mod classifier;
 mod control;
 mod operation;
 mod state;
@@ -16,7 +17,7 @@ use crate::error::{Error, OpError, OperationError, Result};
 use crate::graph::{Block, Graph, Node, Origin, Source, StateType, Value, Work};
 use crate::ids::{Operand, StateId};
 use crate::op::{Bound, ResultType};
-use crate::plan::fold::Room;
+use crate::plan::{Options, fold::Folder};
 use crate::value::{Constant, Shape, Storage};
 use crate::weights::{ConstantError, Weights};
 
@@ -28,23 +29,27 @@ pub(crate) fn bind(
     shapes: &[Option<Shape>],
     weights: &Weights,
     context: &Context,
+    options: Options,
 ) -> Result<Graph> {
     let mut binder = FunctionBinder {
         name,
         function,
         weights,
-        context,
         graph: Graph::default(),
         scopes: vec![HashMap::new()],
         states: HashMap::new(),
-        room: Room::new(),
+        folder: Folder::new(weights, context, options),
+        classified: HashMap::new(),
         shapes_declared: true,
     };
     binder.declare_inputs(&function.inputs, shapes)?;
     let nodes = binder.block(&function.block.operations)?;
     let mut results = Vec::with_capacity(function.block.outputs.len());
     for output in &function.block.outputs {
-        results.push(binder.named(output)?);
+        results.push(match binder.classified.get(output.as_str()) {
+            Some(probabilities) => *probabilities,
+            None => binder.named(output)?,
+        });
     }
     binder.graph.body = Block { nodes, results };
     Ok(binder.graph)
@@ -55,12 +60,13 @@ struct FunctionBinder<'a> {
     name: &'a str,
     function: &'a Function,
     weights: &'a Weights,
-    context: &'a Context,
     graph: Graph,
     /// Values by name, one map a nested block.
     scopes: Vec<HashMap<&'a str, Operand>>,
     states: HashMap<&'a str, StateId>,
-    room: Room,
+    folder: Folder<'a>,
+    /// What `classify` names, with the probabilities that it is made of: outputs, and nothing else.
+    classified: HashMap<&'a str, Operand>,
     /// Cleared by a `select` whose shape `cond` decides: coremltools declares that of `a` and `b`, and
     /// what follows goes by it.
     shapes_declared: bool,
@@ -191,6 +197,7 @@ impl<'a> FunctionBinder<'a> {
             }
             "while_loop" => self.while_loop(operation, nodes),
             "cond" => self.cond(operation, nodes),
+            "classify" => self.classify(operation),
             _ => self.plain(operation, nodes),
         }
     }

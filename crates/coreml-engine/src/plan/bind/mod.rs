@@ -40,6 +40,7 @@ pub(crate) fn bind(
         states: HashMap::new(),
         folder: Folder::new(weights, context, options),
         classified: HashMap::new(),
+        shapes_declared: true,
     };
     binder.declare_inputs(&function.inputs, shapes)?;
     let nodes = binder.block(&function.block.operations)?;
@@ -66,6 +67,9 @@ struct FunctionBinder<'a> {
     folder: Folder<'a>,
     /// What `classify` names, with the probabilities that it is made of: outputs, and nothing else.
     classified: HashMap<&'a str, Operand>,
+    /// Cleared by a `select` whose shape `cond` decides: coremltools declares that of `a` and `b`, and
+    /// what follows goes by it.
+    shapes_declared: bool,
 }
 
 /// An error of one operation, which still needs its name, or one that says all.

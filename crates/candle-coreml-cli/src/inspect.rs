@@ -73,6 +73,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
 fn show_plan(args: &InspectArgs) -> Result<()> {
     let mut options = LoadOptions::new();
     options.function.clone_from(&args.function);
+    options.without_weights = args.without_weights;
     let model = CoreMLModel::load(&args.model, &options)?;
     let text = model.plan()?;
     let mut stdout = term::out();

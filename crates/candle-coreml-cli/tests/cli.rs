@@ -360,6 +360,18 @@ fn inspect_shows_the_plan_of_a_function() {
     assert!(message.contains("`main`") && message.contains("`infer` and `prefill`"), "{message}");
 }
 
+#[test]
+fn a_plan_needs_no_weights_where_it_is_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = "fixtures/llm/two-chunks-fp16/qwen_FFN_PF_chunk_01of02.mlpackage";
+    let model = copy_of(whole, &directory.path().join("model.mlpackage"));
+    std::fs::remove_dir_all(Path::new(&model).join("Data/com.apple.CoreML/weights")).unwrap();
+    let message = failure(&run(&["inspect", &model, "--plan"]));
+    assert!(message.contains("weight.bin"), "{message}");
+    let text = stdout(&run(&["inspect", &model, "--plan", "--without-weights"]));
+    assert_eq!(text, stdout(&run(&["inspect", &chunk(), "--plan"])));
+}
+
 /// A compiled model of an iOS 17 function.
 fn compiled_model(function: &str) -> tempfile::TempDir {
     let directory = tempfile::Builder::new().suffix(".mlmodelc").tempdir().unwrap();

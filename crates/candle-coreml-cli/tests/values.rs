@@ -194,6 +194,12 @@ fn predict_prints_all_of_a_call_as_json() {
     );
     assert!(report["timings"]["predict_seconds"].as_f64().unwrap() >= 0.0);
     assert!(report["timings"]["load_seconds"].as_f64().unwrap() >= 0.0);
+    let repeated = json(&["predict", model, "--input", input, "--json", "--repeat", "3"]);
+    assert_eq!(repeated["outputs"], report["outputs"]);
+    let timings = &repeated["timings"];
+    let seconds = |key: &str| timings[key].as_f64().unwrap();
+    assert!(seconds("fastest_seconds") <= seconds("predict_seconds"));
+    assert!(!run(&["predict", model, "--input", input, "--repeat", "0"]).status.success());
     // What it prints is an input again.
     let again = format!("x={}", report["outputs"][0]["values"]);
     assert_eq!(

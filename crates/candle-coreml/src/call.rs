@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coreml_engine::CancelToken;
 use coreml_format::description::{FeatureDescription, FeatureType, FunctionDescription};
 
 use crate::backend::{BackendCall, Executable};
@@ -36,13 +37,13 @@ impl Calls {
     }
 
     /// A call, with buffers that were used before if there are any.
-    pub(crate) fn bind(self: &Arc<Self>) -> Result<BoundCall> {
+    pub(crate) fn bind(self: &Arc<Self>, cancel: Option<CancelToken>) -> Result<BoundCall> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let call = match idle {
             Some(call) => call,
             None => self.executable.bind(&self.function)?,
         };
-        Ok(BoundCall { call: Some(call), calls: self.clone() })
+        Ok(BoundCall { call: Some(call), calls: self.clone(), cancel })
     }
 }
 
@@ -65,6 +66,8 @@ pub struct BoundCall {
     /// Taken when the call is dropped.
     call: Option<Box<dyn BackendCall>>,
     calls: Arc<Calls>,
+    /// Ends a run from elsewhere.
+    cancel: Option<CancelToken>,
 }
 
 impl BoundCall {
@@ -189,15 +192,16 @@ impl BoundCall {
     /// the backend's memory until `read` returns.
     ///
     /// # Errors
-    /// When an input or a state is missing, an operation fails, or `read` does; a [`ValueError`] of
-    /// `read` becomes one of the output.
+    /// When an input or a state is missing, an operation fails, `read` does, or the call is
+    /// [cancelled](crate::CoreMLModel::with_cancel); a [`ValueError`] of `read` becomes one of the output.
     pub fn run(
         &mut self,
         state: Option<&mut CoreMLState>,
         mut read: impl FnMut(usize, &OutputValue) -> Result<()>,
     ) -> Result<()> {
         let mut reading = 0;
-        let result = self.call_mut().run(state, &mut |index, output| {
+        let call = self.call.as_deref_mut().expect("a call that is not dropped");
+        let result = call.run(state, self.cancel.as_ref(), &mut |index, output| {
             reading = index;
             read(index, output)
         });

@@ -6,8 +6,6 @@
 
 mod backend;
 mod call;
-#[cfg(any(feature = "hub", feature = "llm"))]
-mod cancel;
 pub mod compat;
 #[cfg(feature = "llm")]
 pub mod config;
@@ -36,12 +34,11 @@ pub use backend::{
     WriteElements,
 };
 pub use call::BoundCall;
-#[cfg(any(feature = "hub", feature = "llm"))]
-pub use cancel::CancelToken;
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{
-    EngineError, KernelError, Limits, OpError, OperationError, OutOfMemory, Pool, Rewrites, Workers,
+    CancelToken, EngineError, KernelError, Limits, OpError, OperationError, OutOfMemory, Pool,
+    Rewrites, Workers,
 };
 pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use coreml_engine::Workers;
+use coreml_engine::{CancelToken, Workers};
 use coreml_format::Package;
 use coreml_format::description::{FunctionDescription, ModelDescription};
 
@@ -35,6 +35,7 @@ pub struct CoreMLModel {
     executable: Arc<dyn Executable>,
     function: FunctionDescription,
     calls: Arc<Calls>,
+    cancel: Option<CancelToken>,
 }
 
 impl CoreMLModel {
@@ -70,7 +71,7 @@ impl CoreMLModel {
         let function =
             description.function(&name).ok_or_else(|| unknown_function(description, &name))?;
         let calls = Arc::new(Calls::new(executable.clone(), &function));
-        Ok(CoreMLModel { executable, function, calls })
+        Ok(CoreMLModel { executable, function, calls, cancel: None })
     }
 
     /// Inputs, outputs, states, functions and metadata of the whole model.
@@ -88,7 +89,7 @@ impl CoreMLModel {
     /// # Errors
     /// When there is no function of that name.
     pub fn function(&self, name: &str) -> Result<Self> {
-        Self::from_executable(self.executable.clone(), Some(name))
+        self.share(self.executable.clone(), name)
     }
 
     /// The same function on other threads: a share, which costs no more than these, since weights
@@ -98,7 +99,33 @@ impl CoreMLModel {
     /// When the backend chooses its threads itself.
     pub fn with_workers(&self, workers: &Workers) -> Result<Self> {
         let executable = self.executable.with_workers(workers)?;
-        Self::from_executable(executable, Some(&self.function.name))
+        self.share(executable, &self.function.name)
+    }
+
+    /// The same function, whose predictions end when the token is cancelled: between two operations, or
+    /// at the next turn of a loop, with an error of the kind [`Cancelled`](crate::ErrorKind::Cancelled).
+    /// States are as they were before the prediction then.
+    ///
+    /// ```
+    /// # use candle_coreml::{CancelToken, CoreMLModel, Result};
+    /// # fn first_second_of(model: &CoreMLModel) -> Result<()> {
+    /// let token = CancelToken::new();
+    /// let timer = token.clone();
+    /// std::thread::spawn(move || {
+    ///     std::thread::sleep(std::time::Duration::from_secs(1));
+    ///     timer.cancel();
+    /// });
+    /// let outputs = model.with_cancel(token).predict(&[])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_cancel(&self, token: CancelToken) -> Self {
+        CoreMLModel { cancel: Some(token), ..self.clone() }
+    }
+
+    fn share(&self, executable: Arc<dyn Executable>, function: &str) -> Result<Self> {
+        let model = Self::from_executable(executable, Some(function))?;
+        Ok(CoreMLModel { cancel: self.cancel.clone(), ..model })
     }
 
     /// Runs the function: outputs by name, in the dtypes that the program declares (`bool` and
@@ -140,7 +167,7 @@ impl CoreMLModel {
     /// # Errors
     /// When the backend can't.
     pub fn bind(&self) -> Result<BoundCall> {
-        self.calls.bind()
+        self.calls.bind(self.cancel.clone())
     }
 
     /// What the backend runs for the function at its default shapes, as text: steps, shapes, where

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 /// (`lib.rs`) lies above all.
 const ROOMS: &[&[&str]] = &[
     &["words"],
-    &["cancel"],
     &["hub"],
     &["error"],
     &["tensors", "values"],
@@ -38,6 +37,7 @@ const LLM: &[&[&str]] = &[
 /// Rooms of the engine from below; its root lies above all.
 const ENGINE: &[&[&str]] = &[
     &["error"],
+    &["cancel"],
     &["limits"],
     &["ids"],
     &["value"],

@@ -6,7 +6,8 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor};
-use candle_coreml::{BackendKind, CoreMLModel, LoadOptions};
+use candle_coreml::{BackendKind, CoreMLModel, LoadOptions, Package};
+use coreml_format::mil::from_text;
 
 const CPU: &Device = &Device::Cpu;
 
@@ -180,4 +181,73 @@ fn predictions_run_on_several_threads() {
             });
         }
     });
+}
+
+/// A program in memory.
+fn program(function: &str) -> CoreMLModel {
+    let program = from_text(&format!("program(1.0) {{ {function} }}")).unwrap();
+    let package = Package::from_program(program).unwrap();
+    CoreMLModel::from_package(package, &LoadOptions::new()).unwrap()
+}
+
+fn floats(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// np.array([2, 4, 8, 16])[[3, 0, 2, 1]] in halves: packed in two bits each, 0b01_10_00_11.
+#[test]
+fn outputs_may_be_constants_and_compressed_ones() {
+    let model = program(
+        "func main<ios16>() {
+            tensor<fp16, [4]> a = constexpr_lut_to_dense()[lut = tensor<fp16, [4]>([2, 4, 8, 16]),
+                indices = tensor<uint8, [1]>([99]), shape = tensor<uint32, [1]>([4])];
+            tensor<int32, [2]> b = const()[val = tensor<int32, [2]>([7, -7])];
+            bool c = const()[val = bool(true)];
+            tensor<fp32, [0, 3]> d = const()[val = tensor<fp32, [0, 3]>([])];
+        } -> (a, b, c, d);",
+    );
+    for _ in 0..2 {
+        let outputs = model.predict(&[]).unwrap();
+        assert_eq!(floats(&outputs["a"]), [16.0, 2.0, 8.0, 4.0]);
+        assert_eq!(outputs["a"].dtype(), DType::F16);
+        assert_eq!(floats(&outputs["b"]), [7.0, -7.0]);
+        assert_eq!((outputs["c"].dims(), floats(&outputs["c"])), (&[][..], vec![1.0]));
+        assert_eq!(outputs["d"].dims(), [0, 3]);
+    }
+}
+
+#[test]
+fn an_input_and_one_value_twice_may_be_outputs() {
+    let model = program(
+        "func main<ios15>(tensor<fp32, [2]> x) {
+            tensor<fp32, [2]> y = square(x = x);
+            tensor<fp32, [2]> z = identity(x = x);
+        } -> (x, y, z, y);",
+    );
+    let x = Tensor::new(&[3f32, -4.0], CPU).unwrap();
+    let outputs = model.predict(&[("x", &x)]).unwrap();
+    assert_eq!(floats(&outputs["x"]), [3.0, -4.0]);
+    assert_eq!(floats(&outputs["y"]), [9.0, 16.0]);
+    assert_eq!(floats(&outputs["z"]), [3.0, -4.0]);
+}
+
+#[test]
+fn scalars_and_empty_tensors_come_in_and_go_out() {
+    let model = program(
+        "func main<ios15>(fp32 x, tensor<fp32, [2, 0]> e) {
+            fp32 y = add(x = x, y = x);
+            tensor<fp32, [2, 0]> f = mul(x = e, y = x);
+            tensor<fp32, [2]> s = reduce_sum(x = e, axes = tensor<int32, [1]>([1]), keep_dims = bool(false));
+            tensor<fp32, [2, 0]> t = add(x = e, y = e);
+        } -> (x, y, e, f, s, t);",
+    );
+    let (x, e) =
+        (Tensor::new(1.5f32, CPU).unwrap(), Tensor::zeros((2, 0), DType::F32, CPU).unwrap());
+    let outputs = model.predict(&[("x", &x), ("e", &e)]).unwrap();
+    assert_eq!((outputs["x"].dims(), floats(&outputs["x"])), (&[][..], vec![1.5]));
+    assert_eq!((outputs["y"].dims(), floats(&outputs["y"])), (&[][..], vec![3.0]));
+    assert_eq!(floats(&outputs["s"]), [0.0, 0.0]);
+    for name in ["e", "f", "t"] {
+        assert_eq!(outputs[name].dims(), [2, 0], "{name}");
+    }
 }

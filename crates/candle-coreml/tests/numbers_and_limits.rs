@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
 use candle_coreml::{
-    CoreMLModel, Error, ErrorKind, Features, Limits, LoadOptions, Package, Result, Rewrites, mil,
+    CancelToken, CoreMLModel, Error, ErrorKind, Features, Limits, LoadOptions, Package, Result,
+    Rewrites, mil,
 };
 
 fn load(inputs: &str, body: &str, outputs: &str, options: &LoadOptions) -> Result<CoreMLModel> {
@@ -351,6 +352,39 @@ fn a_time_limit_ends_loops_and_names_them() {
         message.contains("operation `y` (while_loop)") && message.contains("0.02 seconds"),
         "{message}"
     );
+}
+
+#[test]
+fn a_prediction_is_cancelled_from_elsewhere_and_states_are_as_before() {
+    let body = r#"
+    write_state(input = s, data = x);
+    tensor<fp16, [1]> y = while_loop(loop_vars = (x)) (tensor<fp16, [1]> v) {
+        bool go = less(x = fp16(0.0), y = fp16(1.0));
+    } -> (go), (tensor<fp16, [1]> v) {
+        tensor<fp16, [1]> w = mul(x = v, y = fp16(1.0));
+    } -> (w);"#;
+    let inputs = "tensor<fp16, [1]> x, state<tensor<fp16, [1]>> s";
+    let token = CancelToken::new();
+    let model = load(inputs, body, "y", &LoadOptions::new()).unwrap().with_cancel(token.clone());
+    let mut state = model.make_state().unwrap();
+    let x = Tensor::new(&[1f32], &Device::Cpu).unwrap();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        token.cancel();
+    });
+    let mut cancelled = |model: &CoreMLModel| {
+        let error = model.predict_with_state(&[("x", &x)], &mut state).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        let content = common::floats(&state.read("s").unwrap());
+        (error.to_string(), content)
+    };
+    let (message, content) = cancelled(&model);
+    later.join().unwrap();
+    assert!(message.contains("`y` (while_loop): cancelled here"), "{message}");
+    assert_eq!(content, [0.0]);
+    // Cancelled for good, in shares too.
+    assert!(cancelled(&model).0.contains("write_state"));
+    assert!(cancelled(&model.function("main").unwrap()).0.contains("write_state"));
 }
 
 #[test]

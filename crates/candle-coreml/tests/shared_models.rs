@@ -111,6 +111,29 @@ fn compiled_programs_give_products_and_greatest_logits() {
     assert_eq!(number("duration_index"), [3.0]);
 }
 
+/// Its weights are absent, and an exporter wrote counts of 0 into a `tile`.
+#[test]
+fn a_graph_without_its_weights_is_planned_for_any_length() {
+    let Some(models) = common::shared_models() else { return };
+    let path = models.join("wild/kokoro_duration_noweights/kokoro_duration.mlpackage");
+    let absent = CoreMLModel::load(&path, &LoadOptions::new()).err().unwrap().to_string();
+    assert!(absent.contains("weight.bin"), "{absent}");
+    let model = CoreMLModel::load(&path, &LoadOptions::new().without_weights()).unwrap();
+    assert!(model.plan().unwrap().contains("tile"));
+    let (style, speed) = (Tensor::zeros((1, 256), DType::F32, &Device::Cpu).unwrap(), 1f32);
+    let speed = Tensor::new(&[speed], &Device::Cpu).unwrap();
+    for length in [1, 7, 32] {
+        let ones = Tensor::ones((1, length), DType::U32, &Device::Cpu).unwrap();
+        let inputs =
+            [("input_ids", &ones), ("attention_mask", &ones), ("ref_s", &style), ("speed", &speed)];
+        let outputs = model.predict(&inputs).unwrap();
+        assert_eq!(outputs["pred_dur"].dims(), [1, length]);
+        assert_eq!(outputs["s"].dims(), [1, 128]);
+        assert_eq!(outputs["d"].dims(), [1, length, 640]);
+        assert_eq!(outputs["t_en"].dims(), [1, 512, length]);
+    }
+}
+
 #[test]
 fn silero_vad_gives_the_expected_probabilities_from_both_forms() {
     let Some(models) = common::shared_models() else { return };

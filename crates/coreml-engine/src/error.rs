@@ -200,6 +200,9 @@ pub enum OpError {
         /// The time allowed.
         limit: Duration,
     },
+    /// The prediction's [`CancelToken`](crate::CancelToken) was cancelled.
+    #[error("cancelled here")]
+    Cancelled,
 }
 
 /// Memory for a buffer could not be had.
@@ -223,7 +226,10 @@ impl OpError {
             | OpError::OutOfMemory(_)
             | OpError::MemoryLimit { .. }
             | OpError::TimeLimit { .. } => ErrorKind::Limit,
-            OpError::Kernel(KernelError::Threads { .. }) => ErrorKind::Unavailable,
+            OpError::Cancelled => ErrorKind::Cancelled,
+            OpError::Kernel(KernelError::Threads { .. } | KernelError::Entropy { .. }) => {
+                ErrorKind::Unavailable
+            }
             OpError::Kernel(_) => ErrorKind::BrokenModel,
         }
     }

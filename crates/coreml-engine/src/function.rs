@@ -15,6 +15,7 @@ use coreml_kernels::Context;
 pub use self::classifier::Classifier;
 pub use self::input::FunctionInput;
 use self::plans::{Choice, Plans};
+use crate::cancel::CancelToken;
 use crate::error::{Error, OperationError, Result};
 use crate::graph::StateType;
 use crate::limits::Limits;
@@ -139,17 +140,18 @@ impl Function {
     /// Runs the function on `inputs`, bytes of dense tensors held as [`inputs`](Self::inputs) say,
     /// with these shapes; then calls `read` with the number and the elements of every output. `states`
     /// are those of [`states`](Self::states); after an error, or when `read` breaks off, they are as they
-    /// were. `context` has the threads to run on: those of the
+    /// were. `cancel` ends the call from elsewhere. `context` has the threads to run on: those of the
     /// [model](crate::Model::context), or of a share of it.
     ///
     /// # Errors
-    /// When no plan can be made for the shapes, or an operation fails.
+    /// When no plan can be made for the shapes, an operation fails, or the call is cancelled.
     pub fn predict(
         &self,
         context: &Context,
         shapes: &[Shape],
         inputs: &[&[u8]],
         states: &mut [Buffer],
+        cancel: Option<&CancelToken>,
         mut read: impl FnMut(usize, &TensorRef) -> ControlFlow<()>,
     ) -> Result<()> {
         let started = Instant::now();
@@ -159,7 +161,8 @@ impl Function {
             .workspace(&self.limits)
             .map_err(|error| Error::Function { function: self.name.clone(), source: error })?;
         let limits = self.limits;
-        let mut call = Call { inputs, shapes, states, workspace: &mut workspace, limits, started };
+        let mut call =
+            Call { inputs, shapes, states, workspace: &mut workspace, limits, started, cancel };
         let mut ran = || run::run(plan, context, std::slice::from_mut(&mut call));
         let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
             true => ran(),

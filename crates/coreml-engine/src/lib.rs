@@ -2,11 +2,12 @@
 //! kernels ([`coreml_kernels`]), but neither Candle nor language models.
 //!
 //! [`Model`] is a package made ready; its [`Function`]s run on bytes. Below them, each room knows
-//! those before it only: `error`, `limits`, `value`, `ids`, `weights`, `definitions`, `op` (what an
+//! those before it only: `error`, `cancel`, `limits`, `value`, `ids`, `weights`, `definitions`, `op` (what an
 //! operation is), `ops` (the operations), `graph` (what is computed from what), `plan` (the passes
 //! from a function to steps and buffers), `run` (the executor), `function` and `model`.
 //! `docs/architecture.md` walks through them.
 
+mod cancel;
 pub mod definitions;
 mod error;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod run;
 mod value;
 mod weights;
 
+pub use cancel::CancelToken;
 pub use coreml_kernels::{Context, KernelError, Pool, Workers};
 pub use error::{Error, Error as EngineError, OpError, OperationError, OutOfMemory, Result};
 pub use function::{Classifier, Function, FunctionInput};

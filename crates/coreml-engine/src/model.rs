@@ -26,12 +26,19 @@ pub struct Options {
     pub rewrites: Rewrites,
     /// The most that a prediction may take.
     pub limits: Limits,
+    /// Whether weights are taken for zeros, and their files not opened.
+    pub without_weights: bool,
 }
 
 impl Options {
     /// A model that computes on these threads.
     pub fn new(workers: Workers) -> Self {
-        Options { workers, rewrites: Rewrites::default(), limits: Limits::default() }
+        Options {
+            workers,
+            rewrites: Rewrites::default(),
+            limits: Limits::default(),
+            without_weights: false,
+        }
     }
 
     /// Chooses which rewrites are made.
@@ -42,6 +49,12 @@ impl Options {
     /// Limits what a prediction may take.
     pub fn limits(self, limits: Limits) -> Self {
         Options { limits, ..self }
+    }
+
+    /// Chooses whether weights are taken for zeros and their files not opened: to see how a model is planned
+    /// whose weights are not there.
+    pub fn without_weights(self, without_weights: bool) -> Self {
+        Options { without_weights, ..self }
     }
 }
 
@@ -72,7 +85,10 @@ impl Model {
     /// When the package holds no ML Program, or the program has an operation that the engine does not
     /// compute, or is wrong.
     pub fn load(package: impl Into<Arc<Package>>, options: &Options) -> Result<Self> {
-        let weights = Weights::new(package, options.limits)?;
+        let weights = match options.without_weights {
+            true => Weights::zeros(package, options.limits)?,
+            false => Weights::new(package, options.limits)?,
+        };
         check_operators(weights.program())?;
         let description = weights.package().description()?.clone();
         let context = Arc::new(Context::new(options.workers.clone()));

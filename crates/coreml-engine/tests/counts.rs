@@ -124,7 +124,8 @@ impl<'a> Session<'a> {
             first.get_or_insert(tensor.dense_bytes().unwrap().to_vec());
             std::ops::ControlFlow::Continue(())
         };
-        let result = self.function.predict(self.context, shapes, &bytes, &mut self.states, read);
+        let result =
+            self.function.predict(self.context, shapes, &bytes, &mut self.states, None, read);
         result.unwrap_or_else(|error| panic!("{shapes:?}: {error}"));
         first.unwrap()
     }
@@ -251,4 +252,37 @@ fn masks_that_grow_need_few_plans() {
         assert!(function.plans_made() <= FEW, "{name}: {} plans", function.plans_made());
         assert_eq!(model.weight_forms_made(), forms, "{name}");
     }
+}
+
+/// What can't be known ahead is computed by no plan, and for no two operations at once.
+#[test]
+fn random_numbers_without_a_seed_are_others_at_each_run() {
+    let random = |seed: &str| {
+        format!(
+            "random_uniform(shape = tensor<int32, [1]>([64]), {seed}low = fp32(0), high = fp32(1))"
+        )
+    };
+    let (fresh, seeded) = (random(""), random("seed = int32(5), "));
+    let input = "(tensor<fp32, [1]> x)";
+    let result = "tensor<fp32, [64]>";
+    let functions = format!(
+        "func fresh<ios15>{input} {{ {result} y = {fresh}; }} -> (y);
+        func seeded<ios15>{input} {{ {result} y = {seeded}; }} -> (y);
+        func apart<ios15>{input} {{
+            {result} a = {fresh};
+            {result} b = {fresh};
+            {result} y = sub(x = a, y = b);
+        }} -> (y);"
+    );
+    let (_directory, model) = compiled(&functions, &Blobs::new());
+    let shapes = [Shape::from_slice(&[1])];
+    let twice = |name: &str| {
+        let mut session = Session::new(&model, model.function(name).unwrap());
+        [session.call(&shapes), session.call(&shapes)]
+    };
+    let [first, second] = twice("fresh");
+    assert_ne!(first, second);
+    let [first, second] = twice("seeded");
+    assert_eq!(first, second);
+    assert!(twice("apart")[0].iter().any(|&byte| byte != 0));
 }

@@ -2,7 +2,7 @@
 //! sources (`converters/mil/mil/ops/defs`) and documentation.
 
 use coreml_engine::definitions::{
-    Argument, Default, Definition, Kind, Outputs, definitions, lookup, markdown, versions,
+    Argument, Default, Definition, Kind, Outputs, definitions, lookup, versions,
 };
 use coreml_format::mil::{ElementType, Opset};
 
@@ -250,22 +250,4 @@ fn defaults_of_fractions() {
     assert_eq!(epsilon("log", Opset::Ios15), Some(Default::Float(1e-45)));
     assert_eq!(epsilon("l2_norm", Opset::Ios17), Some(Default::Float(1e-6)));
     assert_eq!(epsilon("layer_norm", Opset::Ios16), Some(Default::Float(1e-5)));
-}
-
-#[test]
-fn the_document_has_a_line_for_each_version() {
-    let text = markdown(|definition| definition.name == "gather");
-    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
-    assert_eq!(rows.len(), definitions().len());
-    for line in [
-        "| Operator | Since | Arguments | Results | Computed here |",
-        "| `gather` | ios16 | `x`, `indices`, *`axis`* = 0, *`batch_dims`* = 0 | 1 | yes |",
-        "| `split` | ios15 | `x`, *`num_splits`*?, *`split_sizes`*?, *`axis`* | any number | |",
-        "| `stack` | ios15 | `values`…, *`axis`* | 1 | |",
-        "| `write_state` | ios18 | `input`, `data` | 0 | |",
-    ] {
-        assert!(text.lines().any(|found| found == line), "no line {line}\n{text}");
-    }
-    assert_eq!(rows.iter().filter(|line| line.ends_with("| yes |")).count(), 3);
-    assert!(rows.iter().all(|line| line.matches('|').count() == 6));
 }

@@ -4,41 +4,18 @@
 //! thread. One line per case: its name, microseconds of the fastest run, work per second.
 #![allow(clippy::print_stdout)]
 
-use std::hint::black_box;
-use std::time::Instant;
+mod common;
 
+use std::hint::black_box;
+
+use common::{Bench, expect};
 use coreml_kernels::{
-    BatchStrides, Blockwise, ColumnLayout, Context, Encoding, KernelError, Matrix, MatrixMut,
-    Order, OutputLayout, Palettized, Table, Weights, Workers, attention_matmul, gemm_batch, norm,
-    project, softmax, vecmath,
+    BatchStrides, Blockwise, ColumnLayout, Encoding, Matrix, MatrixMut, Order, OutputLayout,
+    Palettized, Table, Weights, attention_matmul, gemm_batch, norm, project, softmax, vecmath,
 };
 use half::f16;
 
-/// What a bench runs with.
-struct Bench {
-    ctx: Context,
-    filter: String,
-}
-
 impl Bench {
-    /// Times `run` and prints its speed in billions of `work` per second.
-    fn report(&self, name: &str, work: usize, unit: &str, mut run: impl FnMut()) {
-        if !name.contains(&self.filter) {
-            return;
-        }
-        let (mut best, mut spent) = (f64::INFINITY, 0.0);
-        run();
-        while spent < 0.15 {
-            let start = Instant::now();
-            run();
-            let seconds = start.elapsed().as_secs_f64();
-            best = best.min(seconds);
-            spent += seconds;
-        }
-        let speed = work as f64 / best / 1e9;
-        println!("{name:<32} {:>10.2} us {speed:>8.2} G{unit}/s", best * 1e6);
-    }
-
     /// Adds up a large buffer.
     fn read(&self, buffer: &mut [u64]) {
         let bytes = size_of_val(buffer);
@@ -146,14 +123,8 @@ impl Bench {
     }
 }
 
-fn expect(result: Result<(), KernelError>) {
-    black_box(result).expect("the sizes fit");
-}
-
 fn main() {
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let bench = Bench { ctx: Context::new(Workers::shared()), filter };
-    println!("{} on {} threads", bench.ctx.isa().name(), bench.ctx.workers().threads());
+    let bench = Bench::new();
     let mut buffer: Vec<u64> = (0..1u64 << 26).collect();
     bench.ctx.workers().enter(|| {
         bench.read(&mut buffer);

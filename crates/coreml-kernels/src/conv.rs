@@ -1,84 +1,19 @@
 //! Convolutions over one to three spatial dimensions.
 
+mod transpose;
+
+pub use transpose::{ConvTransposeParams, conv_transpose};
+
 use crate::arch::compiled::{self, Loop};
 use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
 use crate::matrix::Matrix;
 use crate::project::{Call, OutputLayout};
+use crate::spatial::{SpatialDim, split, three, zip_strided};
 use crate::thresholds;
 use crate::weights::Weights;
 
 const KERNEL: &str = "conv";
-
-/// One spatial dimension of a convolution, in elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpatialDim {
-    /// Size of the input.
-    pub input: usize,
-    /// Size of the filter.
-    pub kernel: usize,
-    /// Step of the filter, at least 1.
-    pub stride: usize,
-    /// Distance between the filter's taps, at least 1.
-    pub dilation: usize,
-    /// Zeros before the input.
-    pub pad_begin: usize,
-    /// Zeros after the input.
-    pub pad_end: usize,
-}
-
-impl SpatialDim {
-    /// A dimension that is not there.
-    const UNIT: Self =
-        Self { input: 1, kernel: 1, stride: 1, dilation: 1, pad_begin: 0, pad_end: 0 };
-
-    /// Size of the output: how many places the filter fits into the padded input.
-    ///
-    /// # Errors
-    /// If the filter is larger than the padded input, or a parameter is zero.
-    pub fn output(&self) -> Result<usize, KernelError> {
-        if self.kernel == 0 || self.stride == 0 || self.dilation == 0 {
-            let got = (self.kernel, self.stride, self.dilation);
-            return Err(KernelError::value(KERNEL, "kernel, stride, dilation", "at least 1", got));
-        }
-        let overflow = KernelError::Overflow { kernel: KERNEL, argument: "spatial" };
-        let padded = self
-            .input
-            .checked_add(self.pad_begin)
-            .and_then(|size| size.checked_add(self.pad_end))
-            // Signed positions must be able to reach either end.
-            .filter(|&size| size <= isize::MAX.cast_unsigned() / 4)
-            .ok_or(overflow.clone())?;
-        let extent = (self.kernel - 1)
-            .checked_mul(self.dilation)
-            .and_then(|e| e.checked_add(1))
-            .ok_or(overflow)?;
-        let room = padded.checked_sub(extent).ok_or_else(|| {
-            let expected = format!("at most {padded}, the size of the padded input");
-            KernelError::value(KERNEL, "extent of the dilated filter", expected, extent)
-        })?;
-        Ok(room / self.stride + 1)
-    }
-
-    /// The outputs for which `tap` meets the input, and the input of the first of them.
-    #[inline(always)]
-    fn hits(&self, tap: usize, output: usize) -> (usize, usize, usize) {
-        let shift = (tap * self.dilation).cast_signed() - self.pad_begin.cast_signed();
-        let step = self.stride;
-        let first = if shift < 0 { shift.unsigned_abs().div_ceil(step) } else { 0 };
-        let room = (self.input.cast_signed() - shift).max(0).cast_unsigned();
-        let end = room.div_ceil(step).min(output);
-        let input = (first * step).cast_signed() + shift;
-        (first.min(end), end, input.max(0).cast_unsigned())
-    }
-
-    /// The input that `tap` meets at `output`, if it is not padding.
-    #[inline(always)]
-    fn input_at(&self, tap: usize, output: usize) -> Option<usize> {
-        let at = (output * self.stride + tap * self.dilation).checked_sub(self.pad_begin)?;
-        (at < self.input).then_some(at)
-    }
-}
 
 /// What a convolution is, apart from its data. Input is `[batch, in_channels, spatial…]`,
 /// output `[batch, out_channels, spatial…]`, filters `[out_channels, in_channels / groups,
@@ -154,10 +89,7 @@ struct Shape {
 
 impl Shape {
     fn new(params: &ConvParams) -> Result<Self, KernelError> {
-        if !(1..=3).contains(&params.spatial.len()) {
-            let got = params.spatial.len();
-            return Err(KernelError::value(KERNEL, "number of spatial dimensions", "1 to 3", got));
-        }
+        let dims = three(KERNEL, params.spatial, SpatialDim::UNIT)?;
         let groups = params.groups;
         if groups == 0
             || !params.in_channels.is_multiple_of(groups)
@@ -167,8 +99,6 @@ impl Shape {
                 format!("a divisor of {} and {} channels", params.in_channels, params.out_channels);
             return Err(KernelError::value(KERNEL, "groups", expected, groups));
         }
-        let mut dims = [SpatialDim::UNIT; 3];
-        dims[3 - params.spatial.len()..].copy_from_slice(params.spatial);
         let mut output = [1; 3];
         for (output, dim) in output.iter_mut().zip(&dims) {
             *output = dim.output()?;
@@ -292,16 +222,9 @@ fn unfold_row(shape: &Shape, channel: &[f32], tap: usize, start: usize, values: 
         if width.stride == 1 {
             line.copy_from_slice(&source[..line.len()]);
         } else {
-            let inputs = source.iter().step_by(width.stride);
-            line.iter_mut().zip(inputs).for_each(|(to, &from)| *to = from);
+            zip_strided(line, source, width.stride, |to, from| *to = from);
         }
     }
-}
-
-/// The coordinates of a position among `[_, height, width]`.
-#[inline(always)]
-fn split(position: usize, height: usize, width: usize) -> (usize, usize, usize) {
-    (position / (height * width), position / width % height, position % width)
 }
 
 /// One input with one input channel per group: each filter runs over its channel.
@@ -363,24 +286,13 @@ impl Loop for Depthwise<'_> {
                 let source = &self.input[(in_z * height.input + in_y) * width.input..];
                 let (first, end, input) = width.hits(tap_x, out_width);
                 if first < end {
-                    add_scaled(
-                        &mut out[first..end],
-                        weight,
-                        &source[input..width.input],
-                        width.stride,
-                    );
+                    let source = &source[input..width.input];
+                    zip_strided(&mut out[first..end], source, width.stride, |out, x| {
+                        *out += weight * x;
+                    });
                 }
             }
         }
-    }
-}
-
-#[inline(always)]
-fn add_scaled(out: &mut [f32], weight: f32, source: &[f32], stride: usize) {
-    if stride == 1 {
-        out.iter_mut().zip(source).for_each(|(out, x)| *out += weight * x);
-    } else {
-        out.iter_mut().zip(source.iter().step_by(stride)).for_each(|(out, x)| *out += weight * x);
     }
 }
 

@@ -66,6 +66,12 @@ pub enum KernelError {
         /// What the pool says.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// The system gives no random numbers to start from.
+    #[error("the system has no random numbers to start from: {source}")]
+    Entropy {
+        /// What the system says.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl KernelError {

@@ -9,6 +9,7 @@
 //! vector path has a portable twin it is tested against.
 
 mod arch;
+pub mod attention;
 pub mod context;
 pub mod conv;
 pub mod convert;
@@ -20,19 +21,26 @@ mod lanes;
 pub mod matmul_f16;
 mod matrix;
 pub mod norm;
+pub mod pool;
 pub mod project;
+pub mod quantize;
+pub mod random;
 pub mod softmax;
+mod spatial;
 mod thresholds;
 pub mod unpack;
 pub mod vecmath;
 pub mod weights;
 
+pub use attention::{AttentionSizes, Heads, Mask, attention};
 pub use context::{Context, Lease, Pool, Scratch, Workers};
-pub use conv::{ConvParams, conv};
+pub use conv::{ConvParams, ConvTransposeParams, conv, conv_transpose};
 pub use error::KernelError;
 pub use gemm::gemm_batch;
 pub use isa::Isa;
 pub use matmul_f16::attention_matmul;
 pub use matrix::{BatchStrides, Matrix, MatrixMut, Order};
-pub use project::{ColumnLayout, OutputLayout, project};
+pub use pool::{PoolParams, Pooling, pool};
+pub use project::{ColumnLayout, OutputLayout, project, project_rows};
+pub use spatial::SpatialDim;
 pub use weights::{Blockwise, Encoding, Palettized, Table, Weights};

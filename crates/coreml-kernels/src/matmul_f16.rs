@@ -34,7 +34,11 @@ pub fn attention_matmul(
     })
 }
 
-fn widened(
+/// `c = a * b` in the order [`Order::Chain`].
+///
+/// # Errors
+/// As [`attention_matmul`].
+pub(crate) fn widened(
     ctx: &Context,
     threads: Threads,
     a: Matrix<f32>,

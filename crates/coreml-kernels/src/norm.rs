@@ -1,8 +1,8 @@
-//! Normalisation over trailing axes.
+//! Normalisation over trailing axes, of channels and over neighbouring channels.
 
 use crate::arch::compiled::{self, Loop};
 use crate::context::Context;
-use crate::error::{KernelError, check_len};
+use crate::error::{KernelError, check_len, product};
 use crate::thresholds;
 
 /// Lanes a sum is kept in.
@@ -52,6 +52,142 @@ pub fn rms_norm(
     Ok(())
 }
 
+/// What normalises channels, each of them by parameters of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct ChannelParams<'a> {
+    /// Mean and variance of each channel; without them, those of each run of values.
+    pub given: Option<(&'a [f32], &'a [f32])>,
+    /// The scale of each channel.
+    pub gamma: Option<&'a [f32]>,
+    /// The shift of each channel.
+    pub beta: Option<&'a [f32]>,
+    /// What is added to variances.
+    pub epsilon: f32,
+}
+
+/// Normalises channels in place: values are `[batch, channels, size]`, and each becomes
+/// `(x - mean) / sqrt(variance + epsilon) * gamma + beta` of its channel (`batch_norm`) or its run of
+/// `size` values (`instance_norm`).
+///
+/// # Errors
+/// If runs of `channels` times `size` values do not make up all, or a parameter has not one value for each
+/// channel.
+pub fn channel_norm(
+    ctx: &Context,
+    values: &mut [f32],
+    channels: usize,
+    size: usize,
+    params: &ChannelParams,
+) -> Result<(), KernelError> {
+    const KERNEL: &str = "channel_norm";
+    check(KERNEL, values.len(), product(KERNEL, "values", &[channels, size])?, None, None)?;
+    let given = params.given.map(|(mean, variance)| [("mean", mean), ("variance", variance)]);
+    let affine = [("gamma", params.gamma), ("beta", params.beta)];
+    let affine = affine.into_iter().filter_map(|(name, values)| Some((name, values?)));
+    for (name, values) in given.into_iter().flatten().chain(affine) {
+        check_len(KERNEL, name, channels, values.len())?;
+    }
+    ctx.workers().for_each_row_mut(values, size, thresholds::NORM, |number, row| {
+        compiled::run(ctx.isa(), ChannelNorm { row, channel: number % channels, params });
+    });
+    Ok(())
+}
+
+struct ChannelNorm<'a> {
+    row: &'a mut [f32],
+    channel: usize,
+    params: &'a ChannelParams<'a>,
+}
+
+impl Loop for ChannelNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { row, channel, params } = self;
+        let (mean, variance) = match params.given {
+            Some((mean, variance)) => (mean[channel], f64::from(variance[channel])),
+            None => moments(row),
+        };
+        let gamma = params.gamma.map_or(1.0, |gamma| f64::from(gamma[channel]));
+        let scale = (gamma / (variance + f64::from(params.epsilon)).sqrt()) as f32;
+        let shift = params.beta.map_or(0.0, |beta| beta[channel]);
+        for value in row.iter_mut() {
+            *value = (*value - mean) * scale + shift;
+        }
+    }
+}
+
+/// What `local_response_norm` computes with.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseParams {
+    /// Channels that are looked at: from `size / 2` before a channel to `(size - 1) / 2` after it.
+    pub size: usize,
+    /// What the mean of their squares is multiplied with.
+    pub alpha: f32,
+    /// The exponent.
+    pub beta: f32,
+    /// What is added.
+    pub k: f32,
+}
+
+/// `local_response_norm`: `x` and `out` are `[batch, channels, inner]`, and each value becomes
+/// `x / (k + alpha * mean of squares)^beta`, the mean being that of `size` neighbouring channels at its
+/// place, with zeros for those that there are not.
+///
+/// # Errors
+/// If runs of `channels` times `inner` values do not make up all, the lengths differ or `size` is zero.
+pub fn local_response_norm(
+    ctx: &Context,
+    x: &[f32],
+    out: &mut [f32],
+    channels: usize,
+    inner: usize,
+    params: &ResponseParams,
+) -> Result<(), KernelError> {
+    const KERNEL: &str = "local_response_norm";
+    let block = product(KERNEL, "x", &[channels, inner])?;
+    check(KERNEL, x.len(), block, None, None)?;
+    check_len(KERNEL, "out", x.len(), out.len())?;
+    if params.size == 0 {
+        return Err(KernelError::value(KERNEL, "size", "at least 1", params.size));
+    }
+    ctx.workers().for_each_row_mut(out, inner, thresholds::RESPONSE, |number, out| {
+        let (first, channel) = (number / channels * block, number % channels);
+        let start = channel.saturating_sub(params.size / 2);
+        let end = channel.saturating_add((params.size - 1) / 2).saturating_add(1).min(channels);
+        let around = &x[first + start * inner..first + end * inner];
+        let x = &x[first + channel * inner..][..inner];
+        compiled::run(ctx.isa(), LocalResponse { x, around, out, params });
+    });
+    Ok(())
+}
+
+struct LocalResponse<'a> {
+    x: &'a [f32],
+    /// The neighbouring channels, one after the other.
+    around: &'a [f32],
+    out: &'a mut [f32],
+    params: &'a ResponseParams,
+}
+
+impl Loop for LocalResponse<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { x, around, out, params } = self;
+        out.fill(0.0);
+        for line in around.chunks_exact(x.len()) {
+            out.iter_mut().zip(line).for_each(|(sum, x)| *sum += x * x);
+        }
+        let size = params.size as f32;
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = x / (*out / size * params.alpha + params.k).powf(params.beta);
+        }
+    }
+}
+
 fn check(
     kernel: &'static str,
     count: usize,
@@ -78,9 +214,7 @@ impl Loop for LayerNorm<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let count = self.row.len() as f64;
-        let mean = (sum(self.row, |x| x) / count) as f32;
-        let variance = sum(self.row, |x| (x - mean) * (x - mean)) / count;
+        let (mean, variance) = moments(self.row);
         let factor = (1.0 / (variance + f64::from(self.epsilon)).sqrt()) as f32;
         for value in self.row.iter_mut() {
             *value = (*value - mean) * factor;
@@ -117,6 +251,14 @@ fn affine(row: &mut [f32], gamma: Option<&[f32]>, beta: Option<&[f32]>) {
     if let Some(beta) = beta {
         row.iter_mut().zip(beta).for_each(|(value, beta)| *value += beta);
     }
+}
+
+/// Mean and variance of the whole population.
+#[inline(always)]
+fn moments(values: &[f32]) -> (f32, f64) {
+    let count = values.len() as f64;
+    let mean = (sum(values, |x| x) / count) as f32;
+    (mean, sum(values, |x| (x - mean) * (x - mean)) / count)
 }
 
 /// The sum of `term` over all values: short runs in single precision, these in double.
@@ -218,8 +360,68 @@ mod tests {
     }
 
     #[test]
+    fn channels_by_given_statistics_and_by_their_own() {
+        let (batch, channels, size) = (3, 7, 4000);
+        let x = sample(batch * channels * size, 1);
+        let (gamma, beta) = (sample(channels, 2), sample(channels, 3));
+        let (mean, variance) = (sample(channels, 4), vec![0.75; channels]);
+        for ctx in contexts() {
+            for given in [None, Some((&mean[..], &variance[..]))] {
+                let (gamma, beta) = (Some(&gamma[..]), Some(&beta[..]));
+                let params = ChannelParams { given, gamma, beta, epsilon: 1e-5 };
+                let mut y = x.clone();
+                channel_norm(&ctx, &mut y, channels, size, &params).unwrap();
+                for (i, (x, y)) in x.chunks(size).zip(y.chunks(size)).enumerate() {
+                    let channel = i % channels;
+                    let (g, b) =
+                        (vec![gamma.unwrap()[channel]; size], vec![beta.unwrap()[channel]; size]);
+                    let own = oracle(x, &g, &b, 1e-5);
+                    let by_given = |x: f32| {
+                        (f64::from(x) - f64::from(mean[channel])) / (0.75f64 + 1e-5).sqrt()
+                            * f64::from(g[0])
+                            + f64::from(b[0])
+                    };
+                    for (j, y) in y.iter().enumerate() {
+                        let e = if given.is_some() { by_given(x[j]) } else { own[j] };
+                        assert!((f64::from(*y) - e).abs() < 2e-6, "{y}, expected {e}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn responses_of_neighbouring_channels() {
+        let (batch, channels, inner) = (2, 6, 1500);
+        let x = sample(batch * channels * inner, 1);
+        let both = contexts().flat_map(|ctx| [1, 2, 3, 5, 100].map(|size| (ctx.isa(), size)));
+        for (isa, size) in both {
+            let ctx = Context::with_isa(Workers::shared(), isa);
+            let params = ResponseParams { size, alpha: 0.5, beta: 0.75, k: 1.5 };
+            let mut y = vec![f32::NAN; x.len()];
+            local_response_norm(&ctx, &x, &mut y, channels, inner, &params).unwrap();
+            for (i, y) in y.iter().enumerate() {
+                let channel = i / inner % channels;
+                let square = |c: usize| f64::from(x[i - channel * inner + c * inner]).powi(2);
+                let near = |c: &usize| c + size / 2 >= channel && *c <= channel + (size - 1) / 2;
+                let squares: f64 = (0..channels).filter(near).map(square).sum();
+                let e = f64::from(x[i]) / (squares / size as f64 * 0.5 + 1.5).powf(0.75);
+                assert!((f64::from(*y) - e).abs() < 2e-6, "{y}, expected {e}");
+            }
+        }
+    }
+
+    #[test]
     fn refuses_bad_sizes() {
         let ctx = Context::new(Workers::shared());
+        let params = ChannelParams { given: None, gamma: None, beta: None, epsilon: 1e-5 };
+        assert!(channel_norm(&ctx, &mut [0.0; 4], 2, 3, &params).is_err());
+        let short = ChannelParams { beta: Some(&[0.0]), ..params };
+        assert!(channel_norm(&ctx, &mut [0.0; 4], 2, 2, &short).is_err());
+        let response = ResponseParams { size: 0, alpha: 1.0, beta: 1.0, k: 1.0 };
+        assert!(local_response_norm(&ctx, &[0.0; 4], &mut [0.0; 4], 2, 2, &response).is_err());
+        let response = ResponseParams { size: 1, ..response };
+        assert!(local_response_norm(&ctx, &[0.0; 4], &mut [0.0; 3], 2, 2, &response).is_err());
         assert!(layer_norm(&ctx, &mut [0.0; 4], 0, None, None, 1e-5).is_err());
         assert!(layer_norm(&ctx, &mut [0.0; 4], 3, None, None, 1e-5).is_err());
         assert!(rms_norm(&ctx, &mut [0.0; 4], 4, Some(&[1.0]), 1e-5).is_err());

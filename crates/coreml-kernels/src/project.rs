@@ -47,6 +47,30 @@ pub fn project(
     out: &mut [f32],
     out_layout: OutputLayout,
 ) -> Result<(), KernelError> {
+    project_rows(ctx, w, 0..w.rows, x, x_layout, count_s, bias, out, out_layout)
+}
+
+/// [`project`] with some rows of the weights alone: `bias` has a value for each of them, and the first
+/// one's outputs are the first of `out`.
+///
+/// # Errors
+/// As [`project`], and if there are no such rows.
+#[expect(clippy::too_many_arguments, reason = "a product's operands, each with its layout")]
+pub fn project_rows(
+    ctx: &Context,
+    w: &Weights,
+    rows: Range<usize>,
+    x: &[f32],
+    x_layout: ColumnLayout,
+    count_s: usize,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    out_layout: OutputLayout,
+) -> Result<(), KernelError> {
+    if rows.start > rows.end || rows.end > w.rows {
+        let expected = format!("a range within 0..{}", w.rows);
+        return Err(KernelError::value(KERNEL, "rows", expected, format!("{rows:?}")));
+    }
     let x = Matrix {
         data: x,
         rows: w.cols,
@@ -54,7 +78,7 @@ pub fn project(
         row_stride: x_layout.stride_k,
         col_stride: x_layout.stride_s,
     };
-    Call { w, rows: 0..w.rows, x, bias }.run(ctx, out, out_layout)
+    Call { w, rows, x, bias }.run(ctx, out, out_layout)
 }
 
 /// A product of some rows of the weights with the columns of `x`; `bias` starts at the first of

@@ -3,6 +3,7 @@
 use crate::arch::compiled::{self, Loop};
 use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
+use crate::isa::Isa;
 use crate::thresholds;
 use crate::vecmath::exp_one;
 
@@ -28,13 +29,18 @@ pub fn softmax(
     }
     let run = |_, slice: &mut [f32]| {
         if inner == 1 {
-            compiled::run(ctx.isa(), Row(slice));
+            row(ctx.isa(), slice);
         } else {
             compiled::run(ctx.isa(), Columns { values: slice, inner });
         }
     };
     ctx.workers().for_each_row_mut(values, axis * inner, thresholds::SOFTMAX, run);
     Ok(())
+}
+
+/// Softmax in place of one row.
+pub(crate) fn row(isa: Isa, values: &mut [f32]) {
+    compiled::run(isa, Row(values));
 }
 
 /// Softmax of one dense row.
@@ -117,7 +123,6 @@ impl Loop for Columns<'_> {
 mod tests {
     use super::*;
     use crate::context::Workers;
-    use crate::isa::Isa;
 
     /// The definition, in double precision.
     fn oracle(x: &[f32], outer: usize, axis: usize, inner: usize) -> Vec<f64> {

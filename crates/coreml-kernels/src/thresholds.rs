@@ -16,6 +16,9 @@ pub(crate) const SOFTMAX: usize = 1 << 15;
 /// Values of a normalisation: three passes of simple arithmetic.
 pub(crate) const NORM: usize = 1 << 16;
 
+/// Values of a normalisation over neighbouring channels, of which each takes a power.
+pub(crate) const RESPONSE: usize = 1 << 13;
+
 /// Weights of a matrix-vector product or an expansion, which come from memory.
 pub(crate) const WEIGHTS: usize = 1 << 17;
 
@@ -31,6 +34,9 @@ pub(crate) const FEW_ROWS: usize = 1 << 17;
 
 /// Multiplications of a convolution with few filters per channel.
 pub(crate) const DEPTHWISE: usize = 1 << 17;
+
+/// Elements under the windows of a pooling, joined by vectors.
+pub(crate) const POOL: usize = 1 << 17;
 
 /// Filters over one channel from which on it is unfolded for them.
 pub(crate) const SHARED_CHANNEL: usize = 8;
@@ -70,6 +76,13 @@ pub(crate) const GEMM_ROWS: usize = 16;
 
 /// Unfolded input values of a convolution that are laid out at a time: 8 MB.
 pub(crate) const UNFOLDED: usize = 1 << 21;
+
+/// Rows of a transposed convolution's product, before they are folded, that a task takes at least and
+/// at most: enough to fill tiles of registers, few enough for a cache of the second level.
+pub(crate) const FOLD_ROWS: (usize, usize) = (64, 512);
+
+/// Values of such a product that are computed at a time: 1 MB.
+pub(crate) const FOLDED: usize = 1 << 18;
 
 /// Work of a task, where whole calls are divided from `threshold` on: a quarter, as that is still
 /// long against the cost of a task.

@@ -5,9 +5,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coreml_kernels::{
-    BatchStrides, Blockwise, ColumnLayout, Context, ConvParams, Encoding, Matrix, MatrixMut, Order,
-    OutputLayout, Palettized, Table, Weights, Workers, attention_matmul, conv, conv::SpatialDim,
-    convert, norm, project, softmax, vecmath,
+    BatchStrides, Blockwise, ColumnLayout, Context, ConvParams, ConvTransposeParams, Encoding,
+    Matrix, MatrixMut, Order, OutputLayout, Palettized, PoolParams, Pooling, SpatialDim, Table,
+    Weights, Workers, attention_matmul, conv, conv_transpose, convert, norm, pool, project,
+    softmax, vecmath,
 };
 use half::f16;
 
@@ -155,6 +156,25 @@ fn check_others(ctx: &Context) {
     let mut out = vec![0.0; values.len()];
     check("depthwise convolution", ctx, || {
         conv(ctx, &params, &values, &w, None, &mut out).unwrap();
+    });
+    let params = PoolParams {
+        planes: 64,
+        spatial: &spatial,
+        output: &[64, 64],
+        pooling: Pooling::Average { padding: false },
+    };
+    check("pooling", ctx, || pool(ctx, &params, &values, &mut out).unwrap());
+    let params = ConvTransposeParams {
+        batch: 1,
+        in_channels: 64,
+        out_channels: 64,
+        groups: 1,
+        input: &[64, 64],
+        spatial: &spatial,
+    };
+    let filters = vec![0.5; 64 * 64 * 9];
+    check("transposed convolution", ctx, || {
+        conv_transpose(ctx, &params, &values, &filters, None, &mut out).unwrap();
     });
 }
 

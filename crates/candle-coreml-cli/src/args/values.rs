@@ -20,6 +20,10 @@ pub struct InspectArgs {
     /// The function whose plan to show; the model's default one unless given
     #[arg(long, value_name = "F", requires = "plan")]
     pub function: Option<String>,
+    /// Shows the plan without opening files of weights, as if all of them were zeros: for a model whose weights
+    /// are not there
+    #[arg(long, requires = "plan")]
+    pub without_weights: bool,
     /// Prints one JSON object
     #[arg(long)]
     pub json: bool,
@@ -55,6 +59,10 @@ pub struct PredictArgs {
     /// are the strings "NaN", "Infinity" and "-Infinity"
     #[arg(long)]
     pub json: bool,
+    /// Runs the model N times on the same inputs, for its time: states start as zeros each time, the outputs
+    /// are those of the first run, and JSON has the fastest
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
     /// The most memory for the prediction's values, in bytes or as 512M, 8G; 0 for any
     #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = parse::size)]
     pub max_memory: usize,

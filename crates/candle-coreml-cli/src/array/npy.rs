@@ -58,7 +58,9 @@ impl Header {
             "<" | "|" | "=" => (false, kind),
             _ => (false, code),
         };
-        let dtype = DType::from_code(kind).with_context(|| refused(&name_of(kind)))?;
+        // No feature has numbers as large as those that this type is for.
+        let taken = DType::from_code(kind).filter(|&dtype| dtype != DType::UInt64);
+        let dtype = taken.with_context(|| refused(&name_of(kind)))?;
         let fortran_order = match value("fortran_order")? {
             order if order.starts_with("True") => true,
             order if order.starts_with("False") => false,
@@ -116,6 +118,7 @@ fn name_of(code: &str) -> String {
         ("f", "12" | "16") => {
             format!("type longdouble (float{})", if size == "12" { 96 } else { 128 })
         }
+        ("u", "8") => "type uint64".to_owned(),
         ("c", "8") => "type complex64".to_owned(),
         ("c", "16") => "type complex128".to_owned(),
         ("c", _) => "type clongdouble (complex256)".to_owned(),

@@ -5,7 +5,7 @@ mod portable;
 
 use std::sync::Arc;
 
-use coreml_engine::Workers;
+use coreml_engine::{CancelToken, Workers};
 use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 
@@ -118,11 +118,17 @@ pub trait BackendCall: Send {
     /// Takes all inputs their values.
     fn clear(&mut self);
 
-    /// Runs the function; then calls `read` with every output, in the order of their indices.
+    /// Runs the function; then calls `read` with every output, in the order of their indices. `cancel`
+    /// ends the call from elsewhere, as soon as the backend can.
     ///
     /// # Errors
-    /// When an input or a state is missing, an operation fails, or `read` does.
-    fn run(&mut self, state: Option<&mut CoreMLState>, read: ReadOutput) -> Result<()>;
+    /// When an input or a state is missing, an operation fails, `read` does, or the call is cancelled.
+    fn run(
+        &mut self,
+        state: Option<&mut CoreMLState>,
+        cancel: Option<&CancelToken>,
+        read: ReadOutput,
+    ) -> Result<()>;
 }
 
 /// The backend of this kind.

@@ -38,6 +38,8 @@ pub struct LoadOptions {
     pub rewrites: Rewrites,
     /// The most memory and time that a prediction may take; without limits unless told otherwise.
     pub limits: Limits,
+    /// Whether the portable backend takes weights for zeros and does not open their files.
+    pub without_weights: bool,
 }
 
 impl LoadOptions {
@@ -95,6 +97,13 @@ impl LoadOptions {
     /// ```
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Takes weights for zeros and does not open their files: to see what runs for a model, and which shapes
+    /// come out, where its weights are not there. What it predicts means nothing.
+    pub fn without_weights(mut self) -> Self {
+        self.without_weights = true;
         self
     }
 

@@ -11,7 +11,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::{DownloadEvent, HubError};
-use crate::cancel::CancelToken;
+use coreml_engine::CancelToken;
 
 const MOST_REDIRECTS: usize = 10;
 /// Attempts to reach a hub while the network seems to be off.

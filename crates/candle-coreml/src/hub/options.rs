@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::HubError;
 use super::id::check_revision;
 use super::reference::Reference;
-use crate::cancel::CancelToken;
+use coreml_engine::CancelToken;
 
 /// The branch that is taken where no revision is told.
 const MAIN: &str = "main";

@@ -4,12 +4,9 @@
 //! contain, not what this engine computes. `tools/definitions` writes them from coremltools; its
 //! README lists where files depart from them.
 
-mod document;
 mod table;
 
 use coreml_format::mil::{ElementType, Opset};
-
-pub use document::markdown;
 
 /// One version of an operator.
 #[derive(Debug, PartialEq)]

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use coreml_format::mil::{ElementType, ValueType};
+use coreml_format::mil::{ElementType, Opset, ValueType};
 use half::f16;
 use smallvec::SmallVec;
 
@@ -234,6 +234,29 @@ impl<'a> Binder<'a> {
         shape.ok_or_else(|| OpError::argument(name, "sizes", format!("{:?}", sizes.as_slice())))
     }
 
+    /// The sizes of a shape whose axes are values of their own: constant integers, or names of those that
+    /// are not known.
+    pub(crate) fn sizes(&self, name: &str) -> Result<SmallVec<[Option<usize>; 4]>, OpError> {
+        self.ask(name);
+        let mut sizes = SmallVec::new();
+        for &operand in self.bound(name).map_or(&[][..], |bound| bound.as_slice()) {
+            let constant = self.frame.constant(operand);
+            let constant = constant.ok_or_else(|| {
+                OpError::argument(name, "constants", "a value known only at run time")
+            })?;
+            let wrong = || OpError::argument(name, "sizes", constant.describe());
+            match constant.tensor() {
+                None => sizes.push(constant.as_str().map(|_| None).ok_or_else(wrong)?),
+                Some(tensor) => {
+                    for size in tensor.ints()? {
+                        sizes.push(Some(usize::try_from(size).map_err(|_| wrong())?));
+                    }
+                }
+            }
+        }
+        Ok(sizes)
+    }
+
     /// A constant integer, or its default; `None` when there is neither.
     pub(crate) fn optional_int(&self, name: &str) -> Result<Option<i64>, OpError> {
         match self.optional_ints(name)?.as_deref() {
@@ -359,6 +382,11 @@ impl<'a> Binder<'a> {
     pub(crate) fn common_element(&self, inputs: &[usize]) -> ElementType {
         let first = inputs.iter().find(|&&input| !self.is_constant(input)).or(inputs.first());
         first.map_or(ElementType::Float32, |&input| self.element(input))
+    }
+
+    /// The opset that brought the version of the operator that is bound.
+    pub(crate) fn since(&self) -> Opset {
+        self.definition.since
     }
 
     /// Types that the program declares for the results.

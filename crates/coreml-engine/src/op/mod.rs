@@ -95,6 +95,12 @@ pub(crate) trait Op: Any + Debug + Send + Sync {
         SmallVec::new()
     }
 
+    /// Whether two runs on the same inputs may give other results, as random numbers do: nothing is
+    /// computed ahead then.
+    fn varies(&self) -> bool {
+        false
+    }
+
     /// Inputs whose buffer the first output may take over when nothing else needs it. The kernel then
     /// finds the input's elements in the output ([`Inputs::is_in_place`]).
     fn in_place(&self) -> &[usize] {

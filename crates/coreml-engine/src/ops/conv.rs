@@ -1,28 +1,19 @@
 //! Convolutions.
 
 use coreml_format::mil::Opset;
-use coreml_kernels::conv::SpatialDim;
-use coreml_kernels::{ConvParams, conv as convolve};
+use coreml_kernels::{
+    Context, ConvParams, ConvTransposeParams, Encoding, Lease, Weights as MatrixWeights,
+    conv as convolve, conv_transpose as spread,
+};
+use half::f16;
 use smallvec::SmallVec;
 
 use super::linear::weight_matrix;
+use super::window::{SpatialDims, Windows};
 use crate::error::OpError;
 use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
-use crate::value::{Constant, Shape, count};
+use crate::value::{Constant, Shape, Storage, count};
 use crate::weights::{Weights, matrix};
-
-/// Where zeros are added around the input.
-#[derive(Clone, Debug)]
-pub(crate) enum Padding {
-    Valid,
-    /// As many as make the output's size that of the input over the stride; the odd one at the end
-    /// or at the beginning.
-    Same {
-        lower: bool,
-    },
-    /// Before and after each spatial axis.
-    Custom(SmallVec<[i64; 8]>),
-}
 
 /// A convolution over one to three spatial axes.
 #[derive(Clone, Debug)]
@@ -30,50 +21,70 @@ pub(crate) struct Conv {
     pub(crate) x: usize,
     pub(crate) weight: usize,
     pub(crate) bias: Option<usize>,
-    pub(crate) padding: Padding,
-    pub(crate) strides: Option<SmallVec<[i64; 8]>>,
-    pub(crate) dilations: Option<SmallVec<[i64; 8]>>,
+    pub(crate) windows: Windows,
     pub(crate) groups: usize,
+    /// How integer filters become numbers.
+    pub(crate) quantized: Option<Quantized>,
 }
 
-/// Entry `i` of a list of sizes, 1 if there is no list.
-fn entry(name: &str, sizes: Option<&[i64]>, i: usize) -> Result<usize, OpError> {
-    let Some(sizes) = sizes else { return Ok(1) };
-    let size = sizes.get(i).and_then(|&size| usize::try_from(size).ok()).filter(|&size| size > 0);
-    size.ok_or_else(|| {
-        OpError::argument(name, "a positive integer for each spatial axis", format!("{sizes:?}"))
-    })
+/// Filters of integers: each is `q * scale + offset`. The scale and the offset are one number, or one for
+/// each filter.
+#[derive(Clone, Debug)]
+pub(crate) struct Quantized {
+    scale: Vec<f32>,
+    offset: Vec<f32>,
+    bias: Option<Vec<f32>>,
 }
 
-impl Padding {
-    /// Zeros before and after spatial axis `i`.
-    fn of(&self, i: usize, dim: &SpatialDim) -> Result<(usize, usize), OpError> {
-        match self {
-            Padding::Valid => Ok((0, 0)),
-            Padding::Same { lower } => {
-                let extent = (dim.kernel.saturating_sub(1)).saturating_mul(dim.dilation) + 1;
-                let covered = (dim.input.div_ceil(dim.stride).saturating_sub(1))
-                    .saturating_mul(dim.stride)
-                    .saturating_add(extent);
-                let total = covered.saturating_sub(dim.input);
-                let (small, large) = (total / 2, total.div_ceil(2));
-                Ok(if *lower { (large, small) } else { (small, large) })
+impl Quantized {
+    /// The filters as numbers.
+    fn expand<'s>(
+        &self,
+        context: &'s Context,
+        filters: &[u8],
+        rows: usize,
+    ) -> Result<Lease<'s, f32>, OpError> {
+        for (name, values) in [("quant_scale", &self.scale), ("quant_bias", &self.offset)] {
+            if values.len() != 1 && values.len() != rows {
+                let expected = format!("1 number, or {rows}, one for each filter");
+                return Err(OpError::argument(name, expected, values.len().to_string()));
             }
-            Padding::Custom(pad) => {
-                let side = |at: usize| pad.get(at).and_then(|&size| usize::try_from(size).ok());
-                side(2 * i).zip(side(2 * i + 1)).ok_or_else(|| {
-                    let expected = "two sizes, 0 or more, for each spatial axis";
-                    OpError::argument("pad", expected, format!("{:?}", pad.as_slice()))
-                })
-            }
+        }
+        let mut floats = context.scratch().take(filters.len())?;
+        let size = (filters.len() / rows.max(1)).max(1);
+        let parameters = self.scale.iter().cycle().zip(self.offset.iter().cycle());
+        let each = floats.chunks_mut(size).zip(filters.chunks(size)).zip(parameters);
+        for ((to, from), (scale, offset)) in each {
+            to.iter_mut().zip(from).for_each(|(to, &q)| *to = f32::from(q) * scale + offset);
+        }
+        Ok(floats)
+    }
+}
+
+/// Fails unless a bias has a number for each filter.
+fn check_bias(inputs: &Inputs, bias: Option<usize>, filters: usize) -> Result<(), OpError> {
+    let Some(bias) = bias else { return Ok(()) };
+    match *inputs.shape(bias)? {
+        [count] if count == filters => Ok(()),
+        ref got => {
+            let expected = format!("shape [{filters}], one number for each filter");
+            Err(OpError::argument("bias", expected, format!("shape {got:?}")))
         }
     }
 }
 
+fn biases<'a>(inputs: &Inputs<'a>, bias: Option<usize>) -> Result<Option<&'a [f32]>, OpError> {
+    bias.map(|bias| inputs.tensor(bias)?.f32s()).transpose()
+}
+
+/// Whether `x` and the filters over it have the same one to three spatial axes.
+fn ranks_fit(x: &[usize], weight: &[usize]) -> bool {
+    (3..=5).contains(&x.len()) && weight.len() == x.len()
+}
+
 impl Conv {
-    fn spatial(&self, x: &[usize], weight: &[usize]) -> Result<SmallVec<[SpatialDim; 3]>, OpError> {
-        let fits = (3..=5).contains(&x.len())
-            && weight.len() == x.len()
+    fn spatial(&self, x: &[usize], weight: &[usize]) -> Result<SpatialDims, OpError> {
+        let fits = ranks_fit(x, weight)
             && weight[1].checked_mul(self.groups) == Some(x[1])
             && weight[0].is_multiple_of(self.groups);
         if !fits {
@@ -84,39 +95,19 @@ impl Conv {
             );
             return Err(OpError::argument("weight", expected, format!("shape {weight:?}")));
         }
-        let mut dims = SmallVec::new();
-        for (i, (&input, &size)) in x[2..].iter().zip(&weight[2..]).enumerate() {
-            let mut dim = SpatialDim {
-                input,
-                kernel: size,
-                stride: entry("strides", self.strides.as_deref(), i)?,
-                dilation: entry("dilations", self.dilations.as_deref(), i)?,
-                pad_begin: 0,
-                pad_end: 0,
-            };
-            (dim.pad_begin, dim.pad_end) = self.padding.of(i, &dim)?;
-            dims.push(dim);
-        }
-        Ok(dims)
+        self.windows.over(&x[2..], &weight[2..])
     }
 }
 
 impl Op for Conv {
     fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
         let (x, weight) = (inputs.shape(self.x)?, inputs.shape(self.weight)?);
-        let mut shape = Shape::new();
         let dims = self.spatial(x, weight)?;
-        shape.extend([x[0], weight[0]]);
+        let mut shape = Shape::from_slice(&[x[0], weight[0]]);
         for dim in &dims {
             shape.push(dim.output()?);
         }
-        if let Some(bias) = self.bias {
-            let got = inputs.shape(bias)?;
-            if got != [weight[0]] {
-                let expected = format!("shape [{}], one number for each filter", weight[0]);
-                return Err(OpError::argument("bias", expected, format!("shape {got:?}")));
-            }
-        }
+        check_bias(inputs, self.bias, weight[0])?;
         one(inputs.element(self.x)?, shape)
     }
 
@@ -126,11 +117,21 @@ impl Op for Conv {
         let (batch, in_channels) = (shape[0], shape[1]);
         let (out_channels, cols) = (filters[0], count(&filters[1..]));
         let &Conv { x, weight, bias, groups, .. } = self;
+        let quantized = self.quantized.clone();
         kernel(move |inputs, outputs, context| {
-            let w = weight_matrix(inputs, weight, out_channels, cols)?;
-            let bias = match bias {
-                Some(bias) => Some(inputs.tensor(bias)?.f32s()?),
-                None => None,
+            let expanded;
+            let (w, bias) = match &quantized {
+                None => {
+                    let w = weight_matrix(inputs, weight, out_channels, cols)?;
+                    (w, biases(inputs, bias)?)
+                }
+                Some(quantized) => {
+                    let filters = inputs.tensor(weight)?.slice::<u8>()?;
+                    expanded = quantized.expand(context, filters, out_channels)?;
+                    let encoding = Encoding::F32(&expanded);
+                    let w = MatrixWeights { rows: out_channels, cols, encoding };
+                    (w, quantized.bias.as_deref())
+                }
             };
             let params = ConvParams { batch, in_channels, out_channels, groups, spatial: &spatial };
             let x = inputs.tensor(x)?.f32s()?;
@@ -145,22 +146,83 @@ impl Op for Conv {
     fn reads_compressed(&self, input: usize, constant: &Constant) -> bool {
         let shape = &constant.shape;
         input == self.weight
+            && self.quantized.is_none()
             && shape.len() >= 3
             && matrix(constant, shape[0], count(&shape[1..])).is_some()
     }
 }
 
-fn padding(binder: &Binder) -> Result<Padding, OpError> {
-    let pad = binder.optional_ints("pad")?;
-    match binder.string("pad_type")? {
-        "valid" => Ok(Padding::Valid),
-        "same" => Ok(Padding::Same { lower: false }),
-        "same_lower" => Ok(Padding::Same { lower: true }),
-        "custom" => pad.map(Padding::Custom).ok_or_else(|| OpError::Missing("pad".to_owned())),
-        other => {
-            let expected = "`valid`, `same`, `same_lower` or `custom`";
-            Err(OpError::argument("pad_type", expected, format!("`{other}`")))
+/// A transposed convolution over one to three spatial axes.
+#[derive(Clone, Debug)]
+pub(crate) struct ConvTranspose {
+    pub(crate) x: usize,
+    pub(crate) weight: usize,
+    pub(crate) bias: Option<usize>,
+    pub(crate) windows: Windows,
+    pub(crate) groups: usize,
+    /// Shape of the result, where it is not the one that windows and padding make.
+    pub(crate) output_shape: Option<SmallVec<[i64; 8]>>,
+}
+
+impl ConvTranspose {
+    /// The number of filters, and the spatial axes of the convolution that is transposed, the input of
+    /// which is the result.
+    fn spatial(&self, x: &[usize], weight: &[usize]) -> Result<(usize, SpatialDims), OpError> {
+        let fits = ranks_fit(x, weight) && weight[0] == x[1] && x[1].is_multiple_of(self.groups);
+        let filters = weight.get(1).and_then(|&filters| filters.checked_mul(self.groups));
+        let Some(filters) = filters.filter(|_| fits) else {
+            let expected = format!(
+                "filters for `x` of shape {x:?}: [channels of `x`, which {} groups divide, channels \
+                 of the result / groups, one size for each spatial axis]",
+                self.groups
+            );
+            return Err(OpError::argument("weight", expected, format!("shape {weight:?}")));
+        };
+        let output = self.output_shape.as_deref();
+        if let Some(shape) = output {
+            let number = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+            let wanted = [number(x[0]), number(filters)];
+            if shape.len() != x.len() || shape[..2] != wanted {
+                let expected = format!(
+                    "{} sizes, of which the first are {} (batch) and {filters} (channels)",
+                    x.len(),
+                    x[0]
+                );
+                return Err(OpError::argument("output_shape", expected, format!("{shape:?}")));
+            }
         }
+        let sizes = output.map(|shape| &shape[2..]);
+        Ok((filters, self.windows.under(&x[2..], &weight[2..], sizes)?))
+    }
+}
+
+impl Op for ConvTranspose {
+    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
+        let (x, weight) = (inputs.shape(self.x)?, inputs.shape(self.weight)?);
+        let (filters, dims) = self.spatial(x, weight)?;
+        check_bias(inputs, self.bias, filters)?;
+        let mut shape = Shape::from_slice(&[x[0], filters]);
+        shape.extend(dims.iter().map(|dim| dim.input));
+        one(inputs.element(self.x)?, shape)
+    }
+
+    fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
+        let shape = Shape::from_slice(inputs.shape(self.x)?);
+        let (out_channels, spatial) = self.spatial(&shape, inputs.shape(self.weight)?)?;
+        let &ConvTranspose { x, weight, bias, groups, .. } = self;
+        kernel(move |inputs, outputs, context| {
+            let params = ConvTransposeParams {
+                batch: shape[0],
+                in_channels: shape[1],
+                out_channels,
+                groups,
+                input: &shape[2..],
+                spatial: &spatial,
+            };
+            let (x, w) = (inputs.tensor(x)?.f32s()?, inputs.tensor(weight)?.f32s()?);
+            let bias = biases(inputs, bias)?;
+            Ok(spread(context, &params, x, w, bias, outputs.tensor(0)?.f32s()?)?)
+        })
     }
 }
 
@@ -169,15 +231,71 @@ fn conv(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
         x: binder.input("x")?,
         weight: binder.input("weight")?,
         bias: binder.optional_input("bias")?,
-        padding: padding(binder)?,
-        strides: binder.optional_ints("strides")?,
-        dilations: binder.optional_ints("dilations")?,
+        windows: Windows::bind(binder)?,
         groups: binder.positive("groups")?,
+        quantized: None,
     })
 }
 
-pub(super) const OPS: &[OpDef] =
-    &[def("conv", Opset::Ios15, conv), def("conv", Opset::Ios17, conv)];
+fn conv_quantized(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let linear = binder.one_of("quantization_type", &[("linear", true), ("lut", false)])?;
+    if !linear {
+        return Err(OpError::unsupported(
+            "`lut` filters: no argument of `conv_quantized` holds their table; write the filters with \
+             `constexpr_lut_to_dense` and use `conv`",
+        ));
+    }
+    let bits = binder.int("nbits")?;
+    if !(1..=8).contains(&bits) {
+        return Err(OpError::argument("nbits", "1 to 8", bits.to_string()));
+    }
+    let bias = binder.optional_ints("bias")?;
+    bound(Conv {
+        x: binder.input("x")?,
+        weight: binder.input("weight")?,
+        bias: None,
+        windows: Windows::bind(binder)?,
+        groups: binder.positive("groups")?,
+        quantized: Some(Quantized {
+            scale: floats(binder, "quant_scale")?,
+            offset: floats(binder, "quant_bias")?,
+            bias: bias.map(|bias| bias.iter().map(|&bias| bias as f32).collect()),
+        }),
+    })
+}
+
+/// The numbers of a constant argument.
+fn floats(binder: &Binder, name: &str) -> Result<Vec<f32>, OpError> {
+    let constant = binder.required_constant(name)?;
+    match constant.tensor() {
+        Some(tensor) if tensor.storage == Storage::F16 => {
+            Ok(tensor.slice::<f16>()?.iter().map(|value| value.to_f32()).collect())
+        }
+        Some(tensor) => Ok(tensor.f32s()?.to_vec()),
+        None => {
+            Err(OpError::argument(name, "numbers that are not compressed", constant.describe()))
+        }
+    }
+}
+
+fn conv_transpose(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    bound(ConvTranspose {
+        x: binder.input("x")?,
+        weight: binder.input("weight")?,
+        bias: binder.optional_input("bias")?,
+        windows: Windows::bind(binder)?,
+        groups: binder.positive("groups")?,
+        output_shape: binder.optional_ints("output_shape")?,
+    })
+}
+
+pub(super) const OPS: &[OpDef] = &[
+    def("conv", Opset::Ios15, conv),
+    def("conv", Opset::Ios17, conv),
+    def("conv_quantized", Opset::Ios15, conv_quantized),
+    def("conv_transpose", Opset::Ios15, conv_transpose),
+    def("conv_transpose", Opset::Ios17, conv_transpose),
+];
 
 #[cfg(test)]
 mod tests {
@@ -240,6 +358,83 @@ mod tests {
             let case = case.dense("weight", ElementType::Float16, &weight, &halves);
             let expected = naive((&x, &shape), (&w, &weight), 0, groups);
             assert_eq!(case.run_floats("conv", Opset::Ios15).1, expected);
+        }
+    }
+
+    #[test]
+    fn lists_need_a_size_for_each_axis() {
+        let x = numbers(&[1, 2, 5], 3);
+        let w = numbers(&[2, 2, 3], 5);
+        let case = || Case::new().floats("x", &[1, 2, 5], &x).floats("weight", &[2, 2, 3], &w);
+        for operator in ["conv", "conv_transpose"] {
+            let custom = || case().string("pad_type", "custom");
+            assert!(custom().run(operator, Opset::Ios17).is_ok());
+            for (case, word) in [
+                (case().vector("strides", &[1, 2]), "`strides`"),
+                (case().vector("dilations", &[0]), "`dilations`"),
+                (custom().vector("pad", &[1]), "`pad`"),
+                (custom().vector("pad", &[-1, 0]), "`pad`"),
+                (case().int("groups", 3), "`weight`"),
+                (case().int("groups", 0), "`groups`"),
+                (case().floats("bias", &[3], &[0.0; 3]), "`bias`"),
+            ] {
+                let Err(error) = case.run(operator, Opset::Ios17) else { panic!("{word} fits") };
+                assert!(error.to_string().contains(word), "{error} lacks {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_transposed_result_of_a_size_that_cannot_be_is_refused() {
+        let case = |pad: &[i32], shape: Option<&[i32]>| {
+            let case = Case::new().floats("x", &[1, 1, 3], &[1.0, 2.0, 3.0]);
+            let case = case.floats("weight", &[1, 1, 2], &[1.0, 10.0]);
+            let case = case.string("pad_type", "custom").vector("pad", pad);
+            match shape {
+                Some(shape) => case.vector("output_shape", shape),
+                None => case,
+            }
+        };
+        let (shape, values) = case(&[1, 0], None).run_floats("conv_transpose", Opset::Ios15);
+        assert_eq!((shape, values), (vec![1, 1, 3], vec![12.0, 23.0, 30.0]));
+        // A result that is longer than all windows ends with the bias, a shorter one is cut.
+        let (_, values) =
+            case(&[1, 0], Some(&[1, 1, 4])).run_floats("conv_transpose", Opset::Ios15);
+        assert_eq!(values, [12.0, 23.0, 30.0, 0.0]);
+        let (_, values) =
+            case(&[1, 0], Some(&[1, 1, 2])).run_floats("conv_transpose", Opset::Ios15);
+        assert_eq!(values, [12.0, 23.0]);
+        for (pad, shape, word) in [
+            ([2, 2], None, "0 elements"),
+            ([3, 3], None, "-2 elements"),
+            ([0, 0], Some([1, 1, 0]), "0 elements"),
+            ([0, 0], Some([1, 2, 4]), "`output_shape`"),
+            ([0, 0], Some([2, 1, 4]), "`output_shape`"),
+        ] {
+            let case = case(&pad, shape.as_ref().map(|shape| shape.as_slice()));
+            let Err(error) = case.run("conv_transpose", Opset::Ios15) else { panic!("{word}") };
+            assert!(error.to_string().contains(word), "{error} lacks {word}");
+        }
+    }
+
+    #[test]
+    fn quantized_filters_of_a_table_are_refused_with_a_way_out() {
+        let case = |kind: &str, bits: i32, scale: &[f32]| {
+            let case = Case::new().floats("x", &[1, 1, 3], &[1.0, 2.0, 3.0]);
+            let case = case.dense("weight", ElementType::UInt8, &[2, 1, 1], &[3u8, 4]);
+            let case = case.string("quantization_type", kind).int("nbits", bits);
+            let case = case.dense("quant_scale", ElementType::Float32, &[scale.len()], scale);
+            case.float("quant_bias", -1.0)
+        };
+        let values = case("linear", 3, &[0.5, 2.0]).run_floats("conv_quantized", Opset::Ios15).1;
+        assert_eq!(values, [0.5, 1.0, 1.5, 7.0, 14.0, 21.0]);
+        for (case, word) in [
+            (case("lut", 8, &[1.0]), "constexpr_lut_to_dense"),
+            (case("linear", 9, &[1.0]), "`nbits`"),
+            (case("linear", 8, &[1.0; 3]), "`quant_scale`"),
+        ] {
+            let Err(error) = case.run("conv_quantized", Opset::Ios15) else { panic!("{word}") };
+            assert!(error.to_string().contains(word), "{error} lacks {word}");
         }
     }
 }

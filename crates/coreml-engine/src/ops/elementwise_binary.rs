@@ -236,7 +236,7 @@ fn int_mod(x: i32, y: i32) -> i32 {
 }
 
 /// Division rounded towards zero; 0 when the divisor is.
-fn int_div(x: i32, y: i32) -> i32 {
+pub(super) fn int_div(x: i32, y: i32) -> i32 {
     if y == 0 { 0 } else { x.wrapping_div(y) }
 }
 
@@ -255,12 +255,12 @@ fn float_pow(x: f32, y: f32) -> f32 {
 }
 
 /// The larger number; NaN if one is, as NumPy has it.
-fn float_maximum(x: f32, y: f32) -> f32 {
+pub(super) fn float_maximum(x: f32, y: f32) -> f32 {
     if x > y || x.is_nan() { x } else { y }
 }
 
 /// The smaller number; NaN if one is.
-fn float_minimum(x: f32, y: f32) -> f32 {
+pub(super) fn float_minimum(x: f32, y: f32) -> f32 {
     if x < y || x.is_nan() { x } else { y }
 }
 

@@ -134,7 +134,10 @@ impl Unary {
             Unary::Atanh => each(values, f32::atanh),
             Unary::Ceil => each(values, f32::ceil),
             Unary::ClampedRelu { alpha, beta } => {
-                each(values, |x| (if x < 0.0 { alpha * x } else { x }).min(beta));
+                each(values, |x| {
+                    let x = if x < 0.0 { alpha * x } else { x };
+                    if x > beta { beta } else { x }
+                });
             }
             Unary::Clip { alpha, beta } => each(values, |x| {
                 let x = if x < alpha { alpha } else { x };

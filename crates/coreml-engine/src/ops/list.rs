@@ -6,7 +6,9 @@ use coreml_format::mil::{ElementType, Opset};
 
 use crate::error::OpError;
 use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
-use crate::value::{Buffer, ListItem, ListValue, Shape, Storage, TensorMut, TensorRef, same_count};
+use crate::value::{
+    Buffer, ItemShape, ListItem, ListValue, Shape, Storage, TensorMut, TensorRef, same_count,
+};
 use crate::weights::Weights;
 
 /// The longest list, so that a wrong index can't take all memory.
@@ -31,6 +33,7 @@ pub(crate) struct MakeList {
     pub(crate) length: Option<usize>,
     pub(crate) element: ElementType,
     pub(crate) storage: Storage,
+    pub(crate) item_shape: ItemShape,
 }
 
 impl Op for MakeList {
@@ -39,7 +42,7 @@ impl Op for MakeList {
     }
 
     fn prepare(&self, _inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
-        let MakeList { length: input, element, storage } = *self;
+        let MakeList { length: input, element, storage, item_shape } = self.clone();
         kernel(move |inputs, outputs, _context| {
             let items = match input {
                 Some(input) => length("init_length", inputs.tensor(input)?.scalar_int()?)?,
@@ -47,6 +50,7 @@ impl Op for MakeList {
             };
             let list = outputs.list(0)?;
             *list = ListValue::empty(element, storage);
+            list.item_shape.clone_from(&item_shape);
             list.items.resize(items, None);
             Ok(())
         })
@@ -55,13 +59,13 @@ impl Op for MakeList {
 
 fn make_list(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     let length = binder.optional_input("init_length")?;
-    // Lists grow whether they are declared to or not, and items say their shapes themselves.
+    // Lists grow whether they are declared to or not.
     binder.bool("dynamic_length")?;
-    binder.inputs("elem_shape")?;
+    let item_shape = Some(binder.sizes("elem_shape")?).filter(|sizes| !sizes.is_empty());
     let element = binder.element_type("dtype")?;
     let storage =
         Storage::natural(element).ok_or_else(|| OpError::unsupported("a list of strings"))?;
-    bound(MakeList { length, element, storage })
+    bound(MakeList { length, element, storage, item_shape })
 }
 
 /// Gives the number of items.
@@ -172,23 +176,34 @@ pub(crate) struct ListRead {
     pub(crate) several: bool,
 }
 
-fn item(list: &ListValue, index: i64) -> Result<TensorRef<'_>, OpError> {
-    usize::try_from(index).ok().and_then(|index| list.get(index)).ok_or_else(|| {
-        OpError::argument(
-            "index",
-            format!("an item that has been written, of {}", list.items.len()),
-            index.to_string(),
-        )
-    })
+/// The place of an item.
+fn place(list: &ListValue, index: i64) -> Result<usize, OpError> {
+    let place = usize::try_from(index).ok().filter(|&place| place < list.items.len());
+    let expected = || format!("one of {} items", list.items.len());
+    place.ok_or_else(|| OpError::argument("index", expected(), index.to_string()))
 }
 
-/// Copies items one after the other.
+/// The shape of an item.
+fn shape(list: &ListValue, index: i64) -> Result<Shape, OpError> {
+    let unknown = || {
+        let message =
+            format!("item {index} of the list has not been written, nor one of its shape");
+        OpError::invalid(message)
+    };
+    list.shape(place(list, index)?).ok_or_else(unknown)
+}
+
+/// Copies items one after the other; those that have not been written are zeros.
 fn gather(list: &ListValue, places: &TensorRef, out: &mut TensorMut) -> Result<(), OpError> {
     let size = out.bytes.len().checked_div(places.len()).unwrap_or(0);
     for (i, index) in indices(places)?.enumerate() {
-        let bytes = item(list, index)?.dense_bytes()?;
-        same_count(size, bytes.len())?;
-        out.bytes[i * size..(i + 1) * size].copy_from_slice(bytes);
+        let out = &mut out.bytes[i * size..(i + 1) * size];
+        let Some(item) = list.get(place(list, index)?) else {
+            out.fill(0);
+            continue;
+        };
+        same_count(size, item.dense_bytes()?.len())?;
+        out.copy_from_slice(item.dense_bytes()?);
     }
     Ok(())
 }
@@ -197,15 +212,15 @@ impl Op for ListRead {
     fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
         let (list, places) = (inputs.list(self.list)?, inputs.tensor(self.indices)?);
         if !self.several {
-            return one(list.element, item(list, places.scalar_int()?)?.shape);
+            return one(list.element, shape(list, places.scalar_int()?)?);
         }
-        let like = match indices(&places)?.next() {
-            Some(first) => Some(item(list, first)?),
-            None => (0..list.items.len()).find_map(|index| list.get(index)),
+        let item = match indices(&places)?.next() {
+            Some(first) => shape(list, first)?,
+            None => list.shape(0).unwrap_or_default(),
         };
-        let mut shape = Shape::from_slice(&[places.len()]);
-        shape.extend_from_slice(like.map_or(&[], |item| item.shape));
-        one(list.element, shape)
+        let mut stacked = Shape::from_slice(&[places.len()]);
+        stacked.extend(item);
+        one(list.element, stacked)
     }
 
     fn prepare(&self, _inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
@@ -265,22 +280,46 @@ mod tests {
         };
         let item = &read(2).unwrap()[0];
         assert_eq!((item.shape(), item.values::<f32>()), (vec![2], vec![1.0, 2.0]));
-        for index in [-1, 0, 3] {
+        for index in [-1, 3] {
             let message = read(index).err().unwrap().to_string();
-            assert!(message.contains("an item that has been written, of 3"), "{message}");
+            assert!(message.contains("one of 3 items"), "{message}");
         }
+    }
+
+    #[test]
+    fn what_has_not_been_written_is_zeros() {
+        let read = |list: &Value| {
+            let case = Case::new().value("ls", list.clone()).ints("index", &[], &[0]);
+            case.run("list_read", Opset::Ios15)
+        };
+        let item = &read(&list(1)).unwrap()[0];
+        assert_eq!((item.shape(), item.values::<f32>()), (vec![2], vec![0.0; 2]));
+        // Of `["n", 2]` the first size is known when an item has been written.
+        let size = || Case::new().int("init_length", 2).string("elem_shape", "n");
+        let open = run(size().int("elem_shape", 2), "make_list").unwrap();
+        let message = read(&open).err().unwrap().to_string();
+        assert!(message.contains("item 0 of the list has not been written"), "{message}");
+        let case = Case::new().value("ls", open).ints("index", &[], &[1]);
+        let written = case.floats("value", &[1, 2], &[1.0, 2.0]);
+        let written = run(written, "list_write").unwrap();
+        let item = &read(&written).unwrap()[0];
+        assert_eq!((item.shape(), item.values::<f32>()), (vec![1, 2], vec![0.0; 2]));
+        let case = Case::new().value("ls", written).ints("indices", &[3], &[1, 0, 1]);
+        let gathered = case.run_floats("list_gather", Opset::Ios15);
+        assert_eq!(gathered, (vec![3, 1, 2], vec![1.0, 2.0, 0.0, 0.0, 1.0, 2.0]));
     }
 
     #[test]
     fn items_are_scattered_and_gathered() {
         let case = Case::new().value("ls", list(0)).ints("indices", &[2], &[3, 1]);
-        let new = run(case.floats("value", &[2, 1], &[5.0, 6.0]), "list_scatter").unwrap();
+        let items = case.floats("value", &[2, 2], &[5.0, 5.5, 6.0, 6.5]);
+        let new = run(items, "list_scatter").unwrap();
         let gather = |places: &[i32]| {
             let case = Case::new().value("ls", new.clone());
             case.ints("indices", &[places.len()], places).run_floats("list_gather", Opset::Ios15)
         };
-        assert_eq!(gather(&[1, 3, 1]), (vec![3, 1], vec![6.0, 5.0, 6.0]));
-        assert_eq!(gather(&[]), (vec![0, 1], vec![]));
+        assert_eq!(gather(&[1, 3, 1]), (vec![3, 2], vec![6.0, 6.5, 5.0, 5.5, 6.0, 6.5]));
+        assert_eq!(gather(&[]), (vec![0, 2], vec![]));
     }
 
     #[test]

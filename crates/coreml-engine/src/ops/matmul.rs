@@ -10,13 +10,13 @@ use coreml_kernels::{
 use half::f16;
 use smallvec::SmallVec;
 
-use super::linear::{is_weight_matrix, weight_matrix};
+use super::linear::{as_floats, is_weight_matrix, weight_matrix};
 use crate::error::OpError;
 use crate::op::{
     Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one,
 };
-use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorRef, count, same_count};
-use crate::weights::{Weights, expand};
+use crate::value::{Constant, Shape, Storage, TensorRef, count, same_count};
+use crate::weights::Weights;
 
 /// Products of matrices, those of the last two axes; batch axes broadcast.
 #[derive(Clone, Debug)]
@@ -29,8 +29,8 @@ pub(crate) struct Matmul {
     pub(crate) element: ElementType,
     /// Which operand is a constant matrix whose rows lie as products with weights take them.
     pub(crate) weight: Option<Side>,
-    /// A constant operand of integers beside one of floats.
-    pub(crate) integers: Option<usize>,
+    /// A constant operand of integers beside one of floats, or the other way round.
+    pub(crate) converted: Option<usize>,
     /// How many consecutive matrices each one of `y` stands for.
     pub(crate) repeat: usize,
 }
@@ -50,9 +50,9 @@ impl Matmul {
         // From iOS 17 on a constant may have another type than the other operand, which counts.
         let element = binder.common_element(&[x, y]);
         let fits = |input| Storage::natural(binder.element(input)) == Storage::natural(element);
-        let converted = |&input: &usize| binder.is_constant(input) && !fits(input);
-        let integers = [x, y].into_iter().find(converted).filter(|_| element.is_float());
-        let same = integers.is_some() || fits(x) && fits(y);
+        let other = |&input: &usize| binder.is_constant(input) && !fits(input);
+        let converted = [x, y].into_iter().find(other);
+        let same = converted.is_some() || fits(x) && fits(y);
         if !same || !element.is_float() && element != ElementType::Int32 {
             let got = format!("`{}` and `{}`", binder.element(x), binder.element(y));
             let expected = "operands both of floats or both `int32`";
@@ -60,14 +60,14 @@ impl Matmul {
         }
         let matrix =
             |input| binder.constant_input(input).is_some_and(|constant| constant.shape.len() == 2);
-        let weight = if element == ElementType::Int32 || integers.is_some() {
+        let weight = if element == ElementType::Int32 || converted.is_some() {
             None
         } else if matrix(y) && transpose_y {
             Some(Side::Y)
         } else {
             (matrix(x) && !transpose_x && !binder.is_constant(y)).then_some(Side::X)
         };
-        Ok(Matmul { x, y, transpose_x, transpose_y, element, weight, integers, repeat: 1 })
+        Ok(Matmul { x, y, transpose_x, transpose_y, element, weight, converted, repeat: 1 })
     }
 
     /// The operands' shapes as matrices, and the result's.
@@ -172,15 +172,15 @@ impl Matmul {
 
     /// A kernel for products of floats.
     fn multiply(&self, inputs: &Inputs, sizes: &Sizes) -> Result<Kernel, OpError> {
-        let Matmul { x, y, integers, .. } = *self;
+        let Matmul { x, y, converted, .. } = *self;
         let products = self.walk(inputs, sizes)?;
-        let converted = match integers.and_then(|input| inputs.constant(input)) {
+        let floats = match converted.and_then(|input| inputs.constant(input)) {
             Some(constant) => Some(as_floats(constant)?),
             None => None,
         };
         kernel(move |inputs, outputs, context| {
-            let operand = |input: usize| match &converted {
-                Some(constant) if integers == Some(input) => {
+            let operand = |input: usize| match &floats {
+                Some(constant) if converted == Some(input) => {
                     constant.tensor().ok_or(OpError::NotYetKnown)
                 }
                 _ => inputs.tensor(input),
@@ -189,10 +189,21 @@ impl Matmul {
         })
     }
 
-    /// A kernel for products of integers, which wrap.
+    /// A kernel for products of integers, which wrap. Those with a constant of floats are summed up in double
+    /// precision and cut towards zero.
     fn multiply_ints(&self, inputs: &Inputs, sizes: &Sizes) -> Result<Kernel, OpError> {
-        let Matmul { x, y, .. } = *self;
+        let Matmul { x, y, converted, .. } = *self;
         let products = self.walk(inputs, sizes)?;
+        if converted.is_some() {
+            return kernel(move |inputs, outputs, _context| {
+                let out = outputs.tensor(0)?.slice::<i32>()?;
+                let (left, right) = (inputs.tensor(x)?, inputs.tensor(y)?);
+                match converted == Some(x) {
+                    true => products.run_cut(left.f32s()?, right.slice::<i32>()?, out),
+                    false => products.run_cut(left.slice::<i32>()?, right.f32s()?, out),
+                }
+            });
+        }
         kernel(move |inputs, outputs, _context| {
             let (x, y) = (inputs.tensor(x)?.slice::<i32>()?, inputs.tensor(y)?.slice::<i32>()?);
             products.run_ints(x, y, outputs.tensor(0)?.slice::<i32>()?)
@@ -377,6 +388,28 @@ impl Products {
     }
 
     fn run_ints(&self, x: &[i32], y: &[i32], out: &mut [i32]) -> Result<(), OpError> {
+        self.each_dot(out, |pairs| {
+            pairs.fold(0i32, |sum, (at_x, at_y)| sum.wrapping_add(x[at_x].wrapping_mul(y[at_y])))
+        })
+    }
+
+    /// Products in double precision, cut to integers.
+    fn run_cut<X, Y>(&self, x: &[X], y: &[Y], out: &mut [i32]) -> Result<(), OpError>
+    where
+        X: Copy + Into<f64>,
+        Y: Copy + Into<f64>,
+    {
+        self.each_dot(out, |pairs| {
+            pairs.map(|(at_x, at_y)| x[at_x].into() * y[at_y].into()).sum::<f64>() as i32
+        })
+    }
+
+    /// Writes what `dot` makes of the places of the factors of each result.
+    fn each_dot(
+        &self,
+        out: &mut [i32],
+        dot: impl Fn(&mut dyn Iterator<Item = (usize, usize)>) -> i32,
+    ) -> Result<(), OpError> {
         let Products { m, k, n, inner, .. } = *self;
         self.each(|x_at, y_at, out_at| {
             for i in 0..inner.count {
@@ -384,11 +417,9 @@ impl Products {
                 let out = out[out_at + i * inner.c..].iter_mut().take(m * n);
                 for (number, out) in out.enumerate() {
                     let (row, col) = (number / n, number % n);
-                    *out = (0..k).fold(0i32, |sum, p| {
-                        let a = x[x_at + row * self.x.row + p * self.x.col];
-                        let b = y[y_at + p * self.y.row + col * self.y.col];
-                        sum.wrapping_add(a.wrapping_mul(b))
-                    });
+                    let (x_at, y_at) = (x_at + row * self.x.row, y_at + col * self.y.col);
+                    let place = |p: usize| (x_at + p * self.x.col, y_at + p * self.y.row);
+                    *out = dot(&mut (0..k).map(place));
                 }
             }
             Ok(())
@@ -398,15 +429,6 @@ impl Products {
 
 fn matrix<T>(data: &[T], (rows, cols): (usize, usize), steps: Steps) -> Matrix<'_, T> {
     Matrix { data, rows, cols, row_stride: steps.row, col_stride: steps.col }
-}
-
-/// A constant of integers as floats.
-fn as_floats(constant: &Constant) -> Result<Constant, OpError> {
-    let dense = expand(constant)?;
-    let tensor = dense.tensor().ok_or_else(|| OpError::unsupported(constant.describe()))?;
-    let values: Vec<f32> = tensor.ints()?.iter().map(|&value| value as f32).collect();
-    let bytes = Bytes::from_buffer(Buffer::copy_of(bytemuck::cast_slice(&values))?);
-    Ok(Constant::dense(ElementType::Float32, Storage::F32, constant.shape.clone(), bytes))
 }
 
 impl Op for Matmul {
@@ -433,10 +455,11 @@ impl Op for Matmul {
     }
 
     fn reads_half(&self, input: usize) -> bool {
-        match self.weight {
-            Some(Side::X) => input == self.x,
-            _ => input == self.y,
-        }
+        let read = match self.weight {
+            Some(Side::X) => self.x,
+            _ => self.y,
+        };
+        self.element.is_float() && input == read
     }
 
     fn reads_strided(&self, _input: usize) -> bool {

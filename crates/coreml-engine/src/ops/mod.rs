@@ -2,11 +2,13 @@
 //! ends with its `OPS` table; adding an operation edits one file. See `docs/adding-an-op.md`.
 
 mod activation;
+mod attention;
 mod compression;
 mod concat;
 mod conv;
 mod copy;
 mod cumsum;
+mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
 mod linear;
@@ -15,6 +17,9 @@ mod matmul;
 mod movement;
 mod normalization;
 mod pad;
+mod pool;
+mod quantization;
+mod random;
 mod recurrent;
 mod reduction;
 mod scatter_gather;
@@ -23,6 +28,7 @@ mod slice;
 mod tensor_operation;
 mod tensor_transformation;
 mod topk;
+mod window;
 
 pub(crate) use concat::Concat;
 pub(crate) use copy::{Copy, Widen};
@@ -42,15 +48,20 @@ use crate::op::OpDef;
 
 const FAMILIES: &[&[OpDef]] = &[
     activation::OPS,
+    attention::OPS,
     compression::OPS,
     conv::OPS,
     cumsum::OPS,
+    einsum::OPS,
     elementwise_binary::OPS,
     elementwise_unary::OPS,
     linear::OPS,
     list::OPS,
     matmul::OPS,
     normalization::OPS,
+    pool::OPS,
+    quantization::OPS,
+    random::OPS,
     recurrent::OPS,
     reduction::OPS,
     scatter_gather::OPS,
@@ -134,6 +145,9 @@ pub(crate) fn implementation(definition: &Definition) -> Option<&'static OpDef> 
 pub(crate) fn is_computed(definition: &Definition) -> bool {
     STRUCTURAL.contains(&definition.name) || implementation(definition).is_some()
 }
+
+#[cfg(test)]
+mod element_types;
 
 #[cfg(test)]
 mod tests {

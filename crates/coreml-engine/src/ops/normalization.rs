@@ -2,7 +2,7 @@
 //! to it.
 
 use coreml_format::mil::Opset;
-use coreml_kernels::norm;
+use coreml_kernels::norm::{self, ChannelParams, ResponseParams};
 use smallvec::SmallVec;
 
 use crate::error::OpError;
@@ -161,43 +161,6 @@ pub(crate) struct ChannelNorm {
     pub(crate) epsilon: f32,
 }
 
-impl ChannelNorm {
-    /// Normalizes rows of elements of a channel, which lie as `row` says.
-    fn run(
-        &self,
-        inputs: &Inputs,
-        outputs: &mut Outputs,
-        channels: usize,
-        row: &Layout,
-    ) -> Result<(), OpError> {
-        let given = match self.given {
-            None => None,
-            Some((mean, variance)) => parameter(inputs, Some(mean), channels)?.zip(parameter(
-                inputs,
-                Some(variance),
-                channels,
-            )?),
-        };
-        let gamma = parameter(inputs, self.gamma, channels)?;
-        let beta = parameter(inputs, self.beta, channels)?;
-        let values = start(inputs, outputs, self.x)?;
-        for (i, values) in values.chunks_mut(row.count().max(1)).enumerate() {
-            let channel = i % channels;
-            let (mean, variance) = match given {
-                Some((mean, variance)) => (f64::from(mean[channel]), f64::from(variance[channel])),
-                None => statistics(values, row),
-            };
-            let gamma = gamma.map_or(1.0, |gamma| f64::from(gamma[channel]));
-            let beta = beta.map_or(0.0, |beta| f64::from(beta[channel]));
-            let scale = gamma / (variance + f64::from(self.epsilon)).sqrt();
-            for value in values {
-                *value = ((f64::from(*value) - mean) * scale + beta) as f32;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Op for ChannelNorm {
     fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
         let shape = inputs.shape(self.x)?;
@@ -210,10 +173,21 @@ impl Op for ChannelNorm {
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
         let shape = inputs.shape(self.x)?;
-        let channels = shape.get(1).copied().unwrap_or(1);
-        let row = Layout::new(0, [(count(shape.get(2..).unwrap_or_default()), 1)]);
-        let op = self.clone();
-        kernel(move |inputs, outputs, _| op.run(inputs, outputs, channels, &row))
+        let (channels, size) = (shape[1], count(&shape[2..]));
+        let &ChannelNorm { x, given, gamma, beta, epsilon } = self;
+        kernel(move |inputs, outputs, context| {
+            let of = |input: Option<usize>| parameter(inputs, input, channels);
+            let given = match given {
+                Some((mean, variance)) => of(Some(mean))?.zip(of(Some(variance))?),
+                None => None,
+            };
+            let params = ChannelParams { given, gamma: of(gamma)?, beta: of(beta)?, epsilon };
+            let values = start(inputs, outputs, x)?;
+            if values.is_empty() {
+                return Ok(());
+            }
+            Ok(norm::channel_norm(context, values, channels, size, &params)?)
+        })
     }
 
     fn in_place(&self) -> &[usize] {
@@ -281,6 +255,48 @@ fn l2_norm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     bound(L2Norm { x: binder.input("x")?, epsilon: binder.float("epsilon")? })
 }
 
+/// Divides by a power of the mean square over neighbouring channels.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalResponseNorm {
+    pub(crate) x: usize,
+    pub(crate) params: ResponseParams,
+}
+
+impl Op for LocalResponseNorm {
+    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
+        let shape = inputs.shape(self.x)?;
+        if shape.len() < 3 {
+            let got = format!("shape {shape:?}");
+            return Err(OpError::argument("x", "a tensor of rank 3 or more", got));
+        }
+        one(inputs.element(self.x)?, shape)
+    }
+
+    fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
+        let shape = inputs.shape(self.x)?;
+        // Core ML takes a tensor of rank 3 for channels, height and width: coremltools' test of exact
+        // values has neighbours along the first axis there, against the definition's text.
+        let channels = if shape.len() == 3 { 0 } else { 1 };
+        let (number, inner) = (shape[channels], count(&shape[channels + 1..]));
+        let &LocalResponseNorm { x, params } = self;
+        kernel(move |inputs, outputs, context| {
+            let (x, out) = (inputs.tensor(x)?.f32s()?, outputs.tensor(0)?.f32s()?);
+            if out.is_empty() {
+                return Ok(());
+            }
+            Ok(norm::local_response_norm(context, x, out, number, inner, &params)?)
+        })
+    }
+}
+
+fn local_response_norm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let x = binder.input("x")?;
+    let (alpha, beta) = (binder.float("alpha")?, binder.float("beta")?);
+    let params =
+        ResponseParams { size: binder.positive("size")?, alpha, beta, k: binder.float("k")? };
+    bound(LocalResponseNorm { x, params })
+}
+
 /// Divides each vector along the last axis by the root of its mean square. No operator of MIL: a
 /// rewrite makes it.
 #[derive(Clone, Debug)]
@@ -317,6 +333,8 @@ pub(super) const OPS: &[OpDef] = &[
     def("l2_norm", Opset::Ios17, l2_norm),
     def("layer_norm", Opset::Ios15, layer_norm),
     def("layer_norm", Opset::Ios17, layer_norm),
+    def("local_response_norm", Opset::Ios15, local_response_norm),
+    def("local_response_norm", Opset::Ios17, local_response_norm),
 ];
 
 #[cfg(test)]

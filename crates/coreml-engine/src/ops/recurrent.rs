@@ -1,11 +1,16 @@
-//! Recurrent layers.
+//! Recurrent layers: `gru`, `lstm` and `rnn`.
+
+mod cell;
+mod pass;
 
 use coreml_format::mil::Opset;
-use coreml_kernels::{ColumnLayout, Context, OutputLayout, project};
+use coreml_kernels::Context;
 use smallvec::SmallVec;
 
+use self::cell::{Activation, Cell, Gru, Lstm};
+use self::pass::{Pass, States};
 use super::elementwise_unary::Unary;
-use super::linear::{is_weight_matrix, weight_matrix};
+use super::linear::is_weight_matrix;
 use crate::error::OpError;
 use crate::op::{
     Binder, Inputs, Kernel, Op, OpDef, Output, Outputs, ResultType, ResultTypes, bound, def, kernel,
@@ -13,48 +18,36 @@ use crate::op::{
 use crate::value::{Constant, Shape, count, same_count};
 use crate::weights::Weights;
 
-/// Gates of a cell. In all weights they are in the order input, forget, output, cell.
-const GATES: usize = 4;
-
-/// The inputs that hold the weights of one direction.
+/// The inputs that hold the weights of one direction. Matrices and vectors have a part of as many rows as
+/// the hidden state for each gate of the [`Cell`].
 #[derive(Clone, Debug)]
 pub(crate) struct Direction {
     /// What the names of its arguments end with.
     pub(crate) suffix: &'static str,
     /// From the last step to the first.
     pub(crate) backwards: bool,
-    /// `[4 · hidden, inputs]`.
+    /// `[gates · hidden, inputs]`.
     pub(crate) weight_ih: usize,
-    /// `[4 · hidden, hidden]`.
+    /// `[gates · hidden, hidden]`.
     pub(crate) weight_hh: usize,
-    /// `[4 · hidden]`.
-    pub(crate) bias: Option<usize>,
+    /// `[gates · hidden]`, added to the products with `x`.
+    pub(crate) input_bias: Option<usize>,
+    /// `[gates · hidden]`, added to the products with the hidden state.
+    pub(crate) hidden_bias: Option<usize>,
     /// `[3 · hidden]`: input, forget, output.
     pub(crate) peephole: Option<usize>,
 }
 
-/// Long short-term memory.
+/// A cell that goes through the steps of a sequence, in one direction or both.
 #[derive(Clone, Debug)]
-pub(crate) struct Lstm {
+pub(crate) struct Recurrent {
     pub(crate) x: usize,
-    pub(crate) initial_h: usize,
-    pub(crate) initial_c: usize,
+    /// Names and inputs of the initial states: the hidden one, and that of an LSTM's cell.
+    pub(crate) initial: SmallVec<[(&'static str, usize); 2]>,
     pub(crate) directions: SmallVec<[Direction; 2]>,
+    /// Whether the first result has the hidden states of all steps, and not of the last one alone.
     pub(crate) output_sequence: bool,
-    pub(crate) activations: Activations,
-    /// The largest magnitude of a cell's state.
-    pub(crate) clip: Option<f32>,
-}
-
-/// The functions of a cell; `None` where values stay as they are.
-#[derive(Clone, Debug)]
-pub(crate) struct Activations {
-    /// Of the input, forget and output gates.
-    pub(crate) recurrent: Option<Unary>,
-    /// Of the cell gate.
-    pub(crate) cell: Option<Unary>,
-    /// Of the cell's state on its way out.
-    pub(crate) output: Option<Unary>,
+    pub(crate) cell: Cell,
 }
 
 /// Sizes of a run.
@@ -66,20 +59,24 @@ struct Sizes {
     hidden: usize,
     /// Hidden states of all directions.
     width: usize,
+    /// Values of all gates of one direction.
+    gates: usize,
 }
 
 impl Direction {
     /// Number of inputs and hidden size.
-    fn sizes(&self, inputs: &Inputs) -> Result<(usize, usize), OpError> {
+    fn sizes(&self, inputs: &Inputs, gates: usize) -> Result<(usize, usize), OpError> {
         let (input_rows, cols) = self.matrix(inputs, self.weight_ih, "weight_ih")?;
         let (rows, hidden) = self.matrix(inputs, self.weight_hh, "weight_hh")?;
-        if hidden.checked_mul(GATES) != Some(rows) || input_rows != rows {
-            let expected =
-                "4 · hidden rows in `weight_ih` and `weight_hh`, hidden columns in the latter";
+        if hidden.checked_mul(gates) != Some(rows) || input_rows != rows {
+            let expected = format!(
+                "{gates} · hidden rows in `weight_ih` and `weight_hh`, hidden columns in the latter"
+            );
             let got = format!("{input_rows} and {rows} rows, {hidden} columns");
             return Err(OpError::argument(&self.name("weight_hh"), expected, got));
         }
-        self.vector(inputs, self.bias, "bias", rows)?;
+        self.vector(inputs, self.input_bias, "bias", rows)?;
+        self.vector(inputs, self.hidden_bias, "bias", rows)?;
         self.vector(inputs, self.peephole, "peephole", rows - hidden)?;
         Ok((cols, hidden))
     }
@@ -118,7 +115,7 @@ impl Direction {
     }
 }
 
-impl Lstm {
+impl Recurrent {
     /// The sizes, which fit each other.
     fn sizes(&self, inputs: &Inputs) -> Result<Sizes, OpError> {
         let shape = inputs.shape(self.x)?;
@@ -128,7 +125,7 @@ impl Lstm {
         };
         let mut hidden = 0;
         for (number, direction) in self.directions.iter().enumerate() {
-            let (columns, own) = direction.sizes(inputs)?;
+            let (columns, own) = direction.sizes(inputs, self.cell.gates())?;
             if columns != size {
                 let expected = format!("{columns} inputs, the columns of `weight_ih`");
                 return Err(OpError::argument("x", expected, size.to_string()));
@@ -140,14 +137,17 @@ impl Lstm {
             hidden = own;
         }
         let width = hidden.checked_mul(self.directions.len()).ok_or_else(OpError::too_large)?;
-        for (name, state) in [("initial_h", self.initial_h), ("initial_c", self.initial_c)] {
+        for &(name, state) in &self.initial {
             let got = inputs.shape(state)?;
-            if got != [batch, width] {
+            let fits = got.last() == Some(&width)
+                && matches!(rows(got), rows if rows == batch || rows == 1);
+            if !fits {
                 let expected = format!("shape [{batch}, {width}]");
                 return Err(OpError::argument(name, expected, format!("shape {got:?}")));
             }
         }
-        Ok(Sizes { steps, batch, inputs: size, hidden, width })
+        let gates = hidden * self.cell.gates();
+        Ok(Sizes { steps, batch, inputs: size, hidden, width, gates })
     }
 
     /// Whether an input is a matrix of weights.
@@ -169,155 +169,65 @@ impl Lstm {
         sizes: Sizes,
     ) -> Result<(), OpError> {
         let x = inputs.tensor(self.x)?.f32s()?;
-        let (initial_h, initial_c) =
-            (inputs.tensor(self.initial_h)?.f32s()?, inputs.tensor(self.initial_c)?.f32s()?);
-        let [Output::Tensor(sequence), Output::Tensor(h), Output::Tensor(c)] = &mut *outputs.0
-        else {
-            return Err(OpError::invalid("`lstm` has three results"));
+        let (sequence, h, c) = match &mut *outputs.0 {
+            [Output::Tensor(sequence), Output::Tensor(h)] => {
+                (sequence.f32s()?, h.f32s()?, Default::default())
+            }
+            [Output::Tensor(sequence), Output::Tensor(h), Output::Tensor(c)] => {
+                (sequence.f32s()?, h.f32s()?, c.f32s()?)
+            }
+            _ => return Err(OpError::invalid("a recurrent layer has two results, `lstm` three")),
         };
-        let (sequence, h, c) = (sequence.f32s()?, h.f32s()?, c.f32s()?);
         same_count(count(&self.sequence(&sizes)), sequence.len())?;
-        same_count(initial_h.len(), h.len())?;
-        same_count(initial_c.len(), c.len())?;
-        h.copy_from_slice(initial_h);
-        c.copy_from_slice(initial_c);
+        let mut states = States { h, c };
+        for (&(_, input), state) in self.initial.iter().zip([&mut states.h, &mut states.c]) {
+            same_count(sizes.batch * sizes.width, state.len())?;
+            fill(state, inputs.tensor(input)?.f32s()?)?;
+        }
         if sizes.batch > 0 && sizes.hidden > 0 {
             for (i, direction) in self.directions.iter().enumerate() {
                 let pass = Pass::new(self, direction, inputs, sizes, i * sizes.hidden)?;
-                pass.run(x, (&mut *sequence, &mut *h, &mut *c), context)?;
+                pass.run(x, sequence, &mut states, context)?;
             }
         }
         if !self.output_sequence {
-            sequence.copy_from_slice(h);
+            sequence.copy_from_slice(states.h);
         }
         Ok(())
     }
 }
 
-/// One direction over all steps.
-struct Pass<'a> {
-    lstm: &'a Lstm,
-    sizes: Sizes,
-    backwards: bool,
-    /// Where its states lie in a row of all directions.
-    offset: usize,
-    weight_ih: coreml_kernels::Weights<'a>,
-    weight_hh: coreml_kernels::Weights<'a>,
-    bias: Option<&'a [f32]>,
-    peephole: Option<&'a [f32]>,
+/// How many vectors of its last axis a shape has.
+fn rows(shape: &[usize]) -> usize {
+    shape.split_last().map_or(1, |(_, outer)| count(outer))
 }
 
-impl<'a> Pass<'a> {
-    fn new(
-        lstm: &'a Lstm,
-        direction: &Direction,
-        inputs: &Inputs<'a>,
-        sizes: Sizes,
-        offset: usize,
-    ) -> Result<Self, OpError> {
-        let vector =
-            |input: Option<usize>| input.map(|input| inputs.tensor(input)?.f32s()).transpose();
-        let rows = sizes.hidden * GATES;
-        Ok(Pass {
-            lstm,
-            sizes,
-            backwards: direction.backwards,
-            offset,
-            weight_ih: weight_matrix(inputs, direction.weight_ih, rows, sizes.inputs)?,
-            weight_hh: weight_matrix(inputs, direction.weight_hh, rows, sizes.hidden)?,
-            bias: vector(direction.bias)?,
-            peephole: vector(direction.peephole)?,
-        })
+/// Fills a state with its initial values, which may be the same for the whole batch.
+fn fill(state: &mut [f32], initial: &[f32]) -> Result<(), OpError> {
+    if state.is_empty() {
+        return Ok(());
     }
-
-    /// `h` and `c` hold the states, `sequence` what the layer gives out.
-    fn run(
-        &self,
-        x: &[f32],
-        (sequence, h, c): (&mut [f32], &mut [f32], &mut [f32]),
-        context: &Context,
-    ) -> Result<(), OpError> {
-        let Sizes { steps, batch, inputs, hidden, width } = self.sizes;
-        let gates = hidden * GATES;
-        let rows = steps.checked_mul(batch).ok_or_else(OpError::too_large)?;
-        let all = rows.checked_mul(gates).ok_or_else(OpError::too_large)?;
-        let mut from_x = context.scratch().take::<f32>(all)?;
-        let mut from_h = context.scratch().take::<f32>(batch * gates)?;
-        let to = OutputLayout { stride_n: 1, stride_s: gates };
-        let columns = ColumnLayout { stride_k: 1, stride_s: inputs };
-        project(context, &self.weight_ih, x, columns, rows, self.bias, &mut from_x, to)?;
-        let columns = ColumnLayout { stride_k: 1, stride_s: width };
-        for number in 0..steps {
-            let step = if self.backwards { steps - 1 - number } else { number };
-            let states = &h[self.offset..];
-            project(context, &self.weight_hh, states, columns, batch, None, &mut from_h, to)?;
-            let from_x = &from_x[step * batch * gates..(step + 1) * batch * gates];
-            let rows = from_h.chunks_exact_mut(gates).zip(from_x.chunks_exact(gates));
-            for (i, (gate, add)) in rows.enumerate() {
-                gate.iter_mut().zip(add).for_each(|(gate, add)| *gate += add);
-                let at = i * width + self.offset..i * width + self.offset + hidden;
-                self.cell(gate, &mut c[at.clone()], &mut h[at.clone()], context);
-                if self.lstm.output_sequence {
-                    let sequence = &mut sequence[step * batch * width..];
-                    sequence[at.clone()].copy_from_slice(&h[at]);
-                }
-            }
-        }
-        Ok(())
+    if initial.is_empty() || !state.len().is_multiple_of(initial.len()) {
+        return same_count(state.len(), initial.len());
     }
-
-    /// One step of one element of the batch.
-    fn cell(&self, gates: &mut [f32], c: &mut [f32], h: &mut [f32], context: &Context) {
-        let size = self.sizes.hidden;
-        let apply = |function: &Option<Unary>, values: &mut [f32]| {
-            if let Some(function) = function {
-                function.apply(context, values);
-            }
-        };
-        let activations = &self.lstm.activations;
-        let (input_forget, rest) = gates.split_at_mut(2 * size);
-        let (output, cell) = rest.split_at_mut(size);
-        if let Some(peephole) = self.peephole {
-            for (half, weights) in input_forget.chunks_mut(size).zip(peephole.chunks(size)) {
-                add_product(half, weights, c);
-            }
-        }
-        apply(&activations.recurrent, input_forget);
-        apply(&activations.cell, cell);
-        let (input, forget) = input_forget.split_at(size);
-        for (((c, input), forget), cell) in c.iter_mut().zip(input).zip(forget).zip(&*cell) {
-            let value = forget * *c + input * cell;
-            *c = self.lstm.clip.map_or(value, |clip| value.min(clip).max(-clip));
-        }
-        if let Some(peephole) = self.peephole {
-            add_product(output, &peephole[2 * size..], c);
-        }
-        apply(&activations.recurrent, output);
-        h.copy_from_slice(c);
-        apply(&activations.output, h);
-        h.iter_mut().zip(output).for_each(|(h, output)| *h *= *output);
-    }
+    state.chunks_exact_mut(initial.len()).for_each(|row| row.copy_from_slice(initial));
+    Ok(())
 }
 
-/// `values += weights · states`.
-fn add_product(values: &mut [f32], weights: &[f32], states: &[f32]) {
-    for ((value, weight), state) in values.iter_mut().zip(weights).zip(states) {
-        *value += weight * state;
-    }
-}
-
-impl Op for Lstm {
+impl Op for Recurrent {
     fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
         let sizes = self.sizes(inputs)?;
         let element = inputs.element(self.x)?;
         let state = ResultType::new(element, Shape::from_slice(&[sizes.batch, sizes.width]));
-        let sequence = ResultType::new(element, Shape::from_slice(&self.sequence(&sizes)));
-        Ok(ResultTypes::from_iter([sequence, state.clone(), state]))
+        let mut types = ResultTypes::new();
+        types.push(ResultType::new(element, Shape::from_slice(&self.sequence(&sizes))));
+        types.resize(1 + self.initial.len(), state);
+        Ok(types)
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
-        let (lstm, sizes) = (self.clone(), self.sizes(inputs)?);
-        kernel(move |inputs, outputs, context| lstm.run(inputs, outputs, context, sizes))
+        let (layer, sizes) = (self.clone(), self.sizes(inputs)?);
+        kernel(move |inputs, outputs, context| layer.run(inputs, outputs, context, sizes))
     }
 
     fn reads_half(&self, input: usize) -> bool {
@@ -329,61 +239,120 @@ impl Op for Lstm {
     }
 }
 
+/// What the names of a backward direction's arguments end with, where there is a forward one too.
+const BACK: &str = "_back";
+
 /// The directions that `direction` may name: the ends of their arguments' names, and whether they
-/// go backwards.
+/// go backwards. Only `lstm` knows the last one.
 const DIRECTIONS: [(&str, &[(&str, bool)]); 3] = [
     ("forward", &[("", false)]),
     ("reverse", &[("", true)]),
-    ("bidirectional", &[("", false), ("_back", true)]),
+    ("bidirectional", &[("", false), (BACK, true)]),
 ];
 
-fn direction(
-    binder: &mut Binder,
-    suffix: &'static str,
-    backwards: bool,
-) -> Result<Direction, OpError> {
-    let name = |name: &str| format!("{name}{suffix}");
-    Ok(Direction {
-        suffix,
-        backwards,
-        weight_ih: binder.input(&name("weight_ih"))?,
-        weight_hh: binder.input(&name("weight_hh"))?,
-        bias: binder.optional_input(&name("bias"))?,
-        peephole: binder.optional_input(&name("peephole"))?,
-    })
-}
-
-/// A function by its name, which converters write in any case; `None` for the identity.
-fn activation(binder: &Binder, name: &str) -> Result<Option<Unary>, OpError> {
+/// A function by its name, which converters write in any case. Core ML's parameters are its own: with
+/// them `scaled_tanh` is `tanh`, as the tests of coremltools have it.
+fn activation(binder: &Binder, name: &str) -> Result<Activation, OpError> {
     match binder.string(name)?.to_ascii_lowercase().as_str() {
-        "hard_sigmoid" => Ok(Some(Unary::SigmoidHard { alpha: 0.2, beta: 0.5 })),
+        "hard_sigmoid" | "sigmoid_hard" => Ok(Some(Unary::SigmoidHard { alpha: 0.2, beta: 0.5 })),
         "linear" => Ok(None),
         "relu" => Ok(Some(Unary::Relu)),
         "sigmoid" => Ok(Some(Unary::Sigmoid)),
-        "tanh" => Ok(Some(Unary::Tanh)),
-        other => Err(OpError::unsupported(format!("`lstm` with {name} `{other}`"))),
+        "scaled_tanh" | "tanh" => Ok(Some(Unary::Tanh)),
+        other => {
+            let expected = "`hard_sigmoid`, `linear`, `relu`, `scaled_tanh`, `sigmoid` or `tanh`";
+            Err(OpError::argument(name, expected, format!("`{other}`")))
+        }
     }
 }
 
-fn lstm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let (x, initial_h, initial_c) =
-        (binder.input("x")?, binder.input("initial_h")?, binder.input("initial_c")?);
-    let named = binder.one_of("direction", &DIRECTIONS)?;
-    let directions = named.iter().map(|&(suffix, backwards)| direction(binder, suffix, backwards));
-    bound(Lstm {
-        x,
-        initial_h,
-        initial_c,
-        directions: directions.collect::<Result<_, _>>()?,
-        output_sequence: binder.bool("output_sequence")?,
-        activations: Activations {
-            recurrent: activation(binder, "recurrent_activation")?,
-            cell: activation(binder, "cell_activation")?,
-            output: activation(binder, "activation")?,
-        },
-        clip: binder.optional_float("clip")?,
+/// Binds the matrices of a direction.
+fn direction(
+    binder: &mut Binder,
+    (suffix, backwards): (&'static str, bool),
+) -> Result<Direction, OpError> {
+    Ok(Direction {
+        suffix,
+        backwards,
+        weight_ih: binder.input(&format!("weight_ih{suffix}"))?,
+        weight_hh: binder.input(&format!("weight_hh{suffix}"))?,
+        input_bias: None,
+        hidden_bias: None,
+        peephole: None,
     })
 }
 
-pub(super) const OPS: &[OpDef] =
-    &[def("lstm", Opset::Ios15, lstm), def("lstm", Opset::Ios17, lstm)];
+fn gru(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let (x, initial) = (binder.input("x")?, ("initial_h", binder.input("initial_h")?));
+    let way = binder.one_of("direction", &DIRECTIONS[..2])?[0];
+    let mut direction = direction(binder, way)?;
+    direction.input_bias = binder.optional_input("input_bias")?;
+    direction.hidden_bias = binder.optional_input("bias")?;
+    bound(Recurrent {
+        x,
+        initial: SmallVec::from_slice(&[initial]),
+        directions: SmallVec::from_iter([direction]),
+        output_sequence: binder.bool("output_sequence")?,
+        cell: Cell::Gru(Gru {
+            recurrent: activation(binder, "recurrent_activation")?,
+            output: activation(binder, "activation")?,
+            reset_after: binder.optional_int("reset_after")?.is_some_and(|value| value != 0),
+        }),
+    })
+}
+
+fn lstm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let x = binder.input("x")?;
+    let initial =
+        [("initial_h", binder.input("initial_h")?), ("initial_c", binder.input("initial_c")?)];
+    let ways = binder.one_of("direction", &DIRECTIONS)?;
+    let mut directions = SmallVec::new();
+    for &way in ways {
+        let mut direction = direction(binder, way)?;
+        direction.input_bias = binder.optional_input(&direction.name("bias"))?;
+        direction.peephole = binder.optional_input(&direction.name("peephole"))?;
+        directions.push(direction);
+    }
+    if ways.len() == 1 {
+        // They may be there, and mean nothing.
+        for name in ["weight_ih", "weight_hh", "bias", "peephole"] {
+            binder.constant(&format!("{name}{BACK}"))?;
+        }
+    }
+    bound(Recurrent {
+        x,
+        initial: SmallVec::from_slice(&initial),
+        directions,
+        output_sequence: binder.bool("output_sequence")?,
+        cell: Cell::Lstm(Lstm {
+            recurrent: activation(binder, "recurrent_activation")?,
+            cell: activation(binder, "cell_activation")?,
+            output: activation(binder, "activation")?,
+            clip: binder.optional_float("clip")?,
+        }),
+    })
+}
+
+fn rnn(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let (x, initial) = (binder.input("x")?, ("initial_h", binder.input("initial_h")?));
+    let way = binder.one_of("direction", &DIRECTIONS[..2])?[0];
+    let mut direction = direction(binder, way)?;
+    direction.input_bias = binder.optional_input("bias")?;
+    bound(Recurrent {
+        x,
+        initial: SmallVec::from_slice(&[initial]),
+        directions: SmallVec::from_iter([direction]),
+        output_sequence: binder.bool("output_sequence")?,
+        cell: Cell::Rnn(activation(binder, "activation")?),
+    })
+}
+
+pub(super) const OPS: &[OpDef] = &[
+    def("gru", Opset::Ios15, gru),
+    def("gru", Opset::Ios17, gru),
+    def("gru", Opset::Ios18, gru),
+    def("lstm", Opset::Ios15, lstm),
+    def("lstm", Opset::Ios17, lstm),
+    def("rnn", Opset::Ios15, rnn),
+    def("rnn", Opset::Ios17, rnn),
+];

@@ -1,342 +1,54 @@
-//! Operations that pick elements by index.
+//! Operations that read and write by index.
+
+mod gather;
+mod places;
+mod scatter;
+
+use std::ops::Range;
 
 use coreml_format::mil::Opset;
-use coreml_kernels::Context;
-use coreml_kernels::convert::f16_to_f32;
-use half::f16;
-use smallvec::{SmallVec, smallvec};
 
+use self::gather::{gather, gather_along_axis, gather_nd};
+use self::scatter::{scatter, scatter_along_axis, scatter_nd};
 use crate::error::OpError;
-use crate::op::{
-    Binder, Inputs, Kernel, Moves, Op, OpDef, ResultTypes, axis, bound, def, kernel, one,
-};
-use crate::value::{
-    Constant, Element, Lines, Shape, Storage, TensorMut, TensorRef, Visitor, count, same_count,
-};
-use crate::weights::{Weights, matrix};
-
-/// How indices are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Indices {
-    /// Whether those below 0 count from the end. Where an operator leaves them undefined, they do
-    /// too.
-    pub(crate) negative: bool,
-}
-
-impl Indices {
-    /// The element of an axis of `size` that an index means.
-    fn resolve(self, index: i64, size: usize, axis: usize) -> Result<usize, OpError> {
-        let resolved =
-            if self.negative && index < 0 { index.saturating_add(size as i64) } else { index };
-        usize::try_from(resolved).ok().filter(|&resolved| resolved < size).ok_or_else(|| {
-            OpError::argument(
-                "indices",
-                format!("indices of axis {axis}, which has {size} elements"),
-                index.to_string(),
-            )
-        })
-    }
-
-    /// Those of opsets before iOS 17, which have no `validate_indices`.
-    const UNCHECKED: Indices = Indices { negative: true };
-
-    fn bind(binder: &Binder) -> Result<Self, OpError> {
-        Ok(Indices { negative: !binder.bool("validate_indices")? })
-    }
-}
-
-/// Slices of `x` along an axis, by index.
-#[derive(Clone, Debug)]
-pub(crate) struct Gather {
-    pub(crate) x: usize,
-    pub(crate) indices: usize,
-    pub(crate) axis: i64,
-    /// How many of the first axes `x` and `indices` share.
-    pub(crate) batch_dims: i64,
-    pub(crate) rule: Indices,
-}
-
-/// Where a gather's slices lie: `x` is `[batch, outer, size, inner]`, and each batch has `each`
-/// indices.
-#[derive(Clone, Copy)]
-struct Slices {
-    axis: usize,
-    batch_dims: usize,
-    batch: usize,
-    outer: usize,
-    size: usize,
-    inner: usize,
-    each: usize,
-    rule: Indices,
-}
-
-impl Slices {
-    /// Calls `copy` with the number of each slice of the result and that of its slice of `x`.
-    fn for_each(
-        &self,
-        indices: &TensorRef,
-        mut copy: impl FnMut(usize, usize) -> Result<(), OpError>,
-    ) -> Result<(), OpError> {
-        if self.inner == 0 || self.each == 0 {
-            return Ok(());
-        }
-        let indices = indices.int_elements()?;
-        let mut target = 0;
-        for outer in 0..self.batch.saturating_mul(self.outer) {
-            let first = outer / self.outer * self.each;
-            for index in (first..first + self.each).filter_map(|i| indices.get(i)) {
-                let slice = self.rule.resolve(index, self.size, self.axis)?;
-                copy(target, outer * self.size + slice)?;
-                target += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies slices as they are held, or from halves to floats.
-    fn copy(
-        &self,
-        context: &Context,
-        x: &TensorRef,
-        indices: &TensorRef,
-        out: &mut TensorMut,
-    ) -> Result<(), OpError> {
-        let inner = self.inner;
-        if (x.storage, out.storage) == (Storage::F16, Storage::F32) {
-            let (values, out) = (x.slice::<f16>()?, out.f32s()?);
-            return self.for_each(indices, |to, from| {
-                let from = part(values, from, inner)?;
-                Ok(f16_to_f32(context, from, part_mut(out, to, inner)?)?)
-            });
-        }
-        let (bytes, size) = (x.dense_bytes()?, inner * x.storage.size());
-        self.for_each(indices, |to, from| {
-            part_mut(out.bytes, to, size)?.copy_from_slice(part(bytes, from, size)?);
-            Ok(())
-        })
-    }
-}
+use crate::op::{OpDef, def};
 
 /// Part `number` of a slice in parts of `size`.
 fn part<T>(values: &[T], number: usize, size: usize) -> Result<&[T], OpError> {
-    values.get(number * size..(number + 1) * size).ok_or_else(|| missing(values.len()))
+    range(number, size).and_then(|range| values.get(range)).ok_or_else(|| missing(values.len()))
 }
 
 /// Part `number` of a slice in parts of `size`, to write.
 fn part_mut<T>(values: &mut [T], number: usize, size: usize) -> Result<&mut [T], OpError> {
     let got = values.len();
-    values.get_mut(number * size..(number + 1) * size).ok_or_else(|| missing(got))
+    range(number, size).and_then(|range| values.get_mut(range)).ok_or_else(|| missing(got))
+}
+
+fn range(number: usize, size: usize) -> Option<Range<usize>> {
+    let start = number.checked_mul(size)?;
+    Some(start..start.checked_add(size)?)
 }
 
 fn missing(got: usize) -> OpError {
     OpError::invalid(format!("there are no more than {got} elements"))
 }
 
-impl Gather {
-    fn slices(&self, inputs: &Inputs) -> Result<Slices, OpError> {
-        let (x, indices) = (inputs.shape(self.x)?, inputs.shape(self.indices)?);
-        let axis = axis(self.axis, x.len(), "axis")?;
-        let batch_dims = usize::try_from(self.batch_dims)
-            .ok()
-            .filter(|&dims| dims <= axis && dims <= indices.len() && x[..dims] == indices[..dims]);
-        let Some(batch_dims) = batch_dims else {
-            let expected = format!(
-                "dimensions that `x` ({x:?}) and `indices` ({indices:?}) share before the axis"
-            );
-            return Err(OpError::argument("batch_dims", expected, self.batch_dims.to_string()));
-        };
-        Ok(Slices {
-            axis,
-            batch_dims,
-            batch: count(&x[..batch_dims]),
-            outer: count(&x[batch_dims..axis]),
-            size: x[axis],
-            inner: count(&x[axis + 1..]),
-            each: count(&indices[batch_dims..]),
-            rule: self.rule,
-        })
-    }
-
-    /// Number of rows and columns when `x` is taken as a matrix whose rows are picked.
-    fn rows_and_cols(&self, shape: &[usize]) -> Option<(usize, usize)> {
-        let first = axis(self.axis, shape.len(), "axis").ok()? == 0 && self.batch_dims == 0;
-        first.then(|| (shape[0], count(&shape[1..])))
-    }
-
-    /// Picks rows of a compressed matrix.
-    fn expanding(&self, constant: Constant, slices: Slices) -> Result<Kernel, OpError> {
-        let refuse = || OpError::unsupported("this compression of `x`");
-        let (rows, cols) = self.rows_and_cols(&constant.shape).ok_or_else(refuse)?;
-        let indices = self.indices;
-        kernel(move |inputs, outputs, context| {
-            let weights = matrix(&constant, rows, cols).ok_or_else(refuse)?;
-            let out = outputs.tensor(0)?.f32s()?;
-            slices.for_each(&inputs.tensor(indices)?, |to, from| {
-                let row = part_mut(out, to, cols)?;
-                Ok(weights.dequantize_rows(context, from..from + 1, row)?)
-            })
-        })
-    }
-}
-
-impl Op for Gather {
-    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
-        let (x, indices) = (inputs.shape(self.x)?, inputs.shape(self.indices)?);
-        let slices = self.slices(inputs)?;
-        let mut shape = Shape::from_slice(&x[..slices.axis]);
-        shape.extend_from_slice(&indices[slices.batch_dims..]);
-        shape.extend_from_slice(&x[slices.axis + 1..]);
-        one(inputs.element(self.x)?, shape)
-    }
-
-    fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
-        let slices = self.slices(inputs)?;
-        if let Some(constant) = inputs.constant(self.x).filter(|x| x.is_compressed()) {
-            return self.expanding(constant.clone(), slices);
-        }
-        let (x, indices) = (self.x, self.indices);
-        kernel(move |inputs, outputs, context| {
-            let (x, indices) = (inputs.tensor(x)?, inputs.tensor(indices)?);
-            slices.copy(context, &x, &indices, outputs.tensor(0)?)
-        })
-    }
-
-    fn reads_half(&self, input: usize) -> bool {
-        input == self.x
-    }
-
-    fn reads_compressed(&self, input: usize, constant: &Constant) -> bool {
-        let readable = |(rows, cols)| matrix(constant, rows, cols).is_some();
-        input == self.x && self.rows_and_cols(&constant.shape).is_some_and(readable)
-    }
-
-    fn moves(&self) -> Option<Moves> {
-        Moves::new(self, [self.x])
-    }
-
-    fn places(&self) -> SmallVec<[usize; 2]> {
-        smallvec![self.indices]
-    }
-}
-
-fn gather_by(binder: &mut Binder, batch_dims: i64, rule: Indices) -> Result<Box<dyn Op>, OpError> {
-    let (x, indices) = (binder.input("x")?, binder.input("indices")?);
-    bound(Gather { x, indices, axis: binder.int("axis")?, batch_dims, rule })
-}
-
-fn gather(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    gather_by(binder, 0, Indices::UNCHECKED)
-}
-
-fn gather_ios16(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let batch_dims = binder.int("batch_dims")?;
-    gather_by(binder, batch_dims, Indices::UNCHECKED)
-}
-
-fn gather_ios17(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let (batch_dims, rule) = (binder.int("batch_dims")?, Indices::bind(binder)?);
-    gather_by(binder, batch_dims, rule)
-}
-
-/// Elements of `x` whose place on one axis is given by index.
-#[derive(Clone, Debug)]
-pub(crate) struct GatherAlongAxis {
-    pub(crate) x: usize,
-    pub(crate) indices: usize,
-    pub(crate) axis: i64,
-    pub(crate) rule: Indices,
-}
-
-impl GatherAlongAxis {
-    /// The axis; all others are the same in `x` and `indices`.
-    fn axis(&self, x: &[usize], indices: &[usize]) -> Result<usize, OpError> {
-        let axis = axis(self.axis, x.len(), "axis")?;
-        let mut fitting = Shape::from_slice(x);
-        if let Some(&size) = indices.get(axis) {
-            fitting[axis] = size;
-        }
-        if fitting.as_slice() != indices {
-            let expected = format!("the shape {x:?} of `x`, except for axis {axis}");
-            return Err(OpError::argument("indices", expected, format!("{indices:?}")));
-        }
-        Ok(axis)
-    }
-}
-
-/// Picks the elements of a result, whatever their type.
-struct Pick<'a, 'b> {
-    axis: usize,
-    rule: Indices,
-    x: TensorRef<'a>,
-    indices: TensorRef<'a>,
-    out: &'a mut TensorMut<'b>,
-}
-
-impl Visitor for Pick<'_, '_> {
-    type Output = Result<(), OpError>;
-
-    fn visit<T: Element>(self) -> Result<(), OpError> {
-        let (from, out) = (self.x.slice::<T>()?, self.out.slice::<T>()?);
-        let size = self.x.shape[self.axis];
-        let Lines { size: taken, inner, .. } = Lines::along(self.indices.shape, self.axis);
-        same_count(out.len(), self.indices.len())?;
-        let indices = self.indices.int_elements()?;
-        for (i, out) in out.iter_mut().enumerate() {
-            let Some(index) = indices.get(i) else { break };
-            let (outer, column) = (i / inner / taken, i % inner);
-            let row = outer * size + self.rule.resolve(index, size, self.axis)?;
-            *out = from[row * inner + column];
-        }
-        Ok(())
-    }
-}
-
-impl Op for GatherAlongAxis {
-    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
-        let shape = inputs.shape(self.indices)?;
-        self.axis(inputs.shape(self.x)?, shape)?;
-        one(inputs.element(self.x)?, shape)
-    }
-
-    fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
-        let (x, indices, rule) = (self.x, self.indices, self.rule);
-        let axis = self.axis(inputs.shape(x)?, inputs.shape(indices)?)?;
-        kernel(move |inputs, outputs, _context| {
-            let (x, indices) = (inputs.tensor(x)?, inputs.tensor(indices)?);
-            x.storage.visit(Pick { axis, rule, x, indices, out: outputs.tensor(0)? })
-        })
-    }
-
-    fn moves(&self) -> Option<Moves> {
-        Moves::new(self, [self.x])
-    }
-
-    fn places(&self) -> SmallVec<[usize; 2]> {
-        smallvec![self.indices]
-    }
-}
-
-fn along_axis(binder: &mut Binder, rule: Indices) -> Result<Box<dyn Op>, OpError> {
-    let (x, indices) = (binder.input("x")?, binder.input("indices")?);
-    bound(GatherAlongAxis { x, indices, axis: binder.int("axis")?, rule })
-}
-
-fn gather_along_axis(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    along_axis(binder, Indices::UNCHECKED)
-}
-
-fn gather_along_axis_ios17(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let rule = Indices::bind(binder)?;
-    along_axis(binder, rule)
-}
-
 pub(super) const OPS: &[OpDef] = &[
     def("gather", Opset::Ios15, gather),
-    def("gather", Opset::Ios16, gather_ios16),
-    def("gather", Opset::Ios17, gather_ios17),
+    def("gather", Opset::Ios16, gather),
+    def("gather", Opset::Ios17, gather),
     def("gather_along_axis", Opset::Ios15, gather_along_axis),
     def("gather_along_axis", Opset::Ios16, gather_along_axis),
-    def("gather_along_axis", Opset::Ios17, gather_along_axis_ios17),
+    def("gather_along_axis", Opset::Ios17, gather_along_axis),
+    def("gather_nd", Opset::Ios15, gather_nd),
+    def("gather_nd", Opset::Ios16, gather_nd),
+    def("gather_nd", Opset::Ios17, gather_nd),
+    def("scatter", Opset::Ios15, scatter),
+    def("scatter", Opset::Ios17, scatter),
+    def("scatter_along_axis", Opset::Ios15, scatter_along_axis),
+    def("scatter_along_axis", Opset::Ios17, scatter_along_axis),
+    def("scatter_nd", Opset::Ios15, scatter_nd),
+    def("scatter_nd", Opset::Ios17, scatter_nd),
 ];
 
 #[cfg(test)]
@@ -346,7 +58,7 @@ mod tests {
 
     use super::*;
     use crate::op::testing::{Case, Value, arange, indices, position};
-    use crate::value::{Buffer, Bytes, ConstantData, PalettizedData};
+    use crate::value::{Buffer, Bytes, Constant, ConstantData, PalettizedData, Shape, Storage};
 
     fn bytes(bytes: &[u8]) -> Bytes {
         Bytes::from_buffer(Buffer::copy_of(bytes).unwrap())

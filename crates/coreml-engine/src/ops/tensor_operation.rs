@@ -22,22 +22,28 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
-    /// How often each axis of a tensor of `rank` is repeated.
+    /// How often each axis is repeated, of which some sizes need not be known.
+    ///
+    /// Positive counts say so. Others come from an expansion to a shape that was found at run time, by the
+    /// quotient of the sizes: -1, which keeps an axis, over its size is 0 or less. So such an axis stays as
+    /// it is; only one of size 1 has a count of 0 where it is to be empty.
     pub(crate) fn repetitions(
         &self,
         inputs: &Inputs,
-        rank: usize,
+        shape: &[Option<usize>],
     ) -> Result<SmallVec<[usize; 6]>, OpError> {
         let reps = inputs.ints(self.reps)?;
-        let fail = || {
-            let expected = format!("{rank} positive integers, the rank of `x`");
-            OpError::argument("reps", expected, format!("{:?}", reps.as_slice()))
-        };
-        if reps.len() != rank {
-            return Err(fail());
+        if reps.len() != shape.len() {
+            let expected = format!("{} integers, the rank of `x`", shape.len());
+            return Err(OpError::argument("reps", expected, format!("{:?}", reps.as_slice())));
         }
-        let positive = |&rep: &i64| usize::try_from(rep).ok().filter(|&rep| rep > 0);
-        reps.iter().map(|rep| positive(rep).ok_or_else(fail)).collect()
+        let repetition = |(&rep, &size): (&i64, &Option<usize>)| match usize::try_from(rep) {
+            Ok(0) if size.is_none() => Err(OpError::NotYetKnown),
+            Ok(0) if size == Some(1) => Ok(0),
+            Ok(rep) => Ok(rep.max(1)),
+            Err(_) => Ok(1),
+        };
+        reps.iter().zip(shape).map(repetition).collect()
     }
 }
 
@@ -52,7 +58,8 @@ impl Movement for Tile {
         shape: &[usize],
         strides: &Strides,
     ) -> Result<SmallVec<[Moved; 1]>, OpError> {
-        let reps = self.repetitions(inputs, shape.len())?;
+        let known: SmallVec<[Option<usize>; 6]> = shape.iter().copied().map(Some).collect();
+        let reps = self.repetitions(inputs, &known)?;
         let sizes = shape.iter().zip(&reps);
         let result: Option<Shape> = sizes.map(|(size, &rep)| size.checked_mul(rep)).collect();
         let axes: SmallVec<[(usize, isize); 12]> = shape
@@ -178,7 +185,7 @@ struct Fill {
     /// `fill_like`: the shape is that of the input, not its elements.
     like: bool,
     element: ElementType,
-    value: f32,
+    value: f64,
 }
 
 impl Op for Fill {
@@ -212,7 +219,7 @@ impl Op for Fill {
 }
 
 /// The bytes of a number as an element of `out`, and how many they are.
-pub(super) fn element_bytes(value: f32, out: &TensorMut) -> ([u8; 8], usize) {
+fn element_bytes(value: f64, out: &TensorMut) -> ([u8; 8], usize) {
     let size = out.storage.size();
     let mut bytes = [0; 8];
     let mut set = |value: &[u8]| bytes[..value.len()].copy_from_slice(value);
@@ -226,9 +233,9 @@ pub(super) fn element_bytes(value: f32, out: &TensorMut) -> ([u8; 8], usize) {
         Storage::I32 => set(&(value as i32).to_ne_bytes()),
         Storage::U64 => set(&(value as u64).to_ne_bytes()),
         Storage::I64 => set(&(value as i64).to_ne_bytes()),
-        Storage::F16 => set(&f16::from_f32(value).to_ne_bytes()),
-        Storage::F32 => set(&value.to_ne_bytes()),
-        Storage::F64 => set(&f64::from(value).to_ne_bytes()),
+        Storage::F16 => set(&f16::from_f64(value).to_ne_bytes()),
+        Storage::F32 => set(&(value as f32).to_ne_bytes()),
+        Storage::F64 => set(&value.to_ne_bytes()),
     }
     (bytes, size)
 }
@@ -236,7 +243,11 @@ pub(super) fn element_bytes(value: f32, out: &TensorMut) -> ([u8; 8], usize) {
 fn fill_with(binder: &mut Binder, argument: &str, like: bool) -> Result<Box<dyn Op>, OpError> {
     let shape = binder.input(argument)?;
     let element = binder.constant("value")?.map_or(ElementType::Float32, |value| value.element);
-    bound(Fill { shape, like, element, value: binder.float("value")? })
+    let value = match element.is_int() {
+        true => binder.int("value")? as f64,
+        false => binder.float("value")?.into(),
+    };
+    bound(Fill { shape, like, element, value })
 }
 
 fn fill(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
@@ -262,10 +273,34 @@ pub(super) const OPS: &[OpDef] = &[
 
 #[cfg(test)]
 mod tests {
+    use coreml_format::mil::Opset;
     use proptest::prelude::*;
 
     use crate::op::testing::{Case, arange, indices, position};
-    use coreml_format::mil::Opset;
+
+    /// Beyond what `f32` holds exactly.
+    #[test]
+    fn integers_fill_as_they_are() {
+        let case = Case::new().vector("shape", &[2]).int("value", 16_777_217);
+        assert_eq!(case.run_ints("fill", Opset::Ios15), (vec![2], vec![16_777_217; 2]));
+    }
+
+    /// torch.arange(3).reshape(3, 1).expand(shape), with `reps` as coremltools' converter computes them of
+    /// `shape`: the quotients of its sizes and those of `x`.
+    #[test]
+    fn counts_of_an_expansion_that_keeps_axes_repeat_them_once() {
+        let case = |reps: &[i32; 2]| {
+            Case::new()
+                .ints("x", &[3, 1], &[0, 1, 2])
+                .vector("reps", reps)
+                .run_ints("tile", Opset::Ios15)
+        };
+        let (kept, twice) = ((vec![3, 1], vec![0, 1, 2]), (vec![3, 2], vec![0, 0, 1, 1, 2, 2]));
+        assert_eq!(case(&[0, 2]), twice); // (-1, 2)
+        assert_eq!(case(&[1, -1]), kept); // (3, -1)
+        assert_eq!(case(&[-1, -1]), kept);
+        assert_eq!(case(&[1, 0]), (vec![3, 0], vec![])); // (3, 0)
+    }
 
     proptest! {
         #[test]

@@ -80,7 +80,7 @@ pub(super) fn run_steps(
         let inputs: Vec<&[u8]> = inputs.iter().map(Buffer::bytes).collect();
         let (states, workspace) = (&mut states[..], &mut workspaces[number]);
         let (inputs, shapes, started) = (&inputs[..], &shapes[..], std::time::Instant::now());
-        let mut call = Call { inputs, shapes, states, workspace, limits, started };
+        let mut call = Call { inputs, shapes, states, workspace, limits, started, cancel: None };
         run::run(plan, context, std::slice::from_mut(&mut call))
             .map_err(|error| format!("{error:?}"))?;
         for (name, operand) in &plan.outputs {

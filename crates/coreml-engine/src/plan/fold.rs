@@ -44,8 +44,8 @@ impl Room {
     }
 }
 
-/// The results of an operation on constants; `None` when an input is no constant, or the results are
-/// large and no parts of it.
+/// The results of an operation on constants; `None` when an input is no constant, the results are large
+/// and no parts of it, or each run has its own.
 pub(crate) fn fold(
     op: &dyn Op,
     inputs: &[Operand],
@@ -55,6 +55,9 @@ pub(crate) fn fold(
     context: &Context,
     room: &mut Room,
 ) -> Result<Option<Vec<Constant>>, OpError> {
+    if op.varies() {
+        return Ok(None);
+    }
     let Some((constants, operands)) = readable_inputs(op, inputs, graph, weights)? else {
         return Ok(None);
     };

@@ -37,7 +37,7 @@ impl<'a> Running<'a, '_> {
         let variables = || work.variables.iter().map(|variable| variable.value);
         self.assign(&initial, variables()).map_err(named)?;
         for _ in 0..MOST_TURNS {
-            self.in_time().map_err(named)?;
+            self.may_go_on().map_err(named)?;
             self.steps(&work.condition.steps)?;
             let [condition] = work.condition.results.as_slice() else {
                 return Err(named(OpError::invalid("the condition gives no single value")));

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 use self::frame::Taken;
 pub(crate) use self::workspace::Workspace;
+use crate::cancel::CancelToken;
 use crate::error::OpError;
 use crate::graph::Source;
 use crate::ids::{Operand, StateId};
@@ -52,6 +53,7 @@ pub(crate) struct Call<'a> {
     pub(crate) workspace: &'a mut Workspace,
     pub(crate) limits: Limits,
     pub(crate) started: Instant,
+    pub(crate) cancel: Option<&'a CancelToken>,
 }
 
 /// Runs a plan on some calls. When it fails, the states of all of them are as they were before.
@@ -63,7 +65,7 @@ pub(crate) fn run(plan: &Plan, context: &Context, calls: &mut [Call]) -> Result<
     }
     let ran = plan.body.steps.iter().try_for_each(|step| {
         running.iter_mut().try_for_each(|running| {
-            running.in_time().map_err(|error| StepError::new(step, error))?;
+            running.may_go_on().map_err(|error| StepError::new(step, error))?;
             running.step(step)
         })
     });
@@ -115,8 +117,11 @@ impl<'a> Running<'a, '_> {
         }
     }
 
-    /// Fails if the call has taken too long.
-    fn in_time(&self) -> Result<(), OpError> {
+    /// Fails if the call was cancelled or has taken too long.
+    fn may_go_on(&self) -> Result<(), OpError> {
+        if self.call.cancel.is_some_and(CancelToken::is_cancelled) {
+            return Err(OpError::Cancelled);
+        }
         self.call.limits.check_time(self.call.started)
     }
 

@@ -274,14 +274,15 @@ impl Visitor for Write<'_> {
 }
 
 /// Bytes as elements. (No bytes have any alignment.)
-fn elements<T: Element>(bytes: &[u8]) -> Result<&[T], OpError> {
+pub(crate) fn elements<T: Element>(bytes: &[u8]) -> Result<&[T], OpError> {
     if bytes.is_empty() {
         return Ok(&[]);
     }
     bytemuck::try_cast_slice(bytes).map_err(|error| OpError::invalid(format!("memory: {error}")))
 }
 
-fn elements_mut<T: Element>(bytes: &mut [u8]) -> Result<&mut [T], OpError> {
+/// Bytes as elements, to write.
+pub(crate) fn elements_mut<T: Element>(bytes: &mut [u8]) -> Result<&mut [T], OpError> {
     if bytes.is_empty() {
         return Ok(&mut []);
     }

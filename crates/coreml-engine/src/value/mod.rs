@@ -12,9 +12,11 @@ pub use buffer::Buffer;
 pub(crate) use constant::{
     BlockwiseData, Bytes, Constant, ConstantData, ConstantKey, PalettizedData,
 };
-pub(crate) use layout::{Layout, Strides, View, count, reshaped, row_major, same_count};
+pub(crate) use layout::{
+    Layout, Strides, View, count, elements, elements_mut, reshaped, row_major, same_count,
+};
 pub(crate) use lines::Lines;
-pub(crate) use list::{ListItem, ListValue};
+pub(crate) use list::{ItemShape, ListItem, ListValue};
 pub(crate) use tensor::TensorMut;
 pub use tensor::{Element, Shape, Storage, TensorRef, element_count};
 pub(crate) use visit::Visitor;

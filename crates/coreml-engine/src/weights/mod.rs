@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coreml_format::mil::{ElementType, Opset, Program, TensorData, TensorValue, Value};
+use coreml_format::mil::{ElementType, Opset, Program, TensorData, TensorType, TensorValue, Value};
 use coreml_format::{FormatError, Package};
 use half::{bf16, f16};
 
@@ -18,7 +18,9 @@ pub(crate) use self::expand::{
 pub(crate) use self::matrix::matrix;
 use crate::error::OpError;
 use crate::limits::Limits;
-use crate::value::{Buffer, Bytes, Constant, ConstantData, ConstantKey, Shape, Storage};
+use crate::value::{
+    Buffer, Bytes, Constant, ConstantData, ConstantKey, Shape, Storage, element_count,
+};
 
 /// Results that are known when the plan is made.
 pub(crate) type Folded = Vec<Constant>;
@@ -31,6 +33,8 @@ pub(crate) struct Weights {
     forms: Mutex<HashMap<(ConstantKey, Form), Constant>>,
     expressions: Mutex<HashMap<Expression, Folded>>,
     forms_made: AtomicUsize,
+    /// Whether the values of blob files are taken for zeros.
+    zeros: bool,
     limits: Limits,
     /// Bytes of what was made.
     made: AtomicUsize,
@@ -96,7 +100,18 @@ impl Weights {
         package: impl Into<Arc<Package>>,
         limits: Limits,
     ) -> Result<Arc<Self>, FormatError> {
-        let package = package.into();
+        Self::made(package.into(), limits, false)
+    }
+
+    /// Those of a package whose blob files are not opened: their values are zeros.
+    pub(crate) fn zeros(
+        package: impl Into<Arc<Package>>,
+        limits: Limits,
+    ) -> Result<Arc<Self>, FormatError> {
+        Self::made(package.into(), limits, true)
+    }
+
+    fn made(package: Arc<Package>, limits: Limits, zeros: bool) -> Result<Arc<Self>, FormatError> {
         let program = package.program()?.clone();
         Ok(Arc::new(Weights {
             package,
@@ -104,6 +119,7 @@ impl Weights {
             forms: Mutex::default(),
             expressions: Mutex::default(),
             forms_made: AtomicUsize::new(0),
+            zeros,
             limits,
             made: AtomicUsize::new(0),
         }))
@@ -123,6 +139,7 @@ impl Weights {
     pub(crate) fn constant(&self, value: &Value) -> Result<Constant, ConstantError> {
         match value {
             Value::Tensor(tensor) => Ok(immediate(tensor)?),
+            Value::BlobFile(blob) if self.zeros => Ok(self.zero(&blob.ty)?),
             Value::BlobFile(blob) => {
                 let view = self.package.blob_file(&blob.file)?.tensor(blob)?;
                 let shape: Shape = blob.ty.fixed_shape().unwrap_or_default().into();
@@ -131,6 +148,15 @@ impl Weights {
             // Lists of tensors (e.g. strings of `classify`) are no run-time values.
             _ => Err(OpError::unsupported("a list, tuple or dictionary constant").into()),
         }
+    }
+
+    /// A constant of zeros.
+    fn zero(&self, ty: &TensorType) -> Result<Constant, OpError> {
+        let shape: Shape = ty.fixed_shape().unwrap_or_default().into();
+        let count = element_count(&shape).and_then(|count| ty.element.storage_bytes(count));
+        let len = count.ok_or_else(OpError::too_large)?;
+        self.take(len)?;
+        from_bytes(ty.element, shape, Bytes::from_buffer(Buffer::zeroed(len)?))
     }
 
     /// A constant in another form, made at most once for each weight. (Large immediate values, which

@@ -6,7 +6,7 @@ use crate::context::Workers;
 use crate::isa::Isa;
 use crate::weights::Encoding;
 
-fn noise(count: usize, seed: u32) -> Vec<f32> {
+pub(super) fn noise(count: usize, seed: u32) -> Vec<f32> {
     let hash = |i: usize| (i as u32 ^ seed.rotate_left(16)).wrapping_mul(2_654_435_761) >> 8;
     (0..count).map(|i| hash(i) as f32 / 8_388_608.0 - 1.0).collect()
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor, WithDType};
-use coreml_engine::{Buffer, Context, Element, Function, FunctionInput, Shape};
+use coreml_engine::{Buffer, CancelToken, Context, Element, Function, FunctionInput, Shape};
 use coreml_format::description::{FeatureType, FunctionDescription};
 
 use super::state::PortableState;
@@ -249,14 +249,19 @@ impl BackendCall for PortableCall {
         }
     }
 
-    fn run(&mut self, state: Option<&mut CoreMLState>, read: ReadOutput) -> Result<()> {
+    fn run(
+        &mut self,
+        state: Option<&mut CoreMLState>,
+        cancel: Option<&CancelToken>,
+        read: ReadOutput,
+    ) -> Result<()> {
         self.fill_in()?;
         let taken = self.take_states(state)?;
         let mut failed = None;
         let PortableCall { function, context, values, shapes, states, .. } = self;
         let inputs = values.iter().map(|value| &value.bytes);
         let result = InputBytes::with_all(inputs, |bytes| {
-            function.predict(context, shapes, bytes, states, |index, tensor| {
+            function.predict(context, shapes, bytes, states, cancel, |index, tensor| {
                 let result = output(function, index, Array::new(*tensor));
                 match result.and_then(|output| read(index, &output)) {
                     Ok(()) => ControlFlow::Continue(()),

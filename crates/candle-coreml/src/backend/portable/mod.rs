@@ -32,10 +32,11 @@ impl Backend for Portable {
                 backend: self.name(),
             });
         }
-        let limits = options.limits;
-        let options =
-            Options::new(options.chosen_workers()?).rewrites(options.rewrites).limits(limits);
-        Ok(Arc::new(PortableModel { model: Model::load(package, &options)? }))
+        let engine_options = Options::new(options.chosen_workers()?)
+            .rewrites(options.rewrites)
+            .limits(options.limits)
+            .without_weights(options.without_weights);
+        Ok(Arc::new(PortableModel { model: Model::load(package, &engine_options)? }))
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor};
+use coreml_engine::CancelToken;
 use coreml_format::description::{
     ArrayElementType, FeatureDescription, FeatureType, FunctionDescription, ModelDescription,
     MultiArrayType, ShapeFlexibility,
@@ -275,7 +276,12 @@ impl BackendCall for FakeCall {
         self.given.fill(None);
     }
 
-    fn run(&mut self, state: Option<&mut CoreMLState>, read: ReadOutput) -> Result<()> {
+    fn run(
+        &mut self,
+        state: Option<&mut CoreMLState>,
+        _cancel: Option<&CancelToken>,
+        read: ReadOutput,
+    ) -> Result<()> {
         let given = self.inputs.iter().zip(&self.given);
         let inputs: Vec<(&str, &Tensor)> =
             given.map(|(name, tensor)| (name.as_str(), tensor.as_ref().unwrap())).collect();

@@ -5,6 +5,6 @@ mod check;
 mod options;
 mod recommended;
 
-pub use crate::cancel::CancelToken;
 pub use chat::{ChatMessage, ChatOptions, MessageContent};
+pub use coreml_engine::CancelToken;
 pub use options::{ContextOverflow, GenerationOptions, Speculation};

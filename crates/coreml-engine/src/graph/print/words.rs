@@ -251,7 +251,7 @@ mod tests {
             transpose_y: true,
             element: Float16,
             weight: None,
-            integers: None,
+            converted: None,
             repeat: 2,
         };
         assert_eq!(of(product, &["v1", "v2"]), "matmul(v1, v2, transpose_y, repeat=2)");

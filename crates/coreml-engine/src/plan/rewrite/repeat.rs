@@ -46,7 +46,7 @@ fn narrowed(graph: &Graph, found: &Match) -> Option<(Dimensions, usize)> {
     let mut narrow = dimensions(Operand::Value(*reshape.outputs.first()?))?;
     let tile = found.run("tile")?;
     let inputs = Inputs::new(&tile.inputs, graph);
-    let reps = found.op::<Tile>("tile")?.repetitions(&inputs, source.len()).ok()?;
+    let reps = found.op::<Tile>("tile")?.repetitions(&inputs, &source).ok()?;
     let axis = reps.iter().position(|&rep| rep != 1)?;
     let times = reps[axis];
     let others = reps.iter().skip(axis + 1).all(|&rep| rep == 1);

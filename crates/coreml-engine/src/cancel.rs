@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Ends what was given a clone of it, from any thread.
 ///
-/// Generations end between two tokens, or between two pieces of a long prompt, with
+/// Predictions end between two operations, or at the next turn of a loop, with an error of the kind
+/// [`Cancelled`](coreml_format::ErrorKind::Cancelled); states are as they were before. Generations end between two tokens, or between two pieces of a long prompt, with
 /// `FinishReason::Cancelled`; the session stays usable. Downloads end with `HubError::Stopped`; what has
 /// arrived is kept for the next try.
 #[derive(Clone, Debug, Default)]

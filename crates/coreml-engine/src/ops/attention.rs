@@ -1,0 +1,232 @@
+//! `scaled_dot_product_attention`, of the `transformers` family.
+
+use coreml_format::mil::Opset;
+use coreml_kernels::{AttentionSizes, Heads, Mask, Table, attention};
+use half::f16;
+use smallvec::SmallVec;
+
+use crate::error::OpError;
+use crate::op::{
+    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one,
+};
+use crate::value::{Element, Shape, Storage, Strides, TensorRef, row_major};
+use crate::weights::Weights;
+
+/// `softmax(query · keyᵀ / √width + mask) · value`. A query that sees no key gets zeros, as PyTorch has
+/// it; the definition's own code makes NaN of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Attention {
+    pub(crate) query: usize,
+    pub(crate) key: usize,
+    pub(crate) value: usize,
+    /// Bools, or numbers that are added.
+    pub(crate) mask: Option<usize>,
+}
+
+/// The operands' sizes, checked.
+struct Sizes {
+    batch: Shape,
+    queries: usize,
+    keys: usize,
+    width: usize,
+    value_width: usize,
+}
+
+impl Attention {
+    fn sizes(&self, inputs: &Inputs) -> Result<Sizes, OpError> {
+        let query = inputs.shape(self.query)?;
+        let [ref batch @ .., queries, width] = *query else {
+            return Err(OpError::argument("query", "matrices", format!("shape {query:?}")));
+        };
+        let [keys, _] = self.matrices(inputs, "key", self.key, batch, [None, Some(width)])?;
+        let [_, value_width] =
+            self.matrices(inputs, "value", self.value, batch, [Some(keys), None])?;
+        let sizes = Sizes { batch: Shape::from_slice(batch), queries, keys, width, value_width };
+        if let Some(mask) = self.mask {
+            let (mask, scores) = (inputs.shape(mask)?, sizes.scores());
+            if broadcast(mask, &scores).ok().as_ref() != Some(&scores) {
+                let expected = format!("a shape that broadcasts to {:?}", scores.as_slice());
+                return Err(OpError::argument("attn_mask", expected, format!("{mask:?}")));
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Rows and columns of an operand that has the queries' batches and, where told, these sizes.
+    fn matrices(
+        &self,
+        inputs: &Inputs,
+        name: &str,
+        input: usize,
+        batch: &[usize],
+        sizes: [Option<usize>; 2],
+    ) -> Result<[usize; 2], OpError> {
+        let shape = inputs.shape(input)?;
+        let fits = |got: &[usize]| {
+            sizes.iter().zip(got).all(|(size, got)| size.is_none_or(|size| size == *got))
+        };
+        match *shape {
+            [ref got @ .., rows, cols] if got == batch && fits(&[rows, cols]) => Ok([rows, cols]),
+            _ => {
+                let size =
+                    |size: Option<usize>| size.map_or("_".to_owned(), |size| size.to_string());
+                let expected = format!(
+                    "batches {batch:?} of matrices [{}, {}]",
+                    size(sizes[0]),
+                    size(sizes[1])
+                );
+                Err(OpError::argument(name, expected, format!("shape {shape:?}")))
+            }
+        }
+    }
+}
+
+impl Sizes {
+    /// The shape of the scores.
+    fn scores(&self) -> Shape {
+        let mut shape = self.batch.clone();
+        shape.extend([self.queries, self.keys]);
+        shape
+    }
+}
+
+/// Steps of an operand's axes: those of the batches, of rows and of columns.
+#[derive(Clone)]
+struct Steps(SmallVec<[usize; 6]>);
+
+impl Steps {
+    fn of(strides: &Strides) -> Self {
+        Steps(strides.iter().map(|&stride| usize::try_from(stride).unwrap_or(0)).collect())
+    }
+
+    /// Of a dense mask, as it broadcasts to `scores`.
+    fn of_mask(mask: &[usize], scores: &[usize]) -> Self {
+        let missing = scores.len() - mask.len();
+        let steps =
+            mask.iter().zip(row_major(mask)).map(|(&size, step)| if size == 1 { 0 } else { step });
+        Steps(std::iter::repeat_n(0, missing).chain(steps).collect())
+    }
+
+    fn heads<'a, D>(&'a self, data: D) -> Heads<'a, D> {
+        let (batch, matrix) = self.0.split_at(self.0.len().saturating_sub(2));
+        let step = |axis: usize| matrix.get(axis).copied().unwrap_or(0);
+        Heads { data, batch, row: step(0), col: step(1) }
+    }
+}
+
+/// The elements from a tensor's first one on.
+fn behind<'a, T: Element>(tensor: &TensorRef<'a>) -> Result<&'a [T], OpError> {
+    Ok(tensor.buffer::<T>()?.get(tensor.start..).unwrap_or_default())
+}
+
+/// Keys or values, in either precision.
+fn table<'a>(tensor: &TensorRef<'a>) -> Result<Table<'a>, OpError> {
+    Ok(match tensor.storage {
+        Storage::F16 => Table::F16(behind::<f16>(tensor)?),
+        _ => Table::F32(behind(tensor)?),
+    })
+}
+
+impl Op for Attention {
+    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
+        let Sizes { mut batch, queries, value_width, .. } = self.sizes(inputs)?;
+        batch.extend([queries, value_width]);
+        one(inputs.element(self.query)?, batch)
+    }
+
+    fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
+        let Attention { query, key, value, mask } = *self;
+        let sizes = self.sizes(inputs)?;
+        let steps = |input| Ok::<_, OpError>(Steps::of(&inputs.strides(input)?));
+        let (query_steps, key_steps, value_steps) = (steps(query)?, steps(key)?, steps(value)?);
+        let mask_steps = match mask {
+            Some(mask) => Some(Steps::of_mask(inputs.shape(mask)?, &sizes.scores())),
+            None => None,
+        };
+        let scale = (1.0 / (sizes.width as f64).sqrt()) as f32;
+        kernel(move |inputs, outputs, context| {
+            let seen = match mask.map(|mask| inputs.tensor(mask)).transpose()? {
+                Some(mask) if mask.storage == Storage::Bool => Some(Mask::Bool(mask.slice()?)),
+                Some(mask) => Some(Mask::Float(mask.f32s()?)),
+                None => None,
+            };
+            let seen = mask_steps.as_ref().zip(seen).map(|(steps, seen)| steps.heads(seen));
+            let Sizes { ref batch, queries, keys, width, value_width } = sizes;
+            let sizes = AttentionSizes { batch, queries, keys, width, value_width };
+            let query = query_steps.heads(behind(&inputs.tensor(query)?)?);
+            let key = key_steps.heads(table(&inputs.tensor(key)?)?);
+            let value = value_steps.heads(table(&inputs.tensor(value)?)?);
+            let out = outputs.tensor(0)?.f32s()?;
+            Ok(attention(context, sizes, scale, query, key, value, seen, out)?)
+        })
+    }
+
+    fn reads_half(&self, input: usize) -> bool {
+        input == self.key || input == self.value
+    }
+
+    fn reads_strided(&self, input: usize) -> bool {
+        Some(input) != self.mask
+    }
+}
+
+fn scaled_dot_product_attention(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let (query, key) = (binder.input("query")?, binder.input("key")?);
+    let (value, mask) = (binder.input("value")?, binder.optional_input("attn_mask")?);
+    bound(Attention { query, key, value, mask })
+}
+
+pub(super) const OPS: &[OpDef] =
+    &[def("scaled_dot_product_attention", Opset::Ios18, scaled_dot_product_attention)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::testing::Case;
+
+    fn case(key: &[usize], value: &[usize]) -> Case {
+        let numbers = |shape: &[usize]| -> Vec<f32> {
+            (0..shape.iter().product::<usize>()).map(|i| (i * 7 % 5) as f32 / 4.0).collect()
+        };
+        let case = Case::new().floats("query", &[2, 1, 2], &[1.0, 0.0, 0.0, 2.0]);
+        let case = case.floats("key", key, &numbers(key));
+        case.floats("value", value, &numbers(value))
+    }
+
+    #[test]
+    fn halves_are_read_as_they_are() {
+        let query = [0.5, -1.0, 0.25, 1.0];
+        let (key, value) = ([0.5, 0.25, -1.0, 2.0, 0.0, 1.0], [1.0, 2.0, 4.0]);
+        let mask = [0.0, -0.5, 1.0];
+        let with =
+            |case: Case| case.floats("query", &[1, 2, 2], &query).floats("attn_mask", &[3], &mask);
+        let floats =
+            with(Case::new().floats("key", &[1, 3, 2], &key).floats("value", &[1, 3, 1], &value));
+        let halves =
+            with(Case::new().halves("key", &[1, 3, 2], &key).halves("value", &[1, 3, 1], &value));
+        let operator = "scaled_dot_product_attention";
+        let (shape, expected) = floats.run_floats(operator, Opset::Ios18);
+        let (same_shape, got) = halves.run_floats(operator, Opset::Ios18);
+        assert_eq!(same_shape, shape);
+        let close = |(got, expected): (&f32, &f32)| (got - expected).abs() <= 1e-6;
+        assert!(got.iter().zip(&expected).all(close), "{got:?}, expected {expected:?}");
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_errors_that_name_the_argument() {
+        let operator = "scaled_dot_product_attention";
+        assert!(case(&[2, 3, 2], &[2, 3, 4]).run(operator, Opset::Ios18).is_ok());
+        let error = |case: Case| case.run(operator, Opset::Ios18).err().unwrap().to_string();
+        let message = error(case(&[2, 3, 4], &[2, 3, 4]));
+        assert!(message.contains("`key`") && message.contains("[_, 2]"), "{message}");
+        assert!(error(case(&[1, 3, 2], &[2, 3, 4])).contains("`key`"));
+        assert!(error(case(&[2, 3, 2], &[2, 2, 4])).contains("`value`"));
+        let masked = |shape: &[usize]| {
+            let count = shape.iter().product();
+            error(case(&[2, 3, 2], &[2, 3, 4]).floats("attn_mask", shape, &vec![0.0; count]))
+        };
+        assert!(masked(&[2]).contains("[2, 1, 3]"));
+        assert!(masked(&[2, 2, 3]).contains("`attn_mask`"));
+        assert!(masked(&[1, 1, 1, 3]).contains("`attn_mask`"));
+    }
+}

@@ -1,0 +1,27 @@
+"""All networks, and in which opset, precision and compression each is converted."""
+
+from . import dense, generative, multimodal, speech, text, vision
+from .recipes import EVERY, RECIPES, SOME
+
+NETWORKS = {
+    network.name: network
+    for module in (vision, dense, generative, speech, text, multimodal)
+    for network in module.NETWORKS
+}
+#: Each network takes one of these pairs, in turns, so that every opset sees every kind of network.
+PLAIN = [
+    [("ios15", "fp32"), ("ios17", "fp16")],
+    [("ios17", "fp32"), ("ios18", "fp16")],
+    [("ios18", "fp32"), ("ios15", "fp16")],
+]
+#: In the project's checks: small, and of every kind.
+SAMPLE = ["squeezenet1_1", "unet", "gru_tagger", "llama", "segformer", "diffusion_unet", "encodec_decoder"]
+
+
+def settings(name):
+    """(opset, precision, recipe) of each conversion of a network; no recipe leaves weights as they are."""
+    pair = PLAIN[list(NETWORKS).index(name) % len(PLAIN)]
+    chosen = [(opset, precision, None) for opset, precision in pair]
+    recipes = RECIPES if name in EVERY else SOME.get(name, [])
+    precision = EVERY.get(name, "fp16")
+    return chosen + [(RECIPES[recipe][0], precision, recipe) for recipe in recipes]

@@ -1,0 +1,97 @@
+"""What PyTorch gives: in float64, with the weights that the Core ML model has."""
+
+import copy
+
+import numpy as np
+import torch
+from torch.fx.experimental.optimization import fuse
+
+from .network import Plain
+from .weights import BATCH_NORMS, is_norm
+
+
+@torch.inference_mode()
+def results(plain, inputs, dtype=torch.float64):
+    """The network's results as arrays of float64."""
+    inputs = [x.to(dtype) if x.is_floating_point() else x for x in inputs]
+    with default_dtype(dtype):
+        return [y.double().numpy() for y in plain(*inputs)]
+
+
+class default_dtype:
+    """Tables that a network makes on its way get the precision of everything else."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def __enter__(self):
+        self.before = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+
+    def __exit__(self, *_):
+        torch.set_default_dtype(self.before)
+
+
+def in_double(plain):
+    return copy.deepcopy(plain).double()
+
+
+@torch.no_grad()
+def with_halves(plain):
+    """A copy in float64 whose weights were rounded to float16, as the converter does.
+
+    Statistics of norms stay: the converter folds them into other weights before it rounds.
+    """
+    plain = in_double(plain)
+    for module in plain.modules():
+        for parameter in () if is_norm(module) else module.parameters(recurse=False):
+            parameter.copy_(parameter.half())
+    return plain
+
+
+@torch.no_grad()
+def with_weights_of(plain, model, precision):
+    """A copy of `plain` in float64 with the weights that a compressed model stands for.
+
+    Which parameter a compressed weight comes from is found by likeness: of all of its size one is nearly the
+    same, turned perhaps, and the others have nothing to do with it.
+    """
+    plain = folded(plain)
+    plain = with_halves(plain) if precision == "fp16" else in_double(plain)
+    left = {name: p for name, p in plain.named_parameters() if p.dim() > 1}
+    for name, weight in dense_weights(model):
+        found = [
+            (likeness(way, weight), parameter, way)
+            for parameter, p in left.items()
+            for way in (p, p.transpose(0, 1))
+            if [n for n in way.shape if n > 1] == [n for n in weight.shape if n > 1]
+        ]
+        best, parameter, way = max(found, key=lambda entry: entry[0], default=(0, None, None))
+        if best < 0.5:
+            raise LookupError(f"no parameter is like the compressed weight {name} {weight.shape}")
+        way.copy_(torch.from_numpy(weight.reshape(way.shape)))
+        del left[parameter]
+    return plain
+
+
+def folded(plain):
+    """Batch norms become part of the convolutions before them, as the converter has it."""
+    if not any(isinstance(module, BATCH_NORMS) for module in plain.modules()):
+        return plain
+    return Plain(fuse(plain.module), plain.call)
+
+
+def likeness(way, weight):
+    """The cosine between two weights."""
+    a, b = way.detach().numpy().ravel(), weight.ravel()
+    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-30)
+
+
+def dense_weights(model):
+    """What the compressed weights of a program stand for, as coremltools decompresses them."""
+    for op in model._mil_program.functions["main"].operations:
+        is_constexpr = op.op_type.startswith("constexpr_")
+        if is_constexpr and not any(
+            user.op_type.startswith("constexpr_") for user in op.outputs[-1].child_ops
+        ):
+            yield op.name, np.asarray(op.materialized_val_inference(), np.float64)

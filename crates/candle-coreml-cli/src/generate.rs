@@ -10,7 +10,7 @@ use candle_coreml::{
 };
 use serde_json::{Value as Json, json};
 
-use crate::args::{GenerateArgs, ThreadArgs};
+use crate::args::{ComputeArgs, GenerateArgs};
 use crate::demo::Demo;
 use crate::exit::Exit;
 use crate::screen::print_stream;
@@ -19,7 +19,7 @@ use crate::{download, interrupt, prompt, term};
 /// Generates and prints the text as it comes, or the result as JSON.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let prompt = prompt::named_or_piped(&args.words, &args.source)?;
-    let (mut model, _demo) = load(&args.model.model, &args.threads)?;
+    let (mut model, _demo) = load(&args.model.model, &args.compute)?;
     let load_time = model.load_time();
     let mut options = args.sampling.apply(GenerationOptions::new()).ignore_eos(args.ignore_eos);
     options.logprobs = args.logprobs;
@@ -50,9 +50,9 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
 
 /// The model of a directory, of the hub, or the one in this program, whose files have to stay as
 /// long as it.
-pub fn load(model: &Path, threads: &ThreadArgs) -> Result<(LanguageModel, Option<Demo>)> {
-    let mut options = LanguageModelOptions::new();
-    if let Some(threads) = threads.threads {
+pub fn load(model: &Path, compute: &ComputeArgs) -> Result<(LanguageModel, Option<Demo>)> {
+    let mut options = LanguageModelOptions::new().precision(compute.precision());
+    if let Some(threads) = compute.threads.threads {
         options = options.threads(threads)?;
     }
     let (directory, demo) = download::model_directory(model)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{Device, Tensor, WithDType};
 use candle_coreml::description::{
-    ArrayElementType, FeatureDescription, FeatureType, MultiArrayType,
+    ArrayElementType, FeatureDescription, FeatureType, FunctionDescription, MultiArrayType,
 };
 use candle_coreml::{FeatureValue, Image};
 use coreml_format::{printable_name, printable_path};
@@ -32,6 +32,25 @@ pub struct Input {
     pub shape: Vec<usize>,
     #[serde(skip)]
     pub value: FeatureValue,
+}
+
+/// The values that a command line names, in its order; `takes` tells what the function takes instead.
+pub fn read_all(
+    given: &[(String, String)],
+    function: &FunctionDescription,
+    resizing: Resizing,
+    takes: &dyn Fn() -> String,
+) -> Result<Vec<Input>> {
+    let mut inputs: Vec<Input> = Vec::new();
+    for (name, value) in given {
+        let shown = printable_name(name);
+        let Some(feature) = function.inputs.iter().find(|input| input.name == *name) else {
+            bail!("there is no input `{shown}`; {}", takes());
+        };
+        ensure!(!inputs.iter().any(|input| input.name == *name), "input `{shown}` is given twice");
+        inputs.push(read(feature, value, resizing).with_context(|| format!("input `{shown}`"))?);
+    }
+    Ok(inputs)
 }
 
 /// The value of an input: JSON, else that of a file, which is known by what is in it.
@@ -97,7 +116,7 @@ fn from_npy(
     }
     let array = header.read_elements(file)?;
     let kind = format!("the {} array", array.dtype.name());
-    input(feature, array, &kind, resizing)
+    of_array(feature, array, &kind, resizing)
 }
 
 /// The array of the feature's name in an archive, or its only one.
@@ -135,11 +154,11 @@ fn from_json(feature: &FeatureDescription, json: &Json, resizing: Resizing) -> R
         ensure!(count(&ty.shape) == Some(numbers), "{numbers} numbers do not fit into {ty}");
         array.shape.clone_from(&ty.shape);
     }
-    input(feature, array, "the list", resizing)
+    of_array(feature, array, "the list", resizing)
 }
 
 /// An array as what the feature needs; `kind` is what to call it in errors.
-fn input(
+pub fn of_array(
     feature: &FeatureDescription,
     array: Array,
     kind: &str,

@@ -8,6 +8,7 @@ mod args;
 mod array;
 mod cache;
 mod chat;
+mod check;
 mod config;
 mod contents;
 mod demo;
@@ -18,6 +19,7 @@ mod images;
 mod inputs;
 mod inspect;
 mod interrupt;
+mod made_up;
 mod names;
 mod other_names;
 mod outputs;
@@ -78,6 +80,7 @@ fn execute(command: &Command, verbose: bool) -> anyhow::Result<()> {
     match command {
         Command::Inspect(args) => inspect::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Check(args) => check::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Config(args) => config::run(args),
         Command::Chat(args) => chat::run(args, verbose),

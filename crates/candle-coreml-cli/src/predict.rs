@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use candle_coreml::description::{FeatureDescription, FeatureType, FunctionDescription};
-use candle_coreml::{BoundCall, CoreMLModel, Limits, LoadOptions, OutputValue};
+use candle_coreml::{BoundCall, CoreMLModel, LoadOptions, OutputValue};
 use coreml_format::{printable_message, printable_name};
 use serde::Serialize;
 
@@ -40,10 +40,10 @@ struct Timings {
 pub fn run(args: &PredictArgs) -> Result<()> {
     let mut options = LoadOptions::new();
     options.function.clone_from(&args.function);
-    if let Some(threads) = args.threads.threads {
+    if let Some(threads) = args.compute.threads.threads {
         options = options.threads(threads)?;
     }
-    options = options.limits(limits(args));
+    options = options.limits(args.limits.limits()).precision(args.compute.precision());
     let start = Instant::now();
     let model = CoreMLModel::load(&args.model, &options)?;
     let load_time = start.elapsed();
@@ -75,17 +75,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
 
 /// The values given, in the order of the command line; fails if one that is needed is not.
 fn read_inputs(args: &PredictArgs, function: &FunctionDescription) -> Result<Vec<Input>> {
-    let mut inputs: Vec<Input> = Vec::new();
-    let resizing = args.resizing();
-    for (name, value) in &args.inputs {
-        let shown = printable_name(name);
-        let Some(feature) = function.inputs.iter().find(|input| input.name == *name) else {
-            bail!("there is no input `{shown}`; {}", takes(args, function));
-        };
-        ensure!(!inputs.iter().any(|input| input.name == *name), "input `{shown}` is given twice");
-        let input = inputs::read(feature, value, resizing);
-        inputs.push(input.with_context(|| format!("input `{shown}`"))?);
-    }
+    let resizing = args.resizing.resizing();
+    let inputs = inputs::read_all(&args.inputs, function, resizing, &|| takes(args, function))?;
     let is_missing = |feature: &&FeatureDescription| {
         !feature.optional && !inputs.iter().any(|input| input.name == feature.name)
     };
@@ -137,18 +128,6 @@ fn shell(word: &str) -> String {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
-}
-
-/// What the prediction may take.
-fn limits(args: &PredictArgs) -> Limits {
-    let mut limits = Limits::new();
-    if args.max_memory > 0 {
-        limits = limits.memory(args.max_memory);
-    }
-    if args.max_time > 0 {
-        limits = limits.time(Duration::from_secs(args.max_time));
-    }
-    limits
 }
 
 /// Results of one or more equal calls.

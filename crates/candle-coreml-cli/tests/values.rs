@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use candle_core::{Device, Tensor};
-use common::{failure_alone as failure, stdout};
+use common::{compiled_model, failure_alone as failure, stdout};
 use serde_json::{Value as Json, json};
 
 fn run(arguments: &[&str]) -> Output {
@@ -17,24 +17,6 @@ fn run(arguments: &[&str]) -> Output {
 
 fn json(arguments: &[&str]) -> Json {
     serde_json::from_str(&stdout(&run(arguments))).unwrap()
-}
-
-/// A compiled model of an iOS 17 function, which takes inputs of these names, types and sizes.
-fn compiled_model(inputs: &[(&str, &str, &str)], function: &str) -> tempfile::TempDir {
-    let directory = tempfile::Builder::new().suffix(".mlmodelc").tempdir().unwrap();
-    let program = format!("program(1.0) {{ func main<ios17>{function} }}");
-    std::fs::write(directory.path().join("model.mil"), program).unwrap();
-    let input = |&(name, element, range): &(&str, &str, &str)| {
-        let ty = json!({"name": name, "type": "MultiArray", "dataType": element});
-        let mut ty = ty.as_object().unwrap().clone();
-        let key = if range.starts_with("[[") { "shapeRange" } else { "shape" };
-        ty.insert(key.to_owned(), range.into());
-        ty
-    };
-    let inputs: Vec<_> = inputs.iter().map(input).collect();
-    let interface = json!([{"specificationVersion": 8, "inputSchema": inputs, "outputSchema": []}]);
-    std::fs::write(directory.path().join("metadata.json"), interface.to_string()).unwrap();
-    directory
 }
 
 /// A model that gives its input back.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coreml_engine::CancelToken;
+use coreml_engine::{CancelToken, PrecisionReport};
 use coreml_format::description::{FeatureDescription, FeatureType, FunctionDescription};
 
 use crate::backend::{BackendCall, Executable};
@@ -226,6 +226,17 @@ impl BoundCall {
             Ok(())
         })?;
         Ok(features)
+    }
+
+    /// Says what `fp16` does to the function for the inputs given: it is run with each result of that type
+    /// rounded as the program states it, beside a run in `f32`, and the report names the operations whose
+    /// results overflow, lose their meaning or become NaN. The state stays as it is.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), or when the backend can't tell.
+    pub fn check_precision(&mut self, state: Option<&mut CoreMLState>) -> Result<PrecisionReport> {
+        let call = self.call.as_deref_mut().expect("a call that is not dropped");
+        call.check_precision(state, self.cancel.as_ref())
     }
 
     fn input_error(&self, index: usize, source: ValueError) -> Error {

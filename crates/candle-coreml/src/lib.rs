@@ -37,8 +37,9 @@ pub use call::BoundCall;
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{
-    CancelToken, EngineError, KernelError, Limits, OpError, OperationError, OutOfMemory, Pool,
-    Rewrites, Workers,
+    CancelToken, EngineError, KernelError, Limits, OpError, OperationError, OutOfMemory,
+    OutputDifference, Pool, Precision, PrecisionFinding, PrecisionLoss, PrecisionReport, Rewrites,
+    Workers,
 };
 pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{

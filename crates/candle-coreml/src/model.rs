@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use coreml_engine::{CancelToken, Workers};
+use coreml_engine::{CancelToken, PrecisionReport, Workers};
 use coreml_format::Package;
 use coreml_format::description::{FunctionDescription, ModelDescription};
 
@@ -152,13 +152,33 @@ impl CoreMLModel {
         inputs: &Features,
         state: Option<&mut CoreMLState>,
     ) -> Result<Features> {
+        self.call(inputs)?.run_to_features(state)
+    }
+
+    /// Says what `fp16` does to the function for some inputs: which operations overflow, lose their meaning
+    /// or make NaN when each result of that type is rounded as the program states it, and how far the
+    /// outputs are then from those of `f32`. Errors are told where they begin; `docs/numerics.md` has the
+    /// thresholds. The state stays as it is.
+    ///
+    /// # Errors
+    /// As for [`predict_features`](Self::predict_features), or when the backend can't tell.
+    pub fn check_precision(
+        &self,
+        inputs: &Features,
+        state: Option<&mut CoreMLState>,
+    ) -> Result<PrecisionReport> {
+        self.call(inputs)?.check_precision(state)
+    }
+
+    /// A call with these inputs.
+    fn call(&self, inputs: &Features) -> Result<BoundCall> {
         let mut call = self.bind()?;
         for (place, (name, value)) in inputs.iter().enumerate() {
             refuse_second(name, inputs.iter().take(place).map(|(name, _)| name))?;
             let index = call.input(name)?;
             call.set(index, value.clone())?;
         }
-        call.run_to_features(state)
+        Ok(call)
     }
 
     /// Makes ready to call the function many times, by index and with memory that is used again: for

@@ -48,12 +48,14 @@ const ENGINE: &[&[&str]] = &[
     &["graph"],
     &["plan"],
     &["run"],
+    &["check"],
     &["function"],
     &["model"],
 ];
 
 /// The planner's passes from below: a pass may use those before it.
 const PASSES: &[&[&str]] = &[
+    &["rounding"],
     &["legalise"],
     &["fold"],
     &["bind"],

@@ -1,5 +1,6 @@
 //! A function that the engine runs: its plans and the workspaces that they run in.
 
+mod check;
 mod classifier;
 mod input;
 mod plans;
@@ -161,9 +162,17 @@ impl Function {
             .workspace(&self.limits)
             .map_err(|error| Error::Function { function: self.name.clone(), source: error })?;
         let limits = self.limits;
-        let mut call =
-            Call { inputs, shapes, states, workspace: &mut workspace, limits, started, cancel };
-        let mut ran = || run::run(plan, context, std::slice::from_mut(&mut call));
+        let mut call = Call {
+            inputs,
+            shapes,
+            states,
+            workspace: &mut workspace,
+            limits,
+            started,
+            cancel,
+            wide: false,
+        };
+        let mut ran = || run::run(plan, context, std::slice::from_mut(&mut call), None);
         let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
             true => ran(),
             false => context.workers().enter(ran),

@@ -4,10 +4,12 @@
 //! [`Model`] is a package made ready; its [`Function`]s run on bytes. Below them, each room knows
 //! those before it only: `error`, `cancel`, `limits`, `value`, `ids`, `weights`, `definitions`, `op` (what an
 //! operation is), `ops` (the operations), `graph` (what is computed from what), `plan` (the passes
-//! from a function to steps and buffers), `run` (the executor), `function` and `model`.
+//! from a function to steps and buffers), `run` (the executor), `check` (what `fp16` does
+//! to a function), `function` and `model`.
 //! `docs/architecture.md` walks through them.
 
 mod cancel;
+mod check;
 pub mod definitions;
 mod error;
 #[cfg(test)]
@@ -25,11 +27,14 @@ mod value;
 mod weights;
 
 pub use cancel::CancelToken;
+pub use check::{
+    LARGEST_ERROR, OutputDifference, PrecisionFinding, PrecisionLoss, PrecisionReport,
+};
 pub use coreml_kernels::{Context, KernelError, Pool, Workers};
 pub use error::{Error, Error as EngineError, OpError, OperationError, OutOfMemory, Result};
 pub use function::{Classifier, Function, FunctionInput};
 pub use graph::StateType;
 pub use limits::Limits;
 pub use model::{Model, Options, computes, support_hint, supports};
-pub use plan::Rewrites;
+pub use plan::{Precision, Rewrites};
 pub use value::{Buffer, Element, Shape, Storage, TensorRef, element_count};

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::limits::Limits;
 use crate::ops;
-use crate::plan::{self, Rewrites};
+use crate::plan::{self, Precision, Rewrites};
 use crate::weights::Weights;
 
 /// How a model is loaded.
@@ -26,6 +26,8 @@ pub struct Options {
     pub rewrites: Rewrites,
     /// The most that a prediction may take.
     pub limits: Limits,
+    /// How precise results of `fp16` are.
+    pub precision: Precision,
     /// Whether weights are taken for zeros, and their files not opened.
     pub without_weights: bool,
 }
@@ -37,6 +39,7 @@ impl Options {
             workers,
             rewrites: Rewrites::default(),
             limits: Limits::default(),
+            precision: Precision::default(),
             without_weights: false,
         }
     }
@@ -49,6 +52,11 @@ impl Options {
     /// Limits what a prediction may take.
     pub fn limits(self, limits: Limits) -> Self {
         Options { limits, ..self }
+    }
+
+    /// Chooses how precise results of `fp16` are.
+    pub fn precision(self, precision: Precision) -> Self {
+        Options { precision, ..self }
     }
 
     /// Chooses whether weights are taken for zeros and their files not opened: to see how a model is planned
@@ -94,7 +102,8 @@ impl Model {
         let context = Arc::new(Context::new(options.workers.clone()));
         let mut functions = BTreeMap::new();
         for (name, function) in &weights.program().functions {
-            let plans = plan::Options { rewrites: options.rewrites, ..plan::Options::default() };
+            let &Options { rewrites, precision, .. } = options;
+            let plans = plan::Options { rewrites, precision, ..plan::Options::default() };
             let described = description.function(name);
             let function = Function::new(
                 name,

@@ -24,6 +24,20 @@ pub fn f32_to_f16(ctx: &Context, from: &[f32], to: &mut [f16]) -> Result<(), Ker
     slices("f32_to_f16", ctx, from, to, |from, to| arch::narrow(ctx.isa(), from, to))
 }
 
+/// Rounds `f32` in place to the numbers that `f16` has, to nearest even; what is too large becomes
+/// infinite.
+pub fn round_to_f16(ctx: &Context, values: &mut [f32]) {
+    let part = thresholds::task(thresholds::CONVERSION);
+    ctx.workers().for_each_row_mut(values, part, thresholds::CONVERSION, |_, values| {
+        let mut halves = [f16::ZERO; 256];
+        for values in values.chunks_mut(halves.len()) {
+            let halves = &mut halves[..values.len()];
+            arch::narrow(ctx.isa(), values, halves);
+            arch::widen(ctx.isa(), halves, values);
+        }
+    });
+}
+
 /// Widens `bf16` to `f32`.
 ///
 /// # Errors
@@ -153,6 +167,23 @@ mod tests {
             for ((half, wide), back) in halves.iter().zip(&wide).zip(back) {
                 assert!(half.to_f32() == *wide || half.is_nan() && wide.is_nan());
                 assert!(back == *half || half.is_nan() && back.is_nan());
+            }
+        }
+    }
+
+    /// Numbers between any two halves and beyond the largest, often enough for several threads.
+    #[test]
+    fn rounded_in_place_on_every_instruction_set() {
+        let between = |bits: u32| f32::from_bits(bits.wrapping_mul(0x9e37_79b9));
+        let values: Vec<f32> = (0..300_001).map(between).collect();
+        for isa in Isa::available() {
+            let ctx = Context::with_isa(Workers::shared(), isa);
+            let mut rounded = values.clone();
+            round_to_f16(&ctx, &mut rounded);
+            for (rounded, value) in rounded.iter().zip(&values) {
+                let expected = f16::from_f32(*value).to_f32();
+                let same = rounded.to_bits() == expected.to_bits();
+                assert!(same || rounded.is_nan() && expected.is_nan(), "{value}: {rounded}");
             }
         }
     }

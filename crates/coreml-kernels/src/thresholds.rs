@@ -50,6 +50,12 @@ pub(crate) const UNFOLD: usize = 1 << 17;
 /// Elements of a compressed constant that is made plain.
 pub(crate) const DECOMPRESS: usize = 1 << 17;
 
+/// Values of a resized tensor, of which each is looked up twice.
+pub(crate) const RESIZE: usize = 1 << 16;
+
+/// Values that are sampled at any places: four look-ups each.
+pub(crate) const SAMPLE: usize = 1 << 15;
+
 /// Columns that are multiplied one by one, straight from compressed weights: expanding the weights
 /// costs as much as so many.
 pub(crate) const FEW_COLUMNS: usize = 3;

@@ -9,7 +9,9 @@ mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use candle_coreml::{Limits, Precision};
 use clap::parser::ValueSource;
 use clap::{
     ArgAction, ArgMatches, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand,
@@ -20,7 +22,7 @@ pub use environment::with_spellings;
 pub use hub::{CacheCommand, ConfigArgs, DownloadArgs, PruneArgs, RemoveArgs, ShowArgs};
 pub use sampling::SamplingArgs;
 pub use text::{ChatArgs, GenerateArgs, PromptArgs};
-pub use values::{InspectArgs, PredictArgs};
+pub use values::{CheckArgs, InspectArgs, PredictArgs};
 
 /// Runs Core ML models on any CPU.
 #[derive(Debug, Parser)]
@@ -42,7 +44,7 @@ pub struct Args {
 
 const HELP: &str = "RUST_LOG=candle_coreml=debug chooses what is logged, on standard error.
 Options that [env: …] stands at can be set in the environment; the command line goes first.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `check` has found something, 130 stopped by Ctrl-C.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -51,6 +53,9 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Runs a model on given inputs
     Predict(PredictArgs),
+    /// Says what half precision (fp16) does to a model: which operations overflow, lose their meaning or
+    /// make NaN
+    Check(CheckArgs),
     /// Continues a text with a language model
     Generate(GenerateArgs),
     /// Talks with a language model, or answers one message
@@ -131,6 +136,49 @@ pub struct ThreadArgs {
     /// Threads to compute on [default: CANDLE_COREML_THREADS, else as many as there are processors]
     #[arg(short, long, value_name = "N", value_parser = parse::positive_integer, allow_negative_numbers = true)]
     pub threads: Option<usize>,
+}
+
+/// What a prediction may take.
+#[derive(Debug, clap::Args)]
+pub struct LimitArgs {
+    /// The most memory for the prediction's values, in bytes or as 512M, 8G; 0 for any
+    #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = parse::size)]
+    pub max_memory: usize,
+    /// The most seconds that the prediction may take; 0 for any
+    #[arg(long, value_name = "SECONDS", default_value = "120")]
+    pub max_time: u64,
+}
+
+impl LimitArgs {
+    /// As the library has it.
+    pub fn limits(&self) -> Limits {
+        let mut limits = Limits::new();
+        if self.max_memory > 0 {
+            limits = limits.memory(self.max_memory);
+        }
+        if self.max_time > 0 {
+            limits = limits.time(Duration::from_secs(self.max_time));
+        }
+        limits
+    }
+}
+
+/// How to compute.
+#[derive(Debug, clap::Args)]
+pub struct ComputeArgs {
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+    /// Rounds every fp16 result in the program to fp16, to infinity where that overflows; without, they
+    /// are computed and held as float32
+    #[arg(long)]
+    pub strict_fp16: bool,
+}
+
+impl ComputeArgs {
+    /// How precise results of `fp16` are.
+    pub fn precision(&self) -> Precision {
+        if self.strict_fp16 { Precision::AsDeclared } else { Precision::Single }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::ThreadArgs;
+use super::ComputeArgs;
 use super::sampling::SamplingArgs;
 
 /// Arguments of `generate`.
@@ -20,7 +20,7 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
-    pub threads: ThreadArgs,
+    pub compute: ComputeArgs,
     /// Goes on after an end token
     #[arg(long)]
     pub ignore_eos: bool,
@@ -81,7 +81,7 @@ pub struct ChatArgs {
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
-    pub threads: ThreadArgs,
+    pub compute: ComputeArgs,
     /// Does not break lines of answers between words in a terminal
     #[arg(long)]
     pub no_wrap: bool,

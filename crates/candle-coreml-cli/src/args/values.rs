@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use candle_coreml::{Resize, ResizeFilter};
 use clap::ValueEnum;
 
-use super::{ThreadArgs, parse};
+use super::{ComputeArgs, LimitArgs, ThreadArgs};
 use crate::images::Resizing;
 
 /// Arguments of `inspect`.
@@ -39,12 +39,8 @@ pub struct PredictArgs {
     /// WebP, BMP, GIF, TIFF; transparency is ignored); a single number fills the input's whole shape
     #[arg(long = "input", value_name = "NAME=FILE|VALUE", value_parser = named_input)]
     pub inputs: Vec<(String, String)>,
-    /// Makes images that have a size which the model does not take as large as its default size
-    #[arg(long, value_name = "HOW", value_enum)]
-    resize: Option<ResizeName>,
-    /// How pixels are computed where images are resized
-    #[arg(long, value_name = "FILTER", value_enum, default_value_t)]
-    resize_filter: FilterName,
+    #[command(flatten)]
+    pub resizing: ResizeArgs,
     /// The function to run; the model's default one unless given
     #[arg(long)]
     pub function: Option<String>,
@@ -63,15 +59,38 @@ pub struct PredictArgs {
     /// are those of the first run, and JSON has the fastest
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
-    /// The most memory for the prediction's values, in bytes or as 512M, 8G; 0 for any
-    #[arg(long, value_name = "SIZE", default_value = "8G", value_parser = parse::size)]
-    pub max_memory: usize,
-    /// The most seconds that the prediction may take; 0 for any
-    #[arg(long, value_name = "SECONDS", default_value = "120")]
-    pub max_time: u64,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = CHECK_HELP)]
+pub struct CheckArgs {
+    /// A .mlpackage, .mlmodel or .mlmodelc
+    pub model: PathBuf,
+    /// An input, as for `predict`; those that are not given are made up, which is told
+    #[arg(long = "input", value_name = "NAME=FILE|VALUE", value_parser = named_input)]
+    pub inputs: Vec<(String, String)>,
+    /// The function to check; the model's default one unless given
+    #[arg(long)]
+    pub function: Option<String>,
+    #[command(flatten)]
+    pub resizing: ResizeArgs,
+    /// Prints one JSON object with all findings
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     #[command(flatten)]
     pub threads: ThreadArgs,
 }
+
+const CHECK_HELP: &str = "Runs the function twice, side by side: with each fp16 result rounded to fp16 as the \
+program states it, and in float32. Names the operations where harm begins, and tells how far each output \
+is off. States are zero. Exit codes: 0 fine, 3 something was found, 1 the check could not be made.";
 
 /// How an image of another shape is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,7 +113,18 @@ enum FilterName {
     Bicubic,
 }
 
-impl PredictArgs {
+/// What to do with images of other sizes.
+#[derive(Debug, clap::Args)]
+pub struct ResizeArgs {
+    /// Makes images that have a size which the model does not take as large as its default size
+    #[arg(long, value_name = "HOW", value_enum)]
+    resize: Option<ResizeName>,
+    /// How pixels are computed where images are resized
+    #[arg(long, value_name = "FILTER", value_enum, default_value_t)]
+    resize_filter: FilterName,
+}
+
+impl ResizeArgs {
     /// What to do with images of other sizes.
     pub fn resizing(&self) -> Resizing {
         let how = self.resize.map(|mode| match mode {

@@ -23,7 +23,7 @@ use input::Typed;
 /// Talks until the input ends, or answers the one message that is given.
 pub fn run(args: &ChatArgs, verbose: bool) -> Result<()> {
     let message = prompt::named(&args.words, &args.source)?;
-    let (model, demo) = load(&args.model.model, &args.threads)?;
+    let (model, demo) = load(&args.model.model, &args.compute)?;
     if demo.is_some() {
         term::tell("The demo model was made to tell stories, not to talk; --model takes another.");
     }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 /// The program.
@@ -112,4 +113,22 @@ pub fn copy(from: &Path, to: &Path) {
             std::fs::copy(&from, &to).unwrap();
         }
     }
+}
+
+/// A compiled model of an iOS 17 function, which takes inputs of these names, types and sizes.
+pub fn compiled_model(inputs: &[(&str, &str, &str)], function: &str) -> TempDir {
+    let directory = tempfile::Builder::new().suffix(".mlmodelc").tempdir().unwrap();
+    let program = format!("program(1.0) {{ func main<ios17>{function} }}");
+    std::fs::write(directory.path().join("model.mil"), program).unwrap();
+    let input = |&(name, element, range): &(&str, &str, &str)| {
+        let ty = json!({"name": name, "type": "MultiArray", "dataType": element});
+        let mut ty = ty.as_object().unwrap().clone();
+        let key = if range.starts_with("[[") { "shapeRange" } else { "shape" };
+        ty.insert(key.to_owned(), range.into());
+        ty
+    };
+    let inputs: Vec<_> = inputs.iter().map(input).collect();
+    let interface = json!([{"specificationVersion": 8, "inputSchema": inputs, "outputSchema": []}]);
+    std::fs::write(directory.path().join("metadata.json"), interface.to_string()).unwrap();
+    directory
 }

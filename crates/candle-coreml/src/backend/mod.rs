@@ -5,7 +5,7 @@ mod portable;
 
 use std::sync::Arc;
 
-use coreml_engine::{CancelToken, Workers};
+use coreml_engine::{CancelToken, PrecisionReport, Workers};
 use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 
@@ -129,6 +129,19 @@ pub trait BackendCall: Send {
         cancel: Option<&CancelToken>,
         read: ReadOutput,
     ) -> Result<()>;
+
+    /// Runs the function with each result of `fp16` rounded as the program states it, beside one that
+    /// computes in `f32`, and says which operations do harm. The state stays as it is.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), or when the backend can't tell.
+    fn check_precision(
+        &mut self,
+        _state: Option<&mut CoreMLState>,
+        _cancel: Option<&CancelToken>,
+    ) -> Result<PrecisionReport> {
+        Err(Error::NotByBackend("does not tell what half precision does to a function"))
+    }
 }
 
 /// The backend of this kind.

@@ -2,7 +2,7 @@
 
 use std::num::ParseIntError;
 
-use coreml_engine::{Limits, Rewrites, Workers};
+use coreml_engine::{Limits, Precision, Rewrites, Workers};
 use coreml_format::Cause;
 
 use crate::error::{Error, Result};
@@ -36,6 +36,8 @@ pub struct LoadOptions {
     pub workers: Option<Workers>,
     /// Which rewrites the portable backend makes; all unless told otherwise.
     pub rewrites: Rewrites,
+    /// How precise the portable backend's results of `fp16` are; those of `f32` unless told otherwise.
+    pub precision: Precision,
     /// The most memory and time that a prediction may take; without limits unless told otherwise.
     pub limits: Limits,
     /// Whether the portable backend takes weights for zeros and does not open their files.
@@ -81,6 +83,15 @@ impl LoadOptions {
     /// for bit, or none.
     pub fn rewrites(mut self, rewrites: Rewrites) -> Self {
         self.rewrites = rewrites;
+        self
+    }
+
+    /// Chooses how precise the portable backend's results of `fp16` are: computed and held as `f32`, or
+    /// each rounded to `fp16` as the program states it, to infinity where that overflows. The second shows
+    /// what hardware makes of a model that computes in `fp16`;
+    /// [`CoreMLModel::check_precision`](crate::CoreMLModel::check_precision) says where the two part.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
         self
     }
 

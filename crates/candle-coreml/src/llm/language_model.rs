@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreml_engine::{Rewrites, Workers};
+use coreml_engine::{Precision, Rewrites, Workers};
 
 use crate::backend::{BackendKind, LoadOptions};
 use crate::config::{
@@ -33,6 +33,8 @@ pub struct LanguageModelOptions {
     pub workers: Option<Workers>,
     /// Which rewrites the portable backend makes; all unless told otherwise.
     pub rewrites: Rewrites,
+    /// How precise the portable backend's results of `fp16` are; those of `f32` unless told otherwise.
+    pub precision: Precision,
     /// Which packages and functions are the components, where that is not to be discovered.
     pub config: Option<ModelConfig>,
 }
@@ -74,6 +76,13 @@ impl LanguageModelOptions {
     /// Chooses which rewrites the portable backend makes: see [`LoadOptions::rewrites`].
     pub fn rewrites(mut self, rewrites: Rewrites) -> Self {
         self.rewrites = rewrites;
+        self
+    }
+
+    /// Chooses how precise the portable backend's results of `fp16` are: see
+    /// [`LoadOptions::precision`].
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
         self
     }
 
@@ -355,8 +364,10 @@ impl Packages<'_> {
             None => {
                 tracing::debug!(path = %component.path.display(), "load");
                 let asked = self.options;
-                let mut options =
-                    LoadOptions::new().backend(asked.backend).rewrites(asked.rewrites);
+                let mut options = LoadOptions::new()
+                    .backend(asked.backend)
+                    .rewrites(asked.rewrites)
+                    .precision(asked.precision);
                 options.workers.clone_from(&asked.workers);
                 let package = self.opened.open(&component.path)?;
                 let model = CoreMLModel::from_package(package, &options)?;

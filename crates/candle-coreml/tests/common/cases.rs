@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
+use candle_coreml::Precision;
 use coreml_format::mil::{
     ElementType, Function, Program, TensorData, TensorValue, Value, from_text,
 };
@@ -17,6 +18,8 @@ pub struct Case {
     pub function: Function,
     /// The operator under test.
     pub operator: String,
+    /// How precise results of half precision are.
+    pub precision: Precision,
     /// Absolute and relative tolerance.
     pub tolerance: [f64; 2],
     /// The file among `fixtures/packages` that has the same program, and the function in it.
@@ -62,6 +65,11 @@ fn case(name: String, mut function: Function) -> Case {
     });
     Case {
         operator: text("operator").expect("an operator"),
+        precision: match text("precision").as_deref() {
+            None => Precision::Single,
+            Some("as_declared") => Precision::AsDeclared,
+            Some(other) => panic!("no precision: {other}"),
+        },
         tolerance: tolerance.and_then(|both| both.try_into().ok()).expect("two tolerances"),
         package: text("package").zip(text("function")),
         steps: steps.take_while(|(_, expected)| !expected.is_empty()).collect(),

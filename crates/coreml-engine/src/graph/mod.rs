@@ -114,6 +114,8 @@ pub(crate) struct Run {
     pub(crate) outputs: SmallVec<[ValueId; 1]>,
     /// The input whose buffer the first output takes over.
     pub(crate) in_place: Option<usize>,
+    /// Whether results of `fp16` are rounded to that type.
+    pub(crate) rounds: bool,
 }
 
 /// A loop: while the condition block gives true, the body gives the next values of the variables.
@@ -144,7 +146,8 @@ impl Run {
         inputs: Vec<Operand>,
         outputs: impl IntoIterator<Item = ValueId>,
     ) -> Self {
-        Run { op, inputs, outputs: outputs.into_iter().collect(), in_place: None }
+        let outputs = outputs.into_iter().collect();
+        Run { op, inputs, outputs, in_place: None, rounds: false }
     }
 }
 

@@ -120,8 +120,8 @@ impl Printer<'_> {
 
     fn run(&mut self, run: &Run, of: &Source, depth: usize) {
         let call = words::call(run.op.as_ref(), &self.operands(&run.inputs));
-        let operator = call.split('(').next().unwrap_or_default();
-        let source = source(of, operator);
+        let source = source(of, call.split('(').next().unwrap_or_default());
+        let call = if run.rounds { format!("{call} to fp16") } else { call };
         let over = run.in_place.and_then(|input| run.inputs.get(input));
         let over = over.map(|operand| format!(" over {}", self.operand(*operand)));
         match self.graph.is_view(run) {

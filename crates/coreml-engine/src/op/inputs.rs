@@ -3,6 +3,8 @@
 use std::cell::Cell;
 
 use coreml_format::mil::ElementType;
+use coreml_kernels::Context;
+use coreml_kernels::convert::round_to_f16;
 use smallvec::SmallVec;
 
 use crate::error::OpError;
@@ -156,6 +158,18 @@ pub(crate) enum Output<'a> {
     List(&'a mut ListValue),
 }
 
+impl Output<'_> {
+    /// Rounds numbers of `fp16`, which are held with more precision, to that type.
+    pub(crate) fn round_halves(&mut self, context: &Context) {
+        if let Output::Tensor(tensor) = self
+            && tensor.element == ElementType::Float16
+            && let Ok(values) = tensor.f32s()
+        {
+            round_to_f16(context, values);
+        }
+    }
+}
+
 /// An operation's outputs.
 pub(crate) struct Outputs<'s, 'a>(pub(crate) &'s mut [Output<'a>]);
 
@@ -176,8 +190,10 @@ impl<'a> Outputs<'_, 'a> {
         }
     }
 
-    /// Number of outputs.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    /// Whether all are tensors without elements.
+    pub(crate) fn are_empty(&self) -> bool {
+        let is_empty =
+            |output: &Output| matches!(output, Output::Tensor(tensor) if tensor.bytes.is_empty());
+        !self.0.is_empty() && self.0.iter().all(is_empty)
     }
 }

@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+mod band_part;
 mod compression;
 mod concat;
 mod conv;
@@ -11,20 +12,26 @@ mod cumsum;
 mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
+mod image_resizing;
 mod linear;
 mod list;
 mod matmul;
 mod movement;
+mod non_maximum_suppression;
+mod non_zero;
 mod normalization;
+mod one_hot;
 mod pad;
 mod pool;
 mod quantization;
 mod random;
 mod recurrent;
 mod reduction;
+mod reverse_sequence;
 mod scatter_gather;
 mod select;
 mod slice;
+mod space_to_batch;
 mod tensor_operation;
 mod tensor_transformation;
 mod topk;
@@ -49,24 +56,31 @@ use crate::op::OpDef;
 const FAMILIES: &[&[OpDef]] = &[
     activation::OPS,
     attention::OPS,
+    band_part::OPS,
     compression::OPS,
     conv::OPS,
     cumsum::OPS,
     einsum::OPS,
     elementwise_binary::OPS,
     elementwise_unary::OPS,
+    image_resizing::OPS,
     linear::OPS,
     list::OPS,
     matmul::OPS,
+    non_maximum_suppression::OPS,
+    non_zero::OPS,
     normalization::OPS,
     pool::OPS,
     quantization::OPS,
     random::OPS,
+    one_hot::OPS,
     recurrent::OPS,
     reduction::OPS,
+    reverse_sequence::OPS,
     scatter_gather::OPS,
     select::OPS,
     slice::OPS,
+    space_to_batch::OPS,
     tensor_operation::OPS,
     tensor_transformation::OPS,
     topk::OPS,
@@ -158,6 +172,7 @@ mod tests {
 
     use super::*;
     use crate::op::read_arguments;
+    use crate::plan::Options;
     use crate::plan::bind::bind;
     use crate::weights::Weights;
     use crate::{fixtures, value::Shape};
@@ -193,7 +208,7 @@ mod tests {
                 let inputs = fixtures::defaults(weights.package(), name, function);
                 let shapes: Vec<Option<Shape>> =
                     inputs.unwrap_or_default().into_iter().map(|(shape, _)| Some(shape)).collect();
-                bind(name, function, &shapes, &weights, &context)
+                bind(name, function, &shapes, &weights, &context, Options::default())
                     .unwrap_or_else(|error| panic!("{name}: {error}"));
             }
         }

@@ -42,8 +42,10 @@ pub(crate) struct Direction {
 #[derive(Clone, Debug)]
 pub(crate) struct Recurrent {
     pub(crate) x: usize,
-    /// Names and inputs of the initial states: the hidden one, and that of an LSTM's cell.
-    pub(crate) initial: SmallVec<[(&'static str, usize); 2]>,
+    /// The initial hidden states.
+    pub(crate) initial_h: usize,
+    /// Those of an LSTM's cells.
+    pub(crate) initial_c: Option<usize>,
     pub(crate) directions: SmallVec<[Direction; 2]>,
     /// Whether the first result has the hidden states of all steps, and not of the last one alone.
     pub(crate) output_sequence: bool,
@@ -116,6 +118,12 @@ impl Direction {
 }
 
 impl Recurrent {
+    /// Names and inputs of the initial states.
+    fn initial(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let of_cells = self.initial_c.map(|input| ("initial_c", input));
+        std::iter::once(("initial_h", self.initial_h)).chain(of_cells)
+    }
+
     /// The sizes, which fit each other.
     fn sizes(&self, inputs: &Inputs) -> Result<Sizes, OpError> {
         let shape = inputs.shape(self.x)?;
@@ -137,7 +145,7 @@ impl Recurrent {
             hidden = own;
         }
         let width = hidden.checked_mul(self.directions.len()).ok_or_else(OpError::too_large)?;
-        for &(name, state) in &self.initial {
+        for (name, state) in self.initial() {
             let got = inputs.shape(state)?;
             let fits = got.last() == Some(&width)
                 && matches!(rows(got), rows if rows == batch || rows == 1);
@@ -180,7 +188,7 @@ impl Recurrent {
         };
         same_count(count(&self.sequence(&sizes)), sequence.len())?;
         let mut states = States { h, c };
-        for (&(_, input), state) in self.initial.iter().zip([&mut states.h, &mut states.c]) {
+        for ((_, input), state) in self.initial().zip([&mut states.h, &mut states.c]) {
             same_count(sizes.batch * sizes.width, state.len())?;
             fill(state, inputs.tensor(input)?.f32s()?)?;
         }
@@ -221,7 +229,7 @@ impl Op for Recurrent {
         let state = ResultType::new(element, Shape::from_slice(&[sizes.batch, sizes.width]));
         let mut types = ResultTypes::new();
         types.push(ResultType::new(element, Shape::from_slice(&self.sequence(&sizes))));
-        types.resize(1 + self.initial.len(), state);
+        types.resize(1 + self.initial().count(), state);
         Ok(types)
     }
 
@@ -283,14 +291,15 @@ fn direction(
 }
 
 fn gru(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let (x, initial) = (binder.input("x")?, ("initial_h", binder.input("initial_h")?));
+    let (x, initial_h) = (binder.input("x")?, binder.input("initial_h")?);
     let way = binder.one_of("direction", &DIRECTIONS[..2])?[0];
     let mut direction = direction(binder, way)?;
     direction.input_bias = binder.optional_input("input_bias")?;
     direction.hidden_bias = binder.optional_input("bias")?;
     bound(Recurrent {
         x,
-        initial: SmallVec::from_slice(&[initial]),
+        initial_h,
+        initial_c: None,
         directions: SmallVec::from_iter([direction]),
         output_sequence: binder.bool("output_sequence")?,
         cell: Cell::Gru(Gru {
@@ -302,9 +311,8 @@ fn gru(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 }
 
 fn lstm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let x = binder.input("x")?;
-    let initial =
-        [("initial_h", binder.input("initial_h")?), ("initial_c", binder.input("initial_c")?)];
+    let (x, initial_h) = (binder.input("x")?, binder.input("initial_h")?);
+    let initial_c = Some(binder.input("initial_c")?);
     let ways = binder.one_of("direction", &DIRECTIONS)?;
     let mut directions = SmallVec::new();
     for &way in ways {
@@ -321,7 +329,8 @@ fn lstm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     }
     bound(Recurrent {
         x,
-        initial: SmallVec::from_slice(&initial),
+        initial_h,
+        initial_c,
         directions,
         output_sequence: binder.bool("output_sequence")?,
         cell: Cell::Lstm(Lstm {
@@ -334,13 +343,14 @@ fn lstm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 }
 
 fn rnn(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
-    let (x, initial) = (binder.input("x")?, ("initial_h", binder.input("initial_h")?));
+    let (x, initial_h) = (binder.input("x")?, binder.input("initial_h")?);
     let way = binder.one_of("direction", &DIRECTIONS[..2])?[0];
     let mut direction = direction(binder, way)?;
     direction.input_bias = binder.optional_input("bias")?;
     bound(Recurrent {
         x,
-        initial: SmallVec::from_slice(&[initial]),
+        initial_h,
+        initial_c: None,
         directions: SmallVec::from_iter([direction]),
         output_sequence: binder.bool("output_sequence")?,
         cell: Cell::Rnn(activation(binder, "activation")?),

@@ -10,7 +10,7 @@ use coreml_kernels::{Context, Workers};
 use half::f16;
 
 use super::rewrite::Rewrites;
-use super::{Options, Plan, build};
+use super::{Options, Plan, Precision, build};
 use crate::fixtures;
 use crate::graph::StateType;
 use crate::run::{self, Call, Workspace};
@@ -18,9 +18,14 @@ use crate::value::{Buffer, Shape, Storage};
 use crate::weights::Weights;
 
 /// Plans as the tests compare them.
-pub(super) const PLAIN: Options = Options { share: false, rewrites: Rewrites::Off };
-pub(super) const SHARED: Options = Options { share: true, rewrites: Rewrites::Off };
-pub(super) const EXACT: Options = Options { share: true, rewrites: Rewrites::Exact };
+pub(super) const PLAIN: Options = Options {
+    share: false,
+    rewrites: Rewrites::Off,
+    precision: Precision::Single,
+    folds_halves: true,
+};
+pub(super) const SHARED: Options = Options { share: true, ..PLAIN };
+pub(super) const EXACT: Options = Options { rewrites: Rewrites::Exact, ..SHARED };
 
 /// Inputs of a few steps that differ, the same for all plans.
 pub(super) fn input(seed: usize, shape: &[usize], storage: Storage) -> Buffer {
@@ -80,8 +85,9 @@ pub(super) fn run_steps(
         let inputs: Vec<&[u8]> = inputs.iter().map(Buffer::bytes).collect();
         let (states, workspace) = (&mut states[..], &mut workspaces[number]);
         let (inputs, shapes, started) = (&inputs[..], &shapes[..], std::time::Instant::now());
-        let mut call = Call { inputs, shapes, states, workspace, limits, started, cancel: None };
-        run::run(plan, context, std::slice::from_mut(&mut call))
+        let (cancel, wide) = (None, false);
+        let mut call = Call { inputs, shapes, states, workspace, limits, started, cancel, wide };
+        run::run(plan, context, std::slice::from_mut(&mut call), None)
             .map_err(|error| format!("{error:?}"))?;
         for (name, operand) in &plan.outputs {
             let output = run::result(plan, context, &mut call, *operand, |tensor| {
@@ -152,6 +158,15 @@ fn check(name: &str, function: &Function, weights: &Arc<Weights>, context: &Cont
         {
             assert!(is_close(&got, expected), "{name}, all rewrites: other results");
         }
+    }
+    for shapes in [&fixed, &free] {
+        let as_declared = |options| {
+            let options = Options { precision: Precision::AsDeclared, ..options };
+            run(&plan(shapes, options), context, &inputs).ok()
+        };
+        let (plain, exact) = (as_declared(PLAIN), as_declared(EXACT));
+        assert!(plain == exact, "{name}, as declared: other results");
+        assert!(plain.is_some() == expected.is_ok(), "{name}, as declared: runs or does not");
     }
     expected.is_ok()
 }

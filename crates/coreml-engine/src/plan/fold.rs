@@ -5,7 +5,9 @@ use coreml_format::mil::ElementType;
 use coreml_kernels::Context;
 use smallvec::SmallVec;
 
+use super::Options;
 use super::legalise::{readable_constant, result_storage};
+use super::rounding::{Precision, computes_halves};
 use crate::error::OpError;
 use crate::graph::{Graph, Origin, Value};
 use crate::ids::Operand;
@@ -25,12 +27,18 @@ const MOST_FOLDED_BYTES: usize = 256 << 20;
 /// Constants of so many bytes, such as shapes, are always made.
 const SMALL_BYTES: usize = 1 << 10;
 
-/// What may still be folded for a plan.
-pub(crate) struct Room(usize);
+/// Folds the operations of a plan.
+pub(crate) struct Folder<'a> {
+    weights: &'a Weights,
+    context: &'a Context,
+    options: Options,
+    /// Bytes that may still be folded.
+    room: usize,
+}
 
-impl Room {
-    pub(crate) fn new() -> Self {
-        Room(MOST_FOLDED_BYTES)
+impl<'a> Folder<'a> {
+    pub(crate) fn new(weights: &'a Weights, context: &'a Context, options: Options) -> Self {
+        Folder { weights, context, options, room: MOST_FOLDED_BYTES }
     }
 
     /// Takes room for constants; false if there is none.
@@ -38,53 +46,65 @@ impl Room {
         if bytes <= SMALL_BYTES {
             return true;
         }
-        let rest = self.0.checked_sub(bytes).filter(|_| bytes <= LARGEST_FOLDED_BYTES);
-        self.0 = rest.unwrap_or(self.0);
+        let rest = self.room.checked_sub(bytes).filter(|_| bytes <= LARGEST_FOLDED_BYTES);
+        self.room = rest.unwrap_or(self.room);
         rest.is_some()
+    }
+
+    /// The results of an operation on constants; `None` when an input is no constant, the results are large
+    /// and no parts of it, or each run has its own.
+    pub(crate) fn fold(
+        &mut self,
+        op: &dyn Op,
+        inputs: &[Operand],
+        types: &ResultTypes,
+        graph: &Graph,
+    ) -> Result<Option<Vec<Constant>>, OpError> {
+        if op.varies() {
+            return Ok(None);
+        }
+        let Some((constants, operands)) = readable_inputs(op, inputs, graph, self.weights)? else {
+            return Ok(None);
+        };
+        let inputs = Inputs::new(&operands, &constants);
+        if let Some(parts) = parts(op, &inputs, types)? {
+            return Ok(Some(parts));
+        }
+        let elements = types.iter().map(|ty| ty.element);
+        let computes_halves = computes_halves(op, &operands, elements, &constants);
+        if computes_halves && !self.options.folds_halves {
+            return Ok(None);
+        }
+        let mut held: SmallVec<[(Storage, usize); 2]> = SmallVec::new();
+        for ty in types {
+            let storage = result_storage(op, &operands, &constants, ty.element)?;
+            held.push((storage, storage.byte_len(&ty.shape).unwrap_or(usize::MAX)));
+        }
+        if !self.take(held.iter().fold(0, |sum: usize, (_, len)| sum.saturating_add(*len))) {
+            return Ok(None);
+        }
+        let mut buffers: SmallVec<[(Storage, Buffer); 2]> = SmallVec::new();
+        for (storage, len) in held {
+            buffers.push((storage, Buffer::zeroed(len)?));
+        }
+        let mut outputs: SmallVec<[Output; 2]> =
+            buffers.iter_mut().zip(types).map(|(held, ty)| output(held, ty)).collect();
+        let kernel = op.prepare(&inputs, self.weights)?;
+        kernel.run(&inputs, &mut Outputs(&mut outputs), self.context)?;
+        if computes_halves && self.options.precision == Precision::AsDeclared {
+            outputs.iter_mut().for_each(|output| output.round_halves(self.context));
+        }
+        drop(outputs);
+        Ok(Some(made(buffers, types)))
     }
 }
 
-/// The results of an operation on constants; `None` when an input is no constant, the results are large
-/// and no parts of it, or each run has its own.
-pub(crate) fn fold(
-    op: &dyn Op,
-    inputs: &[Operand],
-    types: &ResultTypes,
-    graph: &Graph,
-    weights: &Weights,
-    context: &Context,
-    room: &mut Room,
-) -> Result<Option<Vec<Constant>>, OpError> {
-    if op.varies() {
-        return Ok(None);
-    }
-    let Some((constants, operands)) = readable_inputs(op, inputs, graph, weights)? else {
-        return Ok(None);
-    };
-    let inputs = Inputs::new(&operands, &constants);
-    if let Some(parts) = parts(op, &inputs, types)? {
-        return Ok(Some(parts));
-    }
-    let mut held: SmallVec<[(Storage, usize); 2]> = SmallVec::new();
-    for ty in types {
-        let storage = result_storage(op, &operands, &constants, ty.element)?;
-        held.push((storage, storage.byte_len(&ty.shape).unwrap_or(usize::MAX)));
-    }
-    if !room.take(held.iter().fold(0, |sum: usize, (_, len)| sum.saturating_add(*len))) {
-        return Ok(None);
-    }
-    let mut buffers: SmallVec<[(Storage, Buffer); 2]> = SmallVec::new();
-    for (storage, len) in held {
-        buffers.push((storage, Buffer::zeroed(len)?));
-    }
-    let mut outputs: SmallVec<[Output; 2]> =
-        buffers.iter_mut().zip(types).map(|(held, ty)| output(held, ty)).collect();
-    op.prepare(&inputs, weights)?.run(&inputs, &mut Outputs(&mut outputs), context)?;
-    drop(outputs);
+/// Constants of what was computed.
+fn made(buffers: SmallVec<[(Storage, Buffer); 2]>, types: &ResultTypes) -> Vec<Constant> {
     let constant = |((storage, buffer), ty): ((Storage, Buffer), &ResultType)| {
         Constant::dense(ty.element, storage, ty.shape.clone(), Bytes::from_buffer(buffer))
     };
-    Ok(Some(buffers.into_iter().zip(types).map(constant).collect()))
+    buffers.into_iter().zip(types).map(constant).collect()
 }
 
 /// A graph of the inputs alone, in forms that the operation reads, with the operands in it; `None`

@@ -2,8 +2,8 @@
 //!
 //! Passes, each in its file: [`bind`] makes a graph of the function and [`fold`]s what is constant,
 //! [`sixteen_bits`] keeps integers that a converter narrows to move them,
-//! [`rewrite`] replaces patterns by what computes the same faster, [`legalise`] decides how values
-//! are held and which are views, [`states`] lets states be updated in place, [`memory`] gives values
+//! [`rewrite`] replaces patterns by what computes the same faster, [`rounding`] marks where results are
+//! rounded to `fp16`, [`legalise`] decides how values are held and which are views, [`states`] lets states be updated in place, [`memory`] gives values
 //! their places, and [`prepare`] makes kernels. The executor only follows.
 
 pub(crate) mod bind;
@@ -16,6 +16,7 @@ mod prepare;
 #[cfg(test)]
 mod random;
 pub(crate) mod rewrite;
+mod rounding;
 mod sixteen_bits;
 mod states;
 
@@ -37,6 +38,7 @@ use crate::weights::Weights;
 
 pub(crate) use self::memory::arena_bytes;
 pub use self::rewrite::Rewrites;
+pub use self::rounding::Precision;
 
 /// A function, ready to run. Immutable: runs share it.
 pub(crate) struct Plan {
@@ -60,6 +62,8 @@ pub(crate) struct Plan {
 
 /// A value of a plan.
 pub(crate) struct PlanValue {
+    /// Its name in the program, or that of what it was made from.
+    pub(crate) name: String,
     pub(crate) element: ElementType,
     pub(crate) storage: Storage,
     /// `None` when it is found at run time.
@@ -130,6 +134,8 @@ pub(crate) struct Run {
     pub(crate) inputs: Vec<Operand>,
     pub(crate) outputs: SmallVec<[ValueId; 1]>,
     pub(crate) in_place: Option<usize>,
+    /// Whether results of `fp16` are rounded to that type.
+    pub(crate) rounds: bool,
     pub(crate) kernel: Prepared,
 }
 
@@ -164,11 +170,21 @@ pub(crate) struct Options {
     pub(crate) share: bool,
     /// Which rewrites are made.
     pub(crate) rewrites: Rewrites,
+    /// How precise results of `fp16` are.
+    pub(crate) precision: Precision,
+    /// Whether operations on constants are folded that compute numbers of `fp16`; without, they run and
+    /// can be looked at.
+    pub(crate) folds_halves: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { share: true, rewrites: Rewrites::All }
+        Options {
+            share: true,
+            rewrites: Rewrites::All,
+            precision: Precision::Single,
+            folds_halves: true,
+        }
     }
 }
 
@@ -196,10 +212,11 @@ fn optimised(
     context: &Context,
     options: Options,
 ) -> Result<(Graph, rewrite::Counts)> {
-    let mut graph = bind::bind(name, function, shapes, weights, context)?;
+    let mut graph = bind::bind(name, function, shapes, weights, context, options)?;
     let mut counts = rewrite::Counts::default();
     sixteen_bits::keep_values(&mut graph, &mut counts);
-    rewrite::rewrite(name, &mut graph, options.rewrites, &mut counts)?;
+    rewrite::rewrite(name, &mut graph, options.rewrites, options.precision, &mut counts)?;
+    rounding::mark(&mut graph, options.precision);
     legalise::legalise(name, &mut graph, weights, options.share)?;
     states::resolve(&mut graph, options.share);
     Ok((graph, counts))

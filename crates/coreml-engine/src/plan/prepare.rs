@@ -54,6 +54,7 @@ fn plan_value(graph: &Graph, id: ValueId, memory: &Memory) -> PlanValue {
         _ => 0,
     };
     PlanValue {
+        name: value.name.clone(),
         element: value.element,
         storage: value.storage,
         shape: value.shape.clone(),
@@ -96,8 +97,8 @@ impl Preparer<'_> {
                         source: error,
                     }))
                 })?;
-                let graph::Run { op, inputs, outputs, in_place } = run;
-                Work::Run(Run { op, inputs, outputs, in_place, kernel })
+                let graph::Run { op, inputs, outputs, in_place, rounds } = run;
+                Work::Run(Run { op, inputs, outputs, in_place, rounds, kernel })
             }
             // The content of a state is a view, or was made a copy.
             graph::Work::ReadState { .. } => return Ok(None),

@@ -7,6 +7,7 @@
 mod control;
 mod frame;
 mod journal;
+mod observer;
 mod open;
 mod workspace;
 
@@ -15,6 +16,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use self::frame::Taken;
+pub(crate) use self::observer::{Observer, Position, Shown};
 pub(crate) use self::workspace::Workspace;
 use crate::cancel::CancelToken;
 use crate::error::OpError;
@@ -54,25 +56,46 @@ pub(crate) struct Call<'a> {
     pub(crate) limits: Limits,
     pub(crate) started: Instant,
     pub(crate) cancel: Option<&'a CancelToken>,
+    /// Whether results stay as they are computed, also those that the plan rounds.
+    pub(crate) wide: bool,
 }
 
-/// Runs a plan on some calls. When it fails, the states of all of them are as they were before.
-pub(crate) fn run(plan: &Plan, context: &Context, calls: &mut [Call]) -> Result<(), StepError> {
-    let mut running: SmallVec<[Running; 1]> =
-        calls.iter_mut().map(|call| Running { plan, context, call }).collect();
-    for running in &mut running {
-        running.call.workspace.journal.clear(running.call.states.len());
+/// Runs a plan on some calls, for an observer to see if there is one. When it fails, the states of all of
+/// them are as they were before.
+pub(crate) fn run(
+    plan: &Plan,
+    context: &Context,
+    calls: &mut [Call],
+    observer: Option<&mut dyn Observer>,
+) -> Result<(), StepError> {
+    for call in &mut *calls {
+        call.workspace.journal.clear(call.states.len());
     }
-    let ran = plan.body.steps.iter().try_for_each(|step| {
-        running.iter_mut().try_for_each(|running| {
-            running.may_go_on().map_err(|error| StepError::new(step, error))?;
-            running.step(step)
-        })
-    });
+    let ran = run_steps(plan, context, calls, observer);
     if ran.is_err() {
-        running.iter_mut().for_each(|running| undo(running.call));
+        calls.iter_mut().for_each(undo);
     }
     ran
+}
+
+fn run_steps(
+    plan: &Plan,
+    context: &Context,
+    calls: &mut [Call],
+    mut observer: Option<&mut dyn Observer>,
+) -> Result<(), StepError> {
+    for step in &plan.body.steps {
+        for (number, call) in calls.iter_mut().enumerate() {
+            let mut running = Running::new(plan, context, call);
+            if let Some(observer) = &mut observer {
+                running.observer = Some(&mut **observer);
+                running.number = number;
+            }
+            running.may_go_on().map_err(|error| StepError::new(step, error))?;
+            running.step(step)?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives a call that was run its states as they were before.
@@ -89,7 +112,7 @@ pub(crate) fn result<R>(
     read: impl FnOnce(TensorRef) -> R,
 ) -> Option<R> {
     use crate::op::Frame;
-    Running { plan, context, call }.tensor(operand).map(read)
+    Running::new(plan, context, call).tensor(operand).map(read)
 }
 
 /// A plan with all that a run of it touches.
@@ -97,6 +120,17 @@ struct Running<'a, 'c> {
     plan: &'a Plan,
     context: &'a Context,
     call: &'a mut Call<'c>,
+    observer: Option<&'a mut dyn Observer>,
+    /// The number of the call.
+    number: usize,
+    /// The step that runs, behind those that it is in.
+    path: SmallVec<[&'a Source; MOST_INLINE]>,
+}
+
+impl<'a, 'c> Running<'a, 'c> {
+    fn new(plan: &'a Plan, context: &'a Context, call: &'a mut Call<'c>) -> Self {
+        Running { plan, context, call, observer: None, number: 0, path: SmallVec::new() }
+    }
 }
 
 impl<'a> Running<'a, '_> {
@@ -109,12 +143,16 @@ impl<'a> Running<'a, '_> {
 
     fn step(&mut self, step: &'a Step) -> Result<(), StepError> {
         let named = |error| StepError::new(step, error);
+        self.path.push(&step.source);
         match &step.work {
             Work::Run(run) => self.operation(run).map_err(named),
             Work::WriteState { state, data } => self.write_state(*state, *data).map_err(named),
             Work::While(work) => self.while_loop(work, &named),
             Work::Cond(work) => self.cond(work, &named),
-        }
+        }?;
+        self.show_results_of_blocks(&step.work);
+        self.path.pop();
+        Ok(())
     }
 
     /// Fails if the call was cancelled or has taken too long.
@@ -149,6 +187,7 @@ impl<'a> Running<'a, '_> {
         kernel: &Kernel,
         shapes: Option<&[Shape]>,
     ) -> Result<(), OpError> {
+        self.show_reads(run);
         self.keep_old(run)?;
         let mut taken: SmallVec<[Taken<'a>; MOST_INLINE]> = SmallVec::new();
         for (index, &output) in run.outputs.iter().enumerate() {
@@ -159,7 +198,14 @@ impl<'a> Running<'a, '_> {
             let mut outputs: SmallVec<[Output; MOST_INLINE]> =
                 taken.iter_mut().map(Taken::output).collect();
             let inputs = Inputs::new(&run.inputs, self).with_in_place(run.in_place);
-            kernel.run(&inputs, &mut Outputs(&mut outputs), self.context)
+            let ran = kernel.run(&inputs, &mut Outputs(&mut outputs), self.context);
+            if ran.is_ok() {
+                self.show_results(run, &outputs);
+            }
+            if run.rounds && !self.call.wide {
+                outputs.iter_mut().for_each(|output| output.round_halves(self.context));
+            }
+            ran
         };
         taken.into_iter().for_each(|taken| self.give_back(taken));
         result?;

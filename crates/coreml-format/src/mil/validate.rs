@@ -2,11 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::{Argument, Binding, BlobFileValue, Block, Function, Operation, Program, Value};
+use super::{
+    Argument, Binding, BlobFileValue, Block, ElementType, Function, Operation, Program, TensorData,
+    TensorValue, Value,
+};
 use crate::FormatError;
 
 /// Checks a program: every value is defined once in its scope and before it is used (so there are
-/// no cycles), blocks give out values that exist, and blob values have known sizes.
+/// no cycles), blocks give out values that exist, constants have as many elements as their types ask
+/// for, and blob values known sizes.
 ///
 /// # Errors
 /// [`FormatError::InvalidProgram`] naming function, operation and argument.
@@ -102,10 +106,26 @@ impl<'a> Scopes<'a> {
             Value::Dictionary(entries) => {
                 return entries.iter().try_for_each(|(_, v)| self.check_value(v, name, argument));
             }
-            Value::Tensor(_) => Ok(()),
+            Value::Tensor(tensor) => check_immediate(tensor),
         };
         checked.map_err(|message| self.error(name, format!("argument `{argument}`: {message}")))
     }
+}
+
+/// There are as many elements as the shape asks for.
+fn check_immediate(tensor: &TensorValue) -> Result<(), String> {
+    let (element, count) = (tensor.ty.element, tensor.ty.element_count());
+    let (fits, got) = match &tensor.data {
+        TensorData::Strings(strings) => {
+            let fits = element == ElementType::String && count == Some(strings.len());
+            (fits, format!("{} strings", strings.len()))
+        }
+        TensorData::Bytes(bytes) => {
+            let expected = count.and_then(|count| element.storage_bytes(count));
+            (expected == Some(bytes.len()), format!("{} bytes", bytes.len()))
+        }
+    };
+    if fits { Ok(()) } else { Err(format!("a constant of type `{}` has {got}", tensor.ty)) }
 }
 
 /// A blob's size in bytes must be known, and its offset that of a record.
@@ -126,7 +146,7 @@ fn check_blob(blob: &BlobFileValue) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mil::from_text;
+    use crate::mil::{TensorType, from_text};
 
     fn check(statements: &str, outputs: &str) -> Result<(), FormatError> {
         let text = format!(
@@ -180,6 +200,29 @@ mod tests {
             let error = error.unwrap_or_default();
             assert!(error.contains("function `main`"), "{statements}: {error}");
             assert!(error.contains(expected), "{statements}: {error}");
+        }
+        let few = TensorData::Bytes([0; 3].into());
+        let none = TensorData::Strings(Vec::new());
+        let ty = |element, shape: &[usize]| TensorType::fixed(element, shape);
+        for (ty, data, expected) in [
+            (ty(ElementType::Float32, &[1]), &few, "`tensor<fp32, [1]>` has 3 bytes"),
+            (ty(ElementType::Int8, &[1 << 40]), &few, "has 3 bytes"),
+            (ty(ElementType::Int8, &[usize::MAX; 2]), &few, "has 3 bytes"),
+            (ty(ElementType::String, &[3]), &few, "has 3 bytes"),
+            (ty(ElementType::String, &[]), &none, "`string` has 0 strings"),
+            (ty(ElementType::Int8, &[0]), &none, "has 0 strings"),
+        ] {
+            let mut program = from_text(
+                "program(1.0) { func main<ios15>(fp16 x) { fp16 y = f(a = fp16(1)); } -> (y); }",
+            )
+            .unwrap();
+            let function = program.functions.get_mut("main").unwrap();
+            let argument = function.block.operations[0].inputs.get_mut("a").unwrap();
+            let value = TensorValue { ty, data: data.clone() };
+            argument.0 = vec![Binding::Value(Value::Tensor(value))];
+            let error = validate(&program).unwrap_err().to_string();
+            assert!(error.contains("operation `y`: argument `a`"), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
         let empty = from_text("program(1.0) { }").map(|program| validate(&program));
         assert!(matches!(empty, Ok(Err(FormatError::Field { .. }))));

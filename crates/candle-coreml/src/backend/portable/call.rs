@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor, WithDType};
-use coreml_engine::{Buffer, CancelToken, Context, Element, Function, FunctionInput, Shape};
+use coreml_engine::{
+    Buffer, CancelToken, Context, Element, Function, FunctionInput, PrecisionReport, Shape,
+};
 use coreml_format::description::{FeatureType, FunctionDescription};
 
 use super::state::PortableState;
@@ -277,5 +279,23 @@ impl BackendCall for PortableCall {
         }
         result?;
         failed.map_or(Ok(()), Err)
+    }
+
+    fn check_precision(
+        &mut self,
+        state: Option<&mut CoreMLState>,
+        cancel: Option<&CancelToken>,
+    ) -> Result<PrecisionReport> {
+        self.fill_in()?;
+        let taken = self.take_states(state)?;
+        let PortableCall { function, context, values, shapes, states, .. } = self;
+        let inputs = values.iter().map(|value| &value.bytes);
+        let report = InputBytes::with_all(inputs, |bytes| {
+            function.check_precision(context, shapes, bytes, states, cancel)
+        });
+        if let Some(taken) = taken {
+            taken.put_back(function.states(), states);
+        }
+        Ok(report?)
     }
 }

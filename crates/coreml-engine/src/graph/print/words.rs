@@ -207,6 +207,7 @@ mod tests {
         Binary, Concat, ElementwiseBinary, LayerNorm, Matmul, Order, Reorder, Reshape, ReshapeRule,
         Zeros,
     };
+    use crate::plan::Options;
     use crate::plan::bind::bind;
     use crate::value::Shape;
     use crate::weights::Weights;
@@ -291,7 +292,8 @@ mod tests {
                 let inputs = fixtures::defaults(weights.package(), name, function);
                 let shapes: Vec<Option<Shape>> =
                     inputs.unwrap_or_default().into_iter().map(|(shape, _)| Some(shape)).collect();
-                let graph = bind(name, function, &shapes, &weights, &context).unwrap();
+                let options = Options::default();
+                let graph = bind(name, function, &shapes, &weights, &context, options).unwrap();
                 seen += check_operands(&graph.body);
             }
         }

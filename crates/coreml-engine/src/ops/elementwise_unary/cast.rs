@@ -1,8 +1,7 @@
 //! `cast`: other element types.
 
 use coreml_format::mil::ElementType;
-use coreml_kernels::Context;
-use coreml_kernels::convert::{f16_to_f32, f32_to_f16};
+use coreml_kernels::convert::round_to_f16;
 use half::f16;
 
 use super::load;
@@ -37,10 +36,10 @@ impl Op for Cast {
                 true => load(inputs, x, out)?,
                 false => convert(&inputs.tensor(x)?, out, from_half)?,
             }
-            match out.storage {
-                Storage::F32 if rounds => round_to_half(context, out.f32s()?),
-                _ => Ok(()),
+            if rounds && out.storage == Storage::F32 {
+                round_to_f16(context, out.f32s()?);
             }
+            Ok(())
         })
     }
 
@@ -51,17 +50,6 @@ impl Op for Cast {
     fn in_place(&self) -> &[usize] {
         self.in_place.as_slice()
     }
-}
-
-/// Rounds to what `fp16` can hold.
-fn round_to_half(context: &Context, values: &mut [f32]) -> Result<(), OpError> {
-    let mut halves = [f16::ZERO; 256];
-    for part in values.chunks_mut(halves.len()) {
-        let halves = &mut halves[..part.len()];
-        f32_to_f16(context, part, halves)?;
-        f16_to_f32(context, halves, part)?;
-    }
-    Ok(())
 }
 
 fn fill<A: Copy, B>(from: &[A], to: &mut [B], function: impl Fn(A) -> B) -> Result<(), OpError> {

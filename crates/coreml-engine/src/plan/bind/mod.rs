@@ -17,7 +17,7 @@ use crate::error::{Error, OpError, OperationError, Result};
 use crate::graph::{Block, Graph, Node, Origin, Source, StateType, Value, Work};
 use crate::ids::{Operand, StateId};
 use crate::op::{Bound, ResultType};
-use crate::plan::fold::Room;
+use crate::plan::{Options, fold::Folder};
 use crate::value::{Constant, Shape, Storage};
 use crate::weights::{ConstantError, Weights};
 
@@ -29,17 +29,17 @@ pub(crate) fn bind(
     shapes: &[Option<Shape>],
     weights: &Weights,
     context: &Context,
+    options: Options,
 ) -> Result<Graph> {
     let mut binder = FunctionBinder {
         name,
         function,
         weights,
-        context,
         graph: Graph::default(),
         scopes: vec![HashMap::new()],
         states: HashMap::new(),
+        folder: Folder::new(weights, context, options),
         classified: HashMap::new(),
-        room: Room::new(),
     };
     binder.declare_inputs(&function.inputs, shapes)?;
     let nodes = binder.block(&function.block.operations)?;
@@ -59,14 +59,13 @@ struct FunctionBinder<'a> {
     name: &'a str,
     function: &'a Function,
     weights: &'a Weights,
-    context: &'a Context,
     graph: Graph,
     /// Values by name, one map a nested block.
     scopes: Vec<HashMap<&'a str, Operand>>,
     states: HashMap<&'a str, StateId>,
+    folder: Folder<'a>,
     /// What `classify` names, with the probabilities that it is made of: outputs, and nothing else.
     classified: HashMap<&'a str, Operand>,
-    room: Room,
 }
 
 /// An error of one operation, which still needs its name, or one that says all.

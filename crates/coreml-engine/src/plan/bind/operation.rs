@@ -10,7 +10,7 @@ use crate::op::{
     Bind, Binder, Bound, BoundOperation, Frame, Inputs, Op, OpDef, ResultType, ResultTypes,
 };
 use crate::ops::{self, Support};
-use crate::plan::fold::{self, loses_integers};
+use crate::plan::fold::loses_integers;
 use crate::weights::{Expression, Folded};
 
 impl<'a> FunctionBinder<'a> {
@@ -90,15 +90,8 @@ impl<'a> FunctionBinder<'a> {
             let tensors = operation.outputs.iter().all(|o| matches!(o.ty, ValueType::Tensor(_)));
             if tensors
                 && !loses_integers(op.as_ref(), &inputs, &self.graph)
-                && let Some(constants) = fold::fold(
-                    op.as_ref(),
-                    &inputs,
-                    types,
-                    &self.graph,
-                    self.weights,
-                    self.context,
-                    &mut self.room,
-                )?
+                && let Some(constants) =
+                    self.folder.fold(op.as_ref(), &inputs, types, &self.graph)?
             {
                 return self.define_constants(operation, constants);
             }

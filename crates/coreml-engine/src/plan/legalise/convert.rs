@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use smallvec::smallvec;
-
 use super::{named, result_storage};
 use crate::error::{Error, OpError, Result};
 use crate::graph::{Block, Graph, Node, Origin, Run, Source, Value, Work, nested_mut};
@@ -190,12 +188,7 @@ impl<'a> Converter<'a> {
         let narrow = &self.graph.values[value];
         let wide = Value { storage: Storage::F32, origin: Origin::Own, ..narrow.clone() };
         let wide = self.graph.values.add(wide);
-        let run = Run {
-            op: Box::new(Widen),
-            inputs: vec![operand],
-            outputs: smallvec![wide],
-            in_place: None,
-        };
+        let run = Run::new(Box::new(Widen), vec![operand], [wide]);
         before.push(Node { source: source.clone(), work: Work::Run(run) });
         if outermost {
             self.widened.insert(value, wide);

@@ -11,6 +11,7 @@ use crate::definitions::{self, Definition, Kind};
 use crate::fixtures;
 use crate::op::OpDef;
 use crate::ops;
+use crate::plan::Options;
 use crate::plan::bind::bind;
 use crate::value::{Shape, element_count};
 use crate::weights::Weights;
@@ -118,7 +119,7 @@ fn moves(name: &str, function: &Function, context: &Context) -> bool {
     let inputs = fixtures::defaults(&package, "main", function).unwrap_or_default();
     let shapes: Vec<Option<Shape>> = inputs.into_iter().map(|(shape, _)| Some(shape)).collect();
     let weights = Weights::new(package, crate::Limits::new()).unwrap();
-    bind("main", function, &shapes, &weights, context).is_ok_and(|graph| {
+    bind("main", function, &shapes, &weights, context, Options::default()).is_ok_and(|graph| {
         let mut nodes = graph.body.nodes.iter().filter(|node| node.source.operator == name);
         nodes.any(|node| node.run().is_some_and(|run| run.op.keeps_storage_of().is_some()))
     })

@@ -17,7 +17,8 @@ use super::recipe::{Choices, mixed};
 use crate::graph::{Graph, Origin, Value};
 use crate::ids::{Operand, ValueId};
 use crate::op::{Binder, Bound, BoundOperation, Inputs, ResultType};
-use crate::plan::fold::{Room, fold, loses_integers};
+use crate::plan::Options;
+use crate::plan::fold::{Folder, loses_integers};
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, element_count};
 use crate::weights::Weights;
 
@@ -337,7 +338,8 @@ impl<'a> Builder<'a> {
         }
         let (op, weights) = (op.as_ref(), &self.weights);
         let fold = |inputs: &[Operand]| {
-            fold(op, inputs, &types, graph, weights, self.context, &mut Room::new())
+            let mut folder = Folder::new(weights, self.context, Options::default());
+            folder.fold(op, inputs, &types, graph)
         };
         // What becomes of values that are cut off is seen later.
         if loses_integers(op, &told, graph) {

@@ -12,10 +12,11 @@ use half::f16;
 
 use super::verify::verify;
 use super::{Generated, RUNS};
+use crate::plan::Precision::AsDeclared;
 use crate::plan::equivalence::{EXACT, PLAIN, SHARED, Seen, is_close, run_steps};
 use crate::plan::rewrite::{Counts, Effect, RULES, Rewrites, rewrite};
 use crate::plan::sixteen_bits::keep_values;
-use crate::plan::{Options, Plan, bind, build, legalise, memory, optimised, states};
+use crate::plan::{Options, Plan, bind, build, legalise, memory, optimised, rounding, states};
 use crate::value::{Buffer, Shape, Storage};
 use crate::weights::Weights;
 
@@ -52,7 +53,10 @@ const VARIANTS: &[(&str, Options, u64)] = &[
     ("all rewrites", ALL, 0),
 ];
 
-const ALL: Options = Options { share: true, rewrites: Rewrites::All };
+const ALL: Options = Options { rewrites: Rewrites::All, ..EXACT };
+
+/// A plan whose results are rounded as the program states them.
+const STRICT: Options = Options { precision: AsDeclared, ..EXACT };
 
 /// How errors begin that are none of the program.
 const PANIC: &str = "panic";
@@ -82,19 +86,24 @@ impl<'a> Case<'a> {
     /// Compares all plans; says what is wrong.
     pub(super) fn check(&self) -> Result<Outcome, String> {
         let fixed = self.fixed();
-        let plain = self.run(&fixed, PLAIN, &self.generated.inputs);
+        let inputs = &self.generated.inputs;
+        let plain = self.run(&fixed, PLAIN, inputs);
         let mut outcome = self.agree(&plain, &plain, &fixed, PLAIN)?;
         self.check_folding(&plain)?;
+        let strict = self.run(&fixed, Options { precision: AsDeclared, ..PLAIN }, inputs);
         for shapes in [Some(fixed), self.flexible(), Some(self.free())].into_iter().flatten() {
             self.verify(&shapes.plans[0])?;
             for (which, options, seed) in VARIANTS {
-                let run = || self.run(&shapes, *options, &self.generated.inputs);
+                let run = || self.run(&shapes, *options, inputs);
                 let got = memory::chance::with(*seed, run);
                 let agreed = self
                     .agree(&got, &plain, &shapes, *options)
                     .map_err(|error| format!("{} shapes, {which}: {error}", shapes.which))?;
                 outcome = outcome.max(agreed);
             }
+            let got = self.run(&shapes, STRICT, inputs);
+            self.agree(&got, &strict, &shapes, STRICT)
+                .map_err(|error| format!("{} shapes, as declared: {error}", shapes.which))?;
         }
         Ok(outcome)
     }
@@ -176,7 +185,7 @@ impl<'a> Case<'a> {
             let planned = optimised("main", self.function(), shapes, weights, context, options);
             planned.is_ok_and(|(_, counts)| {
                 let mut used = RULES.iter().filter(|rule| counts.of(rule.name) > 0);
-                used.any(|rule| rule.effect == Effect::Rounding)
+                used.any(|rule| rule.effect != Effect::Exact)
             })
         };
         shapes.plans.iter().any(of_plan)
@@ -238,15 +247,19 @@ impl<'a> Case<'a> {
 
     /// Checks the graph after each pass.
     fn verify(&self, shapes: &[Option<Shape>]) -> Result<(), String> {
-        let Options { share, rewrites } = Options::default();
-        let bound = bind::bind("main", self.function(), shapes, &self.weights, self.context);
+        let options = Options::default();
+        let Options { share, rewrites, precision, .. } = options;
+        let (weights, context) = (&self.weights, self.context);
+        let bound = bind::bind("main", self.function(), shapes, weights, context, options);
         let Ok(mut graph) = bound else { return Ok(()) };
         let failed = |pass: &str, error: String| format!("after {pass}: {error}");
         verify(&graph, false).map_err(|error| failed("binding", error))?;
         let error = |error: crate::error::Error| error.to_string();
         keep_values(&mut graph, &mut Counts::default());
-        rewrite("main", &mut graph, rewrites, &mut Counts::default()).map_err(error)?;
+        rewrite("main", &mut graph, rewrites, precision, &mut Counts::default()).map_err(error)?;
         verify(&graph, false).map_err(|error| failed("rewriting", error))?;
+        rounding::mark(&mut graph, AsDeclared);
+        verify(&graph, false).map_err(|error| failed("rounding", error))?;
         if legalise::legalise("main", &mut graph, &self.weights, share).is_err() {
             return Ok(());
         }

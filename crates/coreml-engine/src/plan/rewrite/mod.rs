@@ -1,8 +1,8 @@
 //! Rewrites: patterns of operations replaced by others that compute the same faster.
 //!
 //! A [`Rule`] is a small [`Pattern`] and what takes its place. Rules are tried on every operation, in
-//! order, until nothing changes; each has a name, is counted and bounded, and says whether its
-//! results are the same bit for bit. After each replacement the driver infers the result's type again:
+//! order, until nothing changes; each has a name, is counted and bounded, and says what it does to
+//! results. After each replacement the driver infers the result's type again:
 //! it has to be what it was. Replaced operations keep their names, for errors and profiles.
 
 mod moves;
@@ -18,7 +18,6 @@ use std::collections::HashMap;
 use std::fmt;
 
 use coreml_format::mil::TensorType;
-use smallvec::smallvec;
 
 pub(crate) use self::pattern::{Match, Pattern, any, op};
 use crate::error::{Error, OpError, Result};
@@ -27,6 +26,7 @@ use crate::graph::{
 };
 use crate::ids::{Operand, ValueId};
 use crate::op::{Inputs, Op, ResultTypes};
+use crate::plan::rounding::Precision;
 use crate::value::Storage;
 
 /// Which patterns of operations are replaced by others that compute the same faster.
@@ -47,8 +47,21 @@ pub enum Rewrites {
 pub(crate) enum Effect {
     /// They are the same, bit for bit.
     Exact,
-    /// They may be rounded otherwise.
-    Rounding,
+    /// Sums may be added up in another order.
+    Order,
+    /// A value in between that the program rounds is not made.
+    Fusion,
+}
+
+impl Effect {
+    /// Whether a rule with this effect is used.
+    fn is_wanted(self, rewrites: Rewrites, precision: Precision) -> bool {
+        match self {
+            Effect::Exact => rewrites != Rewrites::Off,
+            Effect::Order => rewrites == Rewrites::All,
+            Effect::Fusion => rewrites == Rewrites::All && precision == Precision::Single,
+        }
+    }
 }
 
 /// A rewrite.
@@ -113,6 +126,7 @@ pub(crate) fn rewrite(
     function: &str,
     graph: &mut Graph,
     rewrites: Rewrites,
+    precision: Precision,
     counts: &mut Counts,
 ) -> Result<()> {
     if rewrites == Rewrites::Off {
@@ -120,7 +134,7 @@ pub(crate) fn rewrite(
     }
     let rules: Vec<(&Rule, Pattern)> = RULES
         .iter()
-        .filter(|rule| rewrites == Rewrites::All || rule.effect == Effect::Exact)
+        .filter(|rule| rule.effect.is_wanted(rewrites, precision))
         .map(|rule| (rule, (rule.pattern)()))
         .collect();
     let mut body = std::mem::take(&mut graph.body);
@@ -204,7 +218,7 @@ impl Sweep<'_> {
                     return Ok(None);
                 }
                 Replacement::Run(op, inputs) => {
-                    let run = Run { op, inputs, outputs, in_place: None };
+                    let run = Run::new(op, inputs, outputs);
                     self.check_types(rule, &run)?;
                     node.work = Work::Run(run);
                 }
@@ -301,7 +315,7 @@ impl Site<'_> {
             declared: Some(declared),
             origin: Origin::Own,
         });
-        let work = Run { op: Box::new(op), inputs, outputs: smallvec![value], in_place: None };
+        let work = Run::new(Box::new(op), inputs, [value]);
         self.nodes.push(Node { source: self.source.clone(), work: Work::Run(work) });
         Some(Operand::Value(value))
     }

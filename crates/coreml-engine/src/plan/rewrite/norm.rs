@@ -10,7 +10,7 @@ use crate::ops::{Binary, Concat, ElementwiseBinary, LayerNorm, RmsNorm, Slice};
 /// The first half of `layer_norm(concat(x, -x))`.
 pub(super) const NORM_OF_BOTH_SIGNS: Rule = Rule {
     name: "norm of both signs",
-    effect: Effect::Rounding,
+    effect: Effect::Order,
     pattern: || {
         let negative = op("negative", |op: &ElementwiseBinary| op.function == Binary::Mul)
             .of_both(any("x"), any("minus one"));

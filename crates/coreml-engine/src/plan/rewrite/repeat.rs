@@ -17,7 +17,7 @@ type Dimensions = SmallVec<[Option<usize>; 6]>;
 /// matrix become the rows of one product, which kernels may sum up in another order.
 pub(super) const REPEATED_OPERAND: Rule = Rule {
     name: "repeated operand of a product",
-    effect: Effect::Rounding,
+    effect: Effect::Order,
     pattern: || {
         let tile = op("tile", |_: &Tile| true).reading(0, any("y"));
         let reshape = op("reshape", |_: &Reshape| true).reading(0, tile);

@@ -6,7 +6,7 @@ use crate::ops::{Binary, Elementwise, ElementwiseBinary, Unary};
 /// `x · sigmoid(x)`.
 pub(super) const PRODUCT_WITH_SIGMOID: Rule = Rule {
     name: "product with sigmoid",
-    effect: Effect::Rounding,
+    effect: Effect::Fusion,
     pattern: || {
         let sigmoid =
             op("sigmoid", |op: &Elementwise| op.function == Unary::Sigmoid).reading(0, any("x"));

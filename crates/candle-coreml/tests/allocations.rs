@@ -145,7 +145,7 @@ impl<'a> Ready<'a> {
 
     fn call(&self, bytes: &[&[u8]], states: &mut [Buffer]) {
         let read = |_: usize, _: &coreml_engine::TensorRef| ControlFlow::Continue(());
-        let result = self.function.predict(self.context, &self.shapes, bytes, states, read);
+        let result = self.function.predict(self.context, &self.shapes, bytes, states, None, read);
         result.unwrap_or_else(|error| panic!("{}: {error}", self.function.name()));
     }
 

@@ -43,6 +43,7 @@ pub(crate) use elementwise_binary::{Binary, ElementwiseBinary};
 pub(crate) use elementwise_unary::{Cast, Elementwise, Unary};
 pub(crate) use matmul::Matmul;
 pub(crate) use normalization::{LayerNorm, RmsNorm};
+pub(crate) use select::Select;
 pub(crate) use slice::Slice;
 pub(crate) use tensor_operation::Tile;
 pub(crate) use tensor_transformation::{Order, Reorder, Reshape, Rule as ReshapeRule, Zeros};

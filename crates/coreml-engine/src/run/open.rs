@@ -11,7 +11,7 @@ use super::Running;
 use super::workspace::{Found, OpenStep, Part};
 use crate::error::OpError;
 use crate::ids::{OpenId, Operand, ValueId};
-use crate::op::{Arrangement, Frame, Inputs, Kernel};
+use crate::op::{Arrangement, Frame, Inputs, Kernel, ResultType, ResultTypes};
 use crate::plan::{Place, Run};
 use crate::value::{Constant, ListValue, Shape, Storage, TensorRef, View};
 
@@ -79,8 +79,9 @@ impl<'a> Running<'a, '_> {
         let noted = Cell::new(false);
         let inputs = Inputs::new(&run.inputs, self).noting(&noted);
         step.outputs.clear();
-        step.outputs.extend(run.op.infer(&inputs)?.into_iter().map(|ty| ty.shape));
-        self.check_known(run, &step.outputs)?;
+        let types = run.op.infer(&inputs)?;
+        self.check_known(run, &types)?;
+        step.outputs.extend(types.into_iter().map(|ty| ty.shape));
         if !fits {
             step.inputs.clear();
             step.inputs.extend(run.inputs.iter().map(|&operand| {
@@ -112,10 +113,17 @@ impl<'a> Running<'a, '_> {
         run.op.prepare(&inputs, &self.plan.weights)
     }
 
-    /// Shapes that the plan knows must be those that come out.
-    fn check_known(&self, run: &Run, shapes: &[Shape]) -> Result<(), OpError> {
-        for (&output, shape) in run.outputs.iter().zip(shapes) {
+    /// Elements, and shapes that the plan knows, must be those that come out.
+    fn check_known(&self, run: &Run, types: &ResultTypes) -> Result<(), OpError> {
+        for (&output, ResultType { element, shape }) in run.outputs.iter().zip(types) {
             let value = &self.plan.values[output];
+            if value.element != *element {
+                return Err(OpError::invalid(format!(
+                    "the program says that the result has elements of type `{}`, but its inputs make \
+                     them `{element}`",
+                    value.element
+                )));
+            }
             // Where bounds are taken as far as an axis reaches, a result may become too small.
             let declared = value.declared.as_ref().filter(|declared| !declared.allows(shape));
             if let Some(declared) = declared

@@ -13,7 +13,6 @@ use coreml_format::mil::{
 };
 use coreml_kernels::Context;
 
-use self::operation::check_types;
 use crate::definitions;
 use crate::error::{Error, OpError, OperationError, Result};
 use crate::graph::{Block, Graph, Node, Origin, Source, StateType, Value, Work};
@@ -40,8 +39,9 @@ pub(crate) fn bind(
         graph: Graph::default(),
         scopes: vec![HashMap::new()],
         states: HashMap::new(),
-        folder: Folder::new(weights, context, options),
+        folder: Folder::new(weights, context, options.precision, options.folds_halves),
         classified: HashMap::new(),
+        shapes_declared: true,
     };
     binder.declare_inputs(&function.inputs, shapes)?;
     let nodes = binder.block(&function.block.operations)?;
@@ -70,6 +70,9 @@ struct FunctionBinder<'a> {
     folder: Folder<'a>,
     /// What `classify` names, with the probabilities that it is made of: outputs, and nothing else.
     classified: HashMap<&'a str, Operand>,
+    /// Cleared by a `select` whose shape `cond` decides: coremltools declares that of `a` and `b`, and
+    /// what follows goes by it.
+    shapes_declared: bool,
 }
 
 /// An error of one operation, which still needs its name, or one that says all.
@@ -256,7 +259,7 @@ impl<'a> FunctionBinder<'a> {
             return Err(OpError::invalid("a constant needs one value `val` and one output").into());
         };
         let constant = self.weights.constant(value)?;
-        check_types(operation, &one(constant.element, constant.shape.clone())?)?;
+        self.check_types(operation, None, &one(constant.element, constant.shape.clone())?)?;
         let operand = self.graph.add_constant(constant);
         self.define(&output.name, operand);
         Ok(())

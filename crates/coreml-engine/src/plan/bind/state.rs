@@ -2,7 +2,6 @@
 
 use coreml_format::mil::{Binding, Operation};
 
-use super::operation::check_types;
 use super::{Failure, FunctionBinder, node};
 use crate::error::OpError;
 use crate::graph::{Node, Origin, Value, Work};
@@ -31,14 +30,14 @@ impl<'a> FunctionBinder<'a> {
         nodes: &mut Vec<Node>,
     ) -> Result<(), Failure> {
         let state = self.state(operation, argument)?;
-        let declared = &self.graph.states[state];
-        check_types(operation, &one(declared.element, declared.shape.clone())?)?;
+        let declared = self.graph.states[state].clone();
+        self.check_types(operation, None, &one(declared.element, declared.shape.clone())?)?;
         let Some(output) = operation.outputs.first() else { return Ok(()) };
         let value = Value {
             name: output.name.clone(),
             element: declared.element,
             storage: declared.storage,
-            shape: Some(declared.shape.clone()),
+            shape: Some(declared.shape),
             declared: None,
             origin: Origin::State(state),
         };

@@ -12,6 +12,7 @@ use super::workspace::{Found, OpenStep, Part};
 use crate::error::OpError;
 use crate::ids::{OpenId, Operand, ValueId};
 use crate::op::{Arrangement, Frame, Inputs, Kernel, ResultType, ResultTypes};
+use crate::plan::bind::check_count;
 use crate::plan::{Place, Run};
 use crate::value::{Constant, ListValue, Shape, Storage, TensorRef, View};
 
@@ -113,8 +114,9 @@ impl<'a> Running<'a, '_> {
         run.op.prepare(&inputs, &self.plan.weights)
     }
 
-    /// Elements, and shapes that the plan knows, must be those that come out.
+    /// Number and elements of the results, and shapes that the plan knows, must be those that come out.
     fn check_known(&self, run: &Run, types: &ResultTypes) -> Result<(), OpError> {
+        check_count(run.outputs.len(), types.len())?;
         for (&output, ResultType { element, shape }) in run.outputs.iter().zip(types) {
             let value = &self.plan.values[output];
             if value.element != *element {

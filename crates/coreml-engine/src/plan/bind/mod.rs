@@ -13,7 +13,7 @@ use coreml_format::mil::{
 };
 use coreml_kernels::Context;
 
-use crate::definitions;
+use crate::definitions::{self, Outputs};
 use crate::error::{Error, OpError, OperationError, Result};
 use crate::graph::{Block, Graph, Node, Origin, Source, StateType, Value, Work};
 use crate::ids::{Operand, StateId};
@@ -196,10 +196,7 @@ impl<'a> FunctionBinder<'a> {
         match operation.operator.as_str() {
             "const" => self.constant(operation),
             "read_state" => self.read_state(operation, "input", nodes),
-            "write_state" => {
-                self.define_outputs(operation, &[])?;
-                self.write_state(operation, "input", "data", nodes)
-            }
+            "write_state" => self.write_state(operation, "input", "data", nodes),
             "coreml_update_state" => {
                 self.write_state(operation, "state", "value", nodes)?;
                 self.read_state(operation, "state", nodes)
@@ -219,6 +216,9 @@ impl<'a> FunctionBinder<'a> {
         }
         let definition = definitions::lookup(&operation.operator, self.function.opset);
         let Some(definition) = definition else { return Ok(()) };
+        if let Outputs::Fixed(count) = definition.outputs {
+            check_count(operation.outputs.len(), count)?;
+        }
         operation.inputs.keys().try_for_each(|name| argument(definition, name).map(drop))
     }
 
@@ -271,13 +271,7 @@ impl<'a> FunctionBinder<'a> {
         operation: &'a Operation,
         operands: &[Operand],
     ) -> Result<(), OpError> {
-        if operation.outputs.len() != operands.len() {
-            return Err(OpError::invalid(format!(
-                "the program names {} results, the operation has {}",
-                operation.outputs.len(),
-                operands.len()
-            )));
-        }
+        check_count(operation.outputs.len(), operands.len())?;
         for (output, operand) in operation.outputs.iter().zip(operands) {
             self.define(&output.name, *operand);
         }
@@ -331,6 +325,15 @@ fn list_value(name: &str, element: &ValueType) -> Result<Value, OpError> {
 fn natural(element: ElementType) -> Result<Storage, OpError> {
     Storage::natural(element)
         .ok_or_else(|| OpError::unsupported(format!("a value of type `{element}`")))
+}
+
+/// Fails unless an operation has as many results as the program names.
+pub(crate) fn check_count(named: usize, results: usize) -> Result<(), OpError> {
+    if named == results {
+        return Ok(());
+    }
+    let message = format!("the program names {named} results, the operation has {results}");
+    Err(OpError::invalid(message))
 }
 
 /// An inferred result type against the declared one.

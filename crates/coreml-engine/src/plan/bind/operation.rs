@@ -2,7 +2,7 @@
 
 use coreml_format::mil::{Operation, ValueType};
 
-use super::{Failure, FunctionBinder, check_declared, list_value, node, tensor_value};
+use super::{Failure, FunctionBinder, check_count, check_declared, list_value, node, tensor_value};
 use crate::error::{Error, OpError};
 use crate::graph::{Node, Origin, Run, Work};
 use crate::ids::{Operand, ValueId};
@@ -131,13 +131,7 @@ impl<'a> FunctionBinder<'a> {
         op: Option<&dyn Op>,
         types: &ResultTypes,
     ) -> Result<(), OpError> {
-        if operation.outputs.len() != types.len() {
-            return Err(OpError::invalid(format!(
-                "the program names {} results, the operation has {}",
-                operation.outputs.len(),
-                types.len()
-            )));
-        }
+        check_count(operation.outputs.len(), types.len())?;
         for (output, ty) in operation.outputs.iter().zip(types) {
             let ValueType::Tensor(declared) = &output.ty else { continue };
             if op.is_some_and(|op| op.downcast::<Select>().is_some()) {

@@ -73,10 +73,11 @@ fn images_are_resized_as_pillow_does() {
             "bilinear" => ResizeFilter::Bilinear,
             _ => ResizeFilter::Bicubic,
         };
-        // Pillow's floats are of 32 bits, and Core ML's of 16: steps of 0.125 above 128.
+        // Pillow's floats are of 32 bits, and Core ML's of 16, which rounds by up to 1/16: the source, of
+        // which bicubic weights can make 1.3 times that, and the result.
         let (space, tolerance) = match entry["mode"].as_str().unwrap() {
             "L" => (ColorSpace::Grayscale, 1.0),
-            "F" => (ColorSpace::GrayscaleFloat16, 0.13),
+            "F" => (ColorSpace::GrayscaleFloat16, 0.15),
             _ => (ColorSpace::Rgb, 1.0),
         };
         let side = |name: &str| usize::try_from(entry[name].as_u64().unwrap()).unwrap();

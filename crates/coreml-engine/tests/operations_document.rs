@@ -18,6 +18,11 @@ use coreml_format::mil::{Block, ElementType, Program, Value, from_text};
 /// Where the engine does otherwise than coremltools' definition says, or leaves something out.
 const DEVIATIONS: &[(&str, &str)] = &[
     (
+        "conv_quantized",
+        "filters of `quantization_type` `lut` are refused, as no argument holds their table; \
+         coremltools writes none",
+    ),
+    (
         "gather",
         "where `validate_indices` of iOS 17 is false, negative indices count from the end as in older opsets, and \
          those beyond the ends are an error, as for `gather_along_axis` and `gather_nd`; Core ML leaves both undefined",
@@ -26,6 +31,10 @@ const DEVIATIONS: &[(&str, &str)] = &[
         "gru",
         "without `reset_after` the reset gate scales the hidden state before it is multiplied, as the tests of \
          coremltools have it, and not the product, as the formula of the definition says",
+    ),
+    (
+        "local_response_norm",
+        "of rank 3 the first axis is the channels', as the exact values of coremltools' test show",
     ),
     (
         "scaled_dot_product_attention",

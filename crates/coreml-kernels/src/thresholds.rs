@@ -80,8 +80,9 @@ pub(crate) const MOST_EXPANDED: usize = 1 << 18;
 /// Rows of a product that are worth a task: smaller pieces fill no tile of registers.
 pub(crate) const GEMM_ROWS: usize = 16;
 
-/// Unfolded input values of a convolution that are laid out at a time: 8 MB.
-pub(crate) const UNFOLDED: usize = 1 << 21;
+/// Unfolded input values of a convolution that are laid out at a time: 1 MB, which caches of the second
+/// level hold.
+pub(crate) const UNFOLDED: usize = 1 << 18;
 
 /// Rows of a transposed convolution's product, before they are folded, that a task takes at least and
 /// at most: enough to fill tiles of registers, few enough for a cache of the second level.

@@ -38,7 +38,7 @@ pub(crate) fn bind(
         graph: Graph::default(),
         scopes: vec![HashMap::new()],
         states: HashMap::new(),
-        folder: Folder::new(weights, context, options),
+        folder: Folder::new(weights, context, options.precision, options.folds_halves),
         classified: HashMap::new(),
         shapes_declared: true,
     };

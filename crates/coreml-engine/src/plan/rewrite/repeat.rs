@@ -4,8 +4,7 @@
 use coreml_format::mil::{Dimension, ElementType, TensorType};
 use smallvec::SmallVec;
 
-use super::pattern::Pattern;
-use super::{Effect, Match, Replacement, Rule, Site, any, op};
+use super::{Effect, Match, Pattern, Replacement, Rule, Site, any, op};
 use crate::graph::Graph;
 use crate::ids::Operand;
 use crate::op::Inputs;

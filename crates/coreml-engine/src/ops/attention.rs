@@ -21,6 +21,10 @@ pub(crate) struct Attention {
     pub(crate) value: usize,
     /// Bools, or numbers that are added.
     pub(crate) mask: Option<usize>,
+    /// How many consecutive heads each one of `key` stands for.
+    pub(crate) key_repeat: usize,
+    /// How many consecutive heads each one of `value` stands for.
+    pub(crate) value_repeat: usize,
 }
 
 /// The operands' sizes, checked.
@@ -38,10 +42,13 @@ impl Attention {
         let [ref batch @ .., queries, width] = *query else {
             return Err(OpError::argument("query", "matrices", format!("shape {query:?}")));
         };
-        let [keys, _] = self.matrices(inputs, "key", self.key, batch, [None, Some(width)])?;
+        let batch = Shape::from_slice(batch);
+        let of_keys = shared(&batch, self.key_repeat)?;
+        let [keys, _] = matrices(inputs, "key", self.key, &of_keys, [None, Some(width)])?;
+        let of_values = shared(&batch, self.value_repeat)?;
         let [_, value_width] =
-            self.matrices(inputs, "value", self.value, batch, [Some(keys), None])?;
-        let sizes = Sizes { batch: Shape::from_slice(batch), queries, keys, width, value_width };
+            matrices(inputs, "value", self.value, &of_values, [Some(keys), None])?;
+        let sizes = Sizes { batch, queries, keys, width, value_width };
         if let Some(mask) = self.mask {
             let (mask, scores) = (inputs.shape(mask)?, sizes.scores());
             if broadcast(mask, &scores).ok().as_ref() != Some(&scores) {
@@ -51,32 +58,41 @@ impl Attention {
         }
         Ok(sizes)
     }
+}
 
-    /// Rows and columns of an operand that has the queries' batches and, where told, these sizes.
-    fn matrices(
-        &self,
-        inputs: &Inputs,
-        name: &str,
-        input: usize,
-        batch: &[usize],
-        sizes: [Option<usize>; 2],
-    ) -> Result<[usize; 2], OpError> {
-        let shape = inputs.shape(input)?;
-        let fits = |got: &[usize]| {
-            sizes.iter().zip(got).all(|(size, got)| size.is_none_or(|size| size == *got))
-        };
-        match *shape {
-            [ref got @ .., rows, cols] if got == batch && fits(&[rows, cols]) => Ok([rows, cols]),
-            _ => {
-                let size =
-                    |size: Option<usize>| size.map_or("_".to_owned(), |size| size.to_string());
-                let expected = format!(
-                    "batches {batch:?} of matrices [{}, {}]",
-                    size(sizes[0]),
-                    size(sizes[1])
-                );
-                Err(OpError::argument(name, expected, format!("shape {shape:?}")))
-            }
+/// The batches of an operand each of whose heads stands for `repeat` of the queries'.
+fn shared(batch: &[usize], repeat: usize) -> Result<Shape, OpError> {
+    let mut shared = Shape::from_slice(batch);
+    match shared.last_mut() {
+        _ if repeat == 1 => {}
+        Some(heads) if repeat > 0 && *heads % repeat == 0 => *heads /= repeat,
+        _ => {
+            let message = format!("heads {batch:?} of which {repeat} share keys or values");
+            return Err(OpError::invalid(message));
+        }
+    }
+    Ok(shared)
+}
+
+/// Rows and columns of an operand of these batches, and where told of these sizes.
+fn matrices(
+    inputs: &Inputs,
+    name: &str,
+    input: usize,
+    batch: &[usize],
+    sizes: [Option<usize>; 2],
+) -> Result<[usize; 2], OpError> {
+    let shape = inputs.shape(input)?;
+    let fits = |got: [usize; 2]| {
+        sizes.iter().zip(got).all(|(size, got)| size.is_none_or(|size| size == got))
+    };
+    match *shape {
+        [ref got @ .., rows, cols] if got == batch && fits([rows, cols]) => Ok([rows, cols]),
+        _ => {
+            let size = |size: Option<usize>| size.map_or("_".to_owned(), |size| size.to_string());
+            let [rows, cols] = sizes.map(size);
+            let expected = format!("batches {batch:?} of matrices [{rows}, {cols}]");
+            Err(OpError::argument(name, expected, format!("shape {shape:?}")))
         }
     }
 }
@@ -107,6 +123,20 @@ impl Steps {
         Steps(std::iter::repeat_n(0, missing).chain(steps).collect())
     }
 
+    /// With the last batch axis, of heads, as two: those that share keys or values, `group` at a time, side
+    /// by side; of an operand that has one for them all, if it is `shared`.
+    fn grouped(mut self, group: usize, shared: bool) -> Self {
+        let Some(axis) = self.0.len().checked_sub(3).filter(|_| group > 1) else { return self };
+        let step = self.0[axis];
+        if shared {
+            self.0.insert(axis + 1, 0);
+        } else {
+            self.0[axis] = step.saturating_mul(group);
+            self.0.insert(axis + 1, step);
+        }
+        self
+    }
+
     fn heads<'a, D>(&'a self, data: D) -> Heads<'a, D> {
         let (batch, matrix) = self.0.split_at(self.0.len().saturating_sub(2));
         let step = |axis: usize| matrix.get(axis).copied().unwrap_or(0);
@@ -135,14 +165,28 @@ impl Op for Attention {
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
-        let Attention { query, key, value, mask } = *self;
-        let sizes = self.sizes(inputs)?;
-        let steps = |input| Ok::<_, OpError>(Steps::of(&inputs.strides(input)?));
-        let (query_steps, key_steps, value_steps) = (steps(query)?, steps(key)?, steps(value)?);
+        let Attention { query, key, value, mask, key_repeat, value_repeat } = *self;
+        let mut sizes = self.sizes(inputs)?;
+        let group = key_repeat.max(value_repeat);
+        if [key_repeat, value_repeat].iter().any(|repeat| ![1, group].contains(repeat)) {
+            return Err(OpError::invalid("keys are shared by other heads than values"));
+        }
+        let steps = |input, repeat: usize| {
+            Ok::<_, OpError>(Steps::of(&inputs.strides(input)?).grouped(group, repeat > 1))
+        };
+        let query_steps = steps(query, 1)?;
+        let (key_steps, value_steps) = (steps(key, key_repeat)?, steps(value, value_repeat)?);
         let mask_steps = match mask {
-            Some(mask) => Some(Steps::of_mask(inputs.shape(mask)?, &sizes.scores())),
+            Some(mask) => {
+                let steps = Steps::of_mask(inputs.shape(mask)?, &sizes.scores());
+                Some(steps.grouped(group, false))
+            }
             None => None,
         };
+        if let Some(heads) = sizes.batch.last_mut().filter(|_| group > 1) {
+            *heads /= group;
+            sizes.batch.push(group);
+        }
         let scale = (1.0 / (sizes.width as f64).sqrt()) as f32;
         kernel(move |inputs, outputs, context| {
             let seen = match mask.map(|mask| inputs.tensor(mask)).transpose()? {
@@ -173,7 +217,7 @@ impl Op for Attention {
 fn scaled_dot_product_attention(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     let (query, key) = (binder.input("query")?, binder.input("key")?);
     let (value, mask) = (binder.input("value")?, binder.optional_input("attn_mask")?);
-    bound(Attention { query, key, value, mask })
+    bound(Attention { query, key, value, mask, key_repeat: 1, value_repeat: 1 })
 }
 
 pub(super) const OPS: &[OpDef] =

@@ -80,6 +80,8 @@ pub(crate) const RULES: &[Rule] = &[
     moves::RESHAPE_OF_RESHAPE,
     moves::TRANSPOSE_OF_TRANSPOSE,
     repeat::REPEATED_OPERAND,
+    repeat::REPEATED_KEYS,
+    repeat::REPEATED_VALUES,
     silu::PRODUCT_WITH_SIGMOID,
     norm::NORM_OF_BOTH_SIGNS,
 ];

@@ -1,14 +1,14 @@
-//! Grouped-query attention repeats each key and value head for several query heads: the product
-//! reads each head several times instead.
+//! Grouped-query attention repeats each key and value head for several query heads: the product, or
+//! the attention as a whole, reads each head several times instead.
 
 use coreml_format::mil::{Dimension, ElementType, TensorType};
 use smallvec::SmallVec;
 
-use super::{Effect, Match, Replacement, Rule, Site, any, op};
+use super::{Effect, Match, Pattern, Replacement, Rule, Site, any, op};
 use crate::graph::Graph;
 use crate::ids::Operand;
 use crate::op::Inputs;
-use crate::ops::{Matmul, Reshape, ReshapeRule, Tile, Zeros};
+use crate::ops::{Attention, Matmul, Reshape, ReshapeRule, Tile, Zeros};
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage};
 
 type Dimensions = SmallVec<[Option<usize>; 6]>;
@@ -18,11 +18,7 @@ type Dimensions = SmallVec<[Option<usize>; 6]>;
 pub(super) const REPEATED_OPERAND: Rule = Rule {
     name: "repeated operand of a product",
     effect: Effect::Order,
-    pattern: || {
-        let tile = op("tile", |_: &Tile| true).reading(0, any("y"));
-        let reshape = op("reshape", |_: &Reshape| true).reading(0, tile);
-        op("product", |product: &Matmul| product.weight.is_none()).reading(1, reshape)
-    },
+    pattern: || op("product", |product: &Matmul| product.weight.is_none()).reading(1, repeated()),
     replace: |site, found| {
         let product: &Matmul = found.op("product")?;
         let (narrow, times) = narrowed(site.graph, found)?;
@@ -33,6 +29,49 @@ pub(super) const REPEATED_OPERAND: Rule = Rule {
         Some(Replacement::Run(Box::new(product), vec![x, y]))
     },
 };
+
+/// `scaled_dot_product_attention` of keys that are repeated.
+pub(super) const REPEATED_KEYS: Rule = Rule {
+    name: "repeated keys of an attention",
+    effect: Effect::Exact,
+    pattern: || op("attention", |_: &Attention| true).reading(KEY, repeated()),
+    replace: |site, found| share(site, found, KEY),
+};
+
+/// `scaled_dot_product_attention` of values that are repeated.
+pub(super) const REPEATED_VALUES: Rule = Rule {
+    name: "repeated values of an attention",
+    effect: Effect::Exact,
+    pattern: || op("attention", |_: &Attention| true).reading(VALUE, repeated()),
+    replace: |site, found| share(site, found, VALUE),
+};
+
+/// The input of an attention that is its keys, and the one that is its values.
+const KEY: usize = 1;
+const VALUE: usize = 2;
+
+/// `reshape(tile(y))`.
+fn repeated() -> Pattern {
+    let tile = op("tile", |_: &Tile| true).reading(0, any("y"));
+    op("reshape", |_: &Reshape| true).reading(0, tile)
+}
+
+/// The attention with an input that is not repeated, unless its other one is by another number.
+fn share(site: &mut Site, found: &Match, input: usize) -> Option<Replacement> {
+    let mut attention = found.op::<Attention>("attention")?.clone();
+    let (narrow, times) = narrowed(site.graph, found)?;
+    let (repeat, other) = match input {
+        KEY => (&mut attention.key_repeat, attention.value_repeat),
+        _ => (&mut attention.value_repeat, attention.key_repeat),
+    };
+    *repeat = repeat.checked_mul(times)?;
+    if other != 1 && other != *repeat {
+        return None;
+    }
+    let mut inputs = found.run("attention")?.inputs.clone();
+    *inputs.get_mut(input)? = reshape_to(site, found, &narrow)?;
+    Some(Replacement::Run(Box::new(attention), inputs))
+}
 
 /// The operand's dimensions without the repetition, and how often each of its matrices is repeated.
 /// At most the matrices' rows may be unknown.

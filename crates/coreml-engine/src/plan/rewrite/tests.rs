@@ -215,6 +215,35 @@ fn a_product_reads_heads_several_times_instead_of_repeating_them() {
     holds(rule, &inputs, REPEATED, &[&format!("v5 fp32 [1, 4, 3, 6] {product}")]);
 }
 
+const ATTENTION: &str = "
+    tensor<fp32, [1, 2, 1, 6, 5]> apart = expand_dims(axes = tensor<int32, [1]>([2]), x = k);
+    tensor<fp32, [1, 2, 2, 6, 5]> all = tile(reps = tensor<int32, [5]>([1, 1, 2, 1, 1]), x = apart);
+    tensor<fp32, [1, 4, 6, 5]> keys = reshape(shape = tensor<int32, [4]>([1, 4, 6, 5]), x = all);
+    tensor<fp32, [1, 2, 2, 6, 5]> both = tile(reps = tensor<int32, [5]>([1, 1, 2, 1, 1]), x = apart);
+    tensor<fp32, [1, 4, 6, 5]> values = reshape(shape = tensor<int32, [4]>([1, 4, 6, 5]), x = both);
+    tensor<fp32, [1, 4, 3, 5]> y = scaled_dot_product_attention(attn_mask = m, key = keys, query = x,
+        value = values);";
+
+#[test]
+fn an_attention_reads_heads_several_times_instead_of_repeating_them() {
+    let inputs = format!("{HEADS}, tensor<fp32, [1, 4, 3, 6]> m");
+    let program = Program::new(&inputs, ATTENTION);
+    let (counts, lines) = program.rewritten(true, Rewrites::Exact);
+    assert_eq!(counts.of(repeat::REPEATED_KEYS.name), 1);
+    assert_eq!(counts.of(repeat::REPEATED_VALUES.name), 1);
+    assert!(lines.iter().all(|line| !line.contains("tile")), "{lines:#?}");
+    assert!(lines.last().unwrap().contains("key_repeat=2, value_repeat=2"), "{lines:#?}");
+    program.check_results(true, Effect::Exact);
+    // Values that are not repeated, and a mask for all heads.
+    let inputs = with(&inputs, &[("[1, 4, 3, 6]> m", "[3, 6]> m")]);
+    let inputs = format!("{inputs}, tensor<fp32, [1, 4, 6, 5]> v");
+    let program = Program::new(&inputs, &with(ATTENTION, &[("value = values", "value = v")]));
+    let (counts, _) = program.rewritten(true, Rewrites::Exact);
+    assert_eq!(counts.of(repeat::REPEATED_KEYS.name), 1);
+    assert_eq!(counts.of(repeat::REPEATED_VALUES.name), 0);
+    program.check_results(true, Effect::Exact);
+}
+
 #[test]
 fn heads_may_have_a_number_of_rows_that_a_run_finds() {
     let open = |text: &str| text.replace("6, 5]>", "?, 5]>").replace("3, 6]> y", "3, ?]> y");

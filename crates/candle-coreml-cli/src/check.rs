@@ -118,7 +118,7 @@ fn given_or_made_up(args: &CheckArgs, function: &FunctionDescription) -> Result<
         let names = function.inputs.iter().map(|input| printable_name(&input.name).into_owned());
         format!("the function takes: {}", names.collect::<Vec<_>>().join(", "))
     };
-    let mut given = inputs::read_all(&args.inputs, function, &takes)?;
+    let mut given = inputs::read_all(&args.inputs, function, args.resizing.resizing(), &takes)?;
     let mut all = Vec::new();
     for feature in &function.inputs {
         if let Some(place) = given.iter().position(|input| input.name == feature.name) {

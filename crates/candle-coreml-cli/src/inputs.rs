@@ -17,7 +17,9 @@ use serde_json::Value as Json;
 use zip::ZipArchive;
 
 use crate::array::npy::{self, Header};
-use crate::array::{Array, DType, Number, count, json, place};
+use crate::array::{Array, DType, Number, count, json};
+use crate::images::{self, Resizing};
+
 /// Arrays of an archive that an error names.
 const MOST_NAMES: usize = 20;
 
@@ -36,6 +38,7 @@ pub struct Input {
 pub fn read_all(
     given: &[(String, String)],
     function: &FunctionDescription,
+    resizing: Resizing,
     takes: &dyn Fn() -> String,
 ) -> Result<Vec<Input>> {
     let mut inputs: Vec<Input> = Vec::new();
@@ -45,20 +48,22 @@ pub fn read_all(
             bail!("there is no input `{shown}`; {}", takes());
         };
         ensure!(!inputs.iter().any(|input| input.name == *name), "input `{shown}` is given twice");
-        inputs.push(read(feature, value).with_context(|| format!("input `{shown}`"))?);
+        inputs.push(read(feature, value, resizing).with_context(|| format!("input `{shown}`"))?);
     }
     Ok(inputs)
 }
 
 /// The value of an input: JSON, else that of a file, which is known by what is in it.
-pub fn read(feature: &FeatureDescription, value: &str) -> Result<Input> {
+pub fn read(feature: &FeatureDescription, value: &str, resizing: Resizing) -> Result<Input> {
     let no_json = match json::parse(value) {
-        Ok(json) => return from_json(feature, &json),
+        Ok(json) => return from_json(feature, &json, resizing),
         Err(error) => error,
     };
     let shown = printable_name(value);
     match fs::read(value) {
-        Ok(bytes) => from_file(feature, &bytes).with_context(|| printable_path(Path::new(value))),
+        Ok(bytes) => {
+            from_file(feature, &bytes, resizing).with_context(|| printable_path(Path::new(value)))
+        }
         Err(error) if is_no_file(&error) => {
             Err(anyhow!("`{shown}` is no file, and no JSON such as [1, 2] ({no_json})"))
         }
@@ -74,20 +79,32 @@ fn is_no_file(error: &io::Error) -> bool {
     )
 }
 
-fn from_file(feature: &FeatureDescription, bytes: &[u8]) -> Result<Input> {
+fn from_file(feature: &FeatureDescription, bytes: &[u8], resizing: Resizing) -> Result<Input> {
     if bytes.starts_with(npy::MAGIC) {
-        return from_npy(feature, &mut Cursor::new(bytes));
+        return from_npy(feature, &mut Cursor::new(bytes), resizing);
     }
     if bytes.starts_with(b"PK") {
-        return from_npz(feature, bytes);
+        return from_npz(feature, bytes, resizing);
     }
-    let text = std::str::from_utf8(bytes)
-        .ok()
-        .context("is no NumPy array (.npy), no archive of some (.npz) and no JSON")?;
-    from_json(feature, &json::parse(text).context("is no JSON")?)
+    if images::is_image(bytes) {
+        let FeatureType::Image(ty) = &feature.ty else {
+            bail!("is an image, and the input is of type {}: it takes an array", feature.ty);
+        };
+        let image = images::fitted(&Image::decode(bytes)?, ty, resizing)?;
+        return Ok(Input::new(feature, image));
+    }
+    let text = std::str::from_utf8(bytes).ok().with_context(|| match feature.ty {
+        FeatureType::Image(_) => "is no image (PNG, JPEG, WebP, BMP, GIF or TIFF) and no array",
+        _ => "is no NumPy array (.npy), no archive of some (.npz) and no JSON",
+    })?;
+    from_json(feature, &json::parse(text).context("is no JSON")?, resizing)
 }
 
-fn from_npy(feature: &FeatureDescription, file: &mut impl Read) -> Result<Input> {
+fn from_npy(
+    feature: &FeatureDescription,
+    file: &mut impl Read,
+    resizing: Resizing,
+) -> Result<Input> {
     let header = Header::read(file)?;
     // Before the elements are read: an archive may claim many.
     if let Some(ty) = feature.ty.as_multi_array() {
@@ -99,11 +116,11 @@ fn from_npy(feature: &FeatureDescription, file: &mut impl Read) -> Result<Input>
     }
     let array = header.read_elements(file)?;
     let kind = format!("the {} array", array.dtype.name());
-    of_array(feature, array, &kind)
+    of_array(feature, array, &kind, resizing)
 }
 
 /// The array of the feature's name in an archive, or its only one.
-fn from_npz(feature: &FeatureDescription, bytes: &[u8]) -> Result<Input> {
+fn from_npz(feature: &FeatureDescription, bytes: &[u8], resizing: Resizing) -> Result<Input> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).context("is no .npz archive")?;
     let index = match archive.index_for_name(&format!("{}.npy", feature.name)) {
         Some(index) => index,
@@ -122,12 +139,12 @@ fn from_npz(feature: &FeatureDescription, bytes: &[u8]) -> Result<Input> {
     let mut file = archive.by_index(index).context("can't be unpacked")?;
     let name =
         file.name().map_or_else(|_| String::new(), |name| printable_name(&name).into_owned());
-    from_npy(feature, &mut file).with_context(|| format!("`{name}`"))
+    from_npy(feature, &mut file, resizing).with_context(|| format!("`{name}`"))
 }
 
 /// JSON as the feature's type. Nested lists keep their shape where the feature takes it; otherwise
 /// the numbers fill the declared shape in order.
-fn from_json(feature: &FeatureDescription, json: &Json) -> Result<Input> {
+fn from_json(feature: &FeatureDescription, json: &Json, resizing: Resizing) -> Result<Input> {
     let mut array = json::to_array(json)?;
     if let Some(ty) = feature.ty.as_multi_array()
         && !array.shape.is_empty()
@@ -137,31 +154,47 @@ fn from_json(feature: &FeatureDescription, json: &Json) -> Result<Input> {
         ensure!(count(&ty.shape) == Some(numbers), "{numbers} numbers do not fit into {ty}");
         array.shape.clone_from(&ty.shape);
     }
-    of_array(feature, array, "the list")
+    of_array(feature, array, "the list", resizing)
 }
 
 /// An array as what the feature needs; `kind` is what to call it in errors.
-pub fn of_array(feature: &FeatureDescription, array: Array, kind: &str) -> Result<Input> {
-    let (dtype, value): (_, FeatureValue) = match &feature.ty {
-        FeatureType::MultiArray(ty) => (dtype_name(ty.element), tensor(&array, ty, kind)?.into()),
-        FeatureType::Image(_) => (DType::UInt8.name(), image(&array, kind)?.into()),
-        FeatureType::Int64 => {
-            let number = single(&array, kind, "a whole number of 64 bits", |number| {
-                i64::try_from(number.to_integer()?).ok()
-            })?;
-            (DType::Int64.name(), number.into())
+pub fn of_array(
+    feature: &FeatureDescription,
+    array: Array,
+    kind: &str,
+    resizing: Resizing,
+) -> Result<Input> {
+    let value: FeatureValue = match &feature.ty {
+        FeatureType::MultiArray(ty) => tensor(&array, ty, kind)?.into(),
+        FeatureType::Image(ty) => {
+            let image = images::from_array(&array, kind, ty.color_space)?;
+            images::fitted(&image, ty, resizing)?.into()
         }
+        FeatureType::Int64 => single(&array, kind, "a whole number of 64 bits", |number| {
+            i64::try_from(number.to_integer()?).ok()
+        })?
+        .into(),
         FeatureType::Double => {
-            let number = single(&array, kind, "a number", |number| Some(number.to_f64()))?;
-            (DType::Float64.name(), number.into())
+            single(&array, kind, "a number", |number| Some(number.to_f64()))?.into()
         }
         other => bail!("is of type {other}; arrays, images and numbers can be given here"),
     };
-    let shape = match &value {
-        FeatureValue::Tensor(tensor) => tensor.dims().to_vec(),
-        _ => array.shape,
-    };
-    Ok(Input { name: feature.name.clone(), dtype, shape, value })
+    Ok(Input::new(feature, value))
+}
+
+impl Input {
+    fn new(feature: &FeatureDescription, value: impl Into<FeatureValue>) -> Self {
+        let value = value.into();
+        let (dtype, shape) = match (&value, &feature.ty) {
+            (FeatureValue::Tensor(tensor), FeatureType::MultiArray(ty)) => {
+                (dtype_name(ty.element), tensor.dims().to_vec())
+            }
+            (FeatureValue::Image(image), _) => (images::dtype(image).name(), images::shape(image)),
+            (FeatureValue::Int64(_), _) => (DType::Int64.name(), Vec::new()),
+            _ => (DType::Float64.name(), Vec::new()),
+        };
+        Input { name: feature.name.clone(), dtype, shape, value }
+    }
 }
 
 fn dtype_name(element: ArrayElementType) -> &'static str {
@@ -179,24 +212,24 @@ fn tensor(array: &Array, ty: &MultiArrayType, kind: &str) -> Result<Tensor> {
     match ty.element {
         ArrayElementType::Float16 => {
             let narrow = |number: Number| finite(number, f16::from_f64, f16::is_finite);
-            fill(each(array, kind, "float16 (up to 65504)", narrow)?, array, ty)
+            fill(array.each(kind, "float16 (up to 65504)", narrow)?, array, ty)
         }
         ArrayElementType::Float32 => {
             let narrow = |number: Number| finite(number, |value| value as f32, f32::is_finite);
-            fill(each(array, kind, "float32 (up to 3.4e38)", narrow)?, array, ty)
+            fill(array.each(kind, "float32 (up to 3.4e38)", narrow)?, array, ty)
         }
         ArrayElementType::Double => {
-            fill(each(array, kind, "float64", |number| Some(number.to_f64()))?, array, ty)
+            fill(array.each(kind, "float64", |number| Some(number.to_f64()))?, array, ty)
         }
         ArrayElementType::Int32 => {
             let narrow = |number: Number| i32::try_from(number.to_integer()?).ok();
             let range = "int32 (whole numbers from -2147483648 to 2147483647)";
-            fill(each(array, kind, range, narrow)?, array, ty)
+            fill(array.each(kind, range, narrow)?, array, ty)
         }
         // Candle has no such type; the model narrows them again.
         ArrayElementType::Int8 => {
             let narrow = |number: Number| i8::try_from(number.to_integer()?).ok().map(i32::from);
-            fill(each(array, kind, "int8 (whole numbers from -128 to 127)", narrow)?, array, ty)
+            fill(array.each(kind, "int8 (whole numbers from -128 to 127)", narrow)?, array, ty)
         }
         other => bail!("numbers can't be made {}", other.name()),
     }
@@ -213,25 +246,6 @@ fn finite<T: Copy>(
     (is_finite(narrowed) || !value.is_finite()).then_some(narrowed)
 }
 
-/// All elements as another type; fails with the first that it does not hold.
-fn each<T>(
-    array: &Array,
-    kind: &str,
-    wanted: &str,
-    narrow: impl Fn(Number) -> Option<T>,
-) -> Result<Vec<T>> {
-    let narrowed = array.elements.iter().enumerate().map(|(index, number)| {
-        narrow(number).with_context(|| {
-            let what = match array.shape.as_slice() {
-                [] => "the value".to_owned(),
-                shape => format!("element {:?} of {kind}", place(index, shape)),
-            };
-            format!("{what} is {number}, which does not fit into {wanted}")
-        })
-    });
-    narrowed.collect()
-}
-
 /// A tensor of an array's elements; a single number fills the declared shape.
 fn fill<T: WithDType>(mut values: Vec<T>, array: &Array, ty: &MultiArrayType) -> Result<Tensor> {
     let mut shape = &array.shape;
@@ -244,20 +258,6 @@ fn fill<T: WithDType>(mut values: Vec<T>, array: &Array, ty: &MultiArrayType) ->
     Ok(Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?)
 }
 
-/// The image of an array as Pillow gives it: `[height, width, 3]`, or `[height, width]` if it is gray.
-fn image(array: &Array, kind: &str) -> Result<Image> {
-    let pixels =
-        each(array, kind, "a pixel (0 to 255)", |number| u8::try_from(number.to_integer()?).ok())?;
-    match *array.shape {
-        [height, width, 3] => Ok(Image::from_rgb(width, height, pixels)?),
-        [height, width] => Ok(Image::from_gray(width, height, pixels)?),
-        _ => bail!(
-            "an image is an array [height, width, 3] or, if it is gray, [height, width], and not {:?}",
-            array.shape
-        ),
-    }
-}
-
 /// The only number of an array.
 fn single<T>(
     array: &Array,
@@ -266,12 +266,13 @@ fn single<T>(
     narrow: impl Fn(Number) -> Option<T>,
 ) -> Result<T> {
     let count = array.elements.len();
-    let number = each(array, kind, wanted, narrow)?.pop().filter(|_| count == 1);
+    let number = array.each(kind, wanted, narrow)?.pop().filter(|_| count == 1);
     number.with_context(|| format!("takes {wanted}, and not {count} of them"))
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_coreml::Pixels;
     use candle_coreml::description::{ColorSpace, ImageType, ShapeFlexibility};
 
     use super::*;
@@ -281,11 +282,11 @@ mod tests {
     }
 
     fn tensor(feature: &FeatureDescription, value: &str) -> Tensor {
-        read(feature, value).unwrap().value.tensor().unwrap().clone()
+        read(feature, value, Resizing::default()).unwrap().value.tensor().unwrap().clone()
     }
 
     fn error(feature: &FeatureDescription, value: &str) -> String {
-        format!("{:#}", read(feature, value).unwrap_err())
+        format!("{:#}", read(feature, value, Resizing::default()).unwrap_err())
     }
 
     #[test]
@@ -355,10 +356,24 @@ mod tests {
     #[test]
     fn images_and_numbers_are_given_as_such() {
         let of = |ty| FeatureDescription::new("x", ty);
-        let rgb = of(FeatureType::Image(ImageType::new(2, 1, ColorSpace::Bgr)));
-        let input = read(&rgb, "[[[1, 2, 3], [4, 5, 255]]]").unwrap();
-        assert_eq!(input.value.image().unwrap().pixels(), [1, 2, 3, 4, 5, 255]);
-        assert!(read(&rgb, "[[7, 8]]").unwrap().value.image().unwrap().is_gray());
+        let read = |feature: &_, text| read(feature, text, Resizing::default());
+        let rgb = of(FeatureType::Image(ImageType::new(2, 1, ColorSpace::Rgb)));
+        let image = |color_space, text| {
+            let feature = of(FeatureType::Image(ImageType::new(2, 1, color_space)));
+            read(&feature, text).unwrap().value.image().unwrap().pixels().clone()
+        };
+        let colours = "[[[1, 2, 3], [4, 5, 255]]]";
+        assert_eq!(image(ColorSpace::Bgr, colours), Pixels::Rgb(vec![1, 2, 3, 4, 5, 255]));
+        assert_eq!(image(ColorSpace::Rgb, "[[7, 8]]"), Pixels::Rgb(vec![7, 7, 7, 8, 8, 8]));
+        assert_eq!(image(ColorSpace::Grayscale, "[[7, 8]]"), Pixels::Gray(vec![7, 8]));
+        let floats = vec![0.5, -1000.0];
+        assert_eq!(
+            image(ColorSpace::GrayscaleFloat16, "[[0.5, -1000]]"),
+            Pixels::GrayFloat(floats)
+        );
+        assert!(
+            error(&rgb, "[[1], [2]]").contains("is 1 × 2 pixels, and the input takes RGB 2 × 1")
+        );
         assert!(error(&rgb, "[[256, 8]]").contains("element [0, 0] of the list is 256"));
         assert!(error(&rgb, "[1, 8]").contains("[height, width, 3]"));
         let number = |ty, text| read(&of(ty), text).unwrap().value;

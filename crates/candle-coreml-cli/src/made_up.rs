@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::array::{Array, DType, Elements, count};
+use crate::images::Resizing;
 use crate::inputs::{self, Input};
 
 /// Values of an input that is not given, with what they are in words. The same input gets the same ones.
@@ -22,7 +23,7 @@ pub fn input(feature: &FeatureDescription) -> Result<(Input, &'static str)> {
         other => Err(anyhow!("no value of type {other} can be made up")),
     }
     .with_context(|| format!("give `{name}` a value with --input"))?;
-    let input = inputs::of_array(feature, array, "the array")
+    let input = inputs::of_array(feature, array, "the array", Resizing::default())
         .with_context(|| format!("input `{name}`: give it a value with --input"))?;
     Ok((input, words))
 }

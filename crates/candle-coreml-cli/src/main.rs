@@ -15,6 +15,7 @@ mod demo;
 mod download;
 mod exit;
 mod generate;
+mod images;
 mod inputs;
 mod inspect;
 mod interrupt;

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use candle_coreml::description::FeatureType;
+use candle_coreml::image::DynamicImage;
+use candle_coreml::image::codecs::png::PngEncoder;
 use candle_coreml::mil::ElementType;
-use candle_coreml::{Dictionary, FeatureValue, OutputValue, Sequence, ValueError};
+use candle_coreml::{Dictionary, FeatureValue, Image, OutputValue, Pixels, Sequence, ValueError};
 use coreml_format::{printable_message, printable_name, printable_path};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -16,6 +18,10 @@ use serde_json::{Value as Json, json};
 use crate::array::json::Lists;
 use crate::array::statistics::Statistics;
 use crate::array::{Array, DType, Elements, Number, npy};
+use crate::images;
+use crate::table::Table;
+use crate::term;
+
 /// How many values the summary shows.
 const SHOWN: usize = 8;
 
@@ -29,8 +35,33 @@ pub struct Output {
 
 enum Value {
     Array(Array),
-    /// Strings, dictionaries and sequences, with the word for their type.
+    Image(Image),
+    Dictionary(Dictionary),
+    /// Strings and sequences, with the word for their type.
     Other(&'static str, Json),
+}
+
+impl Value {
+    /// The word for its type, and its size.
+    fn kind(&self) -> String {
+        match self {
+            Value::Array(array) => kind(array),
+            Value::Image(image) => {
+                format!("{} image of {} × {} pixels", colours(image), image.width(), image.height())
+            }
+            Value::Dictionary(_) => "dictionary".to_owned(),
+            Value::Other(kind, _) => (*kind).to_owned(),
+        }
+    }
+
+    /// How it is written to a file. PNG has no floats.
+    fn extension(&self) -> &'static str {
+        match self {
+            Value::Image(image) if !matches!(image.pixels(), Pixels::GrayFloat(_)) => "png",
+            Value::Array(_) | Value::Image(_) => "npy",
+            Value::Dictionary(_) | Value::Other(..) => "json",
+        }
+    }
 }
 
 impl Output {
@@ -57,7 +88,8 @@ impl Output {
         &self.name
     }
 
-    /// Writes the value to a file named after the output: `.npy`, or `.json` where NumPy has no such type.
+    /// Writes the value to a file named after the output: an image as `.png`, an array as `.npy`, and as
+    /// `.json` what NumPy has no type for.
     pub fn write(&mut self, directory: &Path) -> Result<()> {
         let name = &self.name;
         ensure!(
@@ -65,10 +97,7 @@ impl Output {
             "output `{}` can't be a file's name; leave --output-dir out to see it",
             printable_name(name)
         );
-        let path = match &self.value {
-            Value::Array(_) => directory.join(format!("{name}.npy")),
-            Value::Other(..) => directory.join(format!("{name}.json")),
-        };
+        let path = directory.join(format!("{name}.{}", self.value.extension()));
         self.write_unseen(directory, &path).with_context(|| {
             format!("can't write output `{}` to {}", printable_name(name), directory.display())
         })?;
@@ -89,6 +118,12 @@ impl Output {
         let mut out = BufWriter::new(&file);
         match &self.value {
             Value::Array(array) => npy::write(array, &mut out)?,
+            Value::Image(image) if self.value.extension() == "png" => {
+                let image = DynamicImage::try_from(image.clone())?;
+                image.write_with_encoder(PngEncoder::new(&mut out))?;
+            }
+            Value::Image(image) => npy::write(&images::to_array(image), &mut out)?,
+            Value::Dictionary(values) => serde_json::to_writer(&mut out, &entries(values))?,
             Value::Other(_, json) => serde_json::to_writer(&mut out, json)?,
         }
         out.flush()?;
@@ -97,19 +132,45 @@ impl Output {
         Ok(())
     }
 
-    /// Type, shape, range and first values; or where it was written.
-    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
+    /// Type, shape, range and first values, or the `top` greatest entries of a dictionary; or where it was
+    /// written.
+    pub fn print(&self, top: usize, out: &mut impl Write) -> io::Result<()> {
         write!(out, "{}: ", printable_name(&self.name))?;
-        let written = self.file.as_ref().map(|file| printable_path(file));
-        match (&self.value, written) {
-            (Value::Array(array), None) => writeln!(out, "{}", summary(array)),
-            (Value::Array(array), Some(file)) => writeln!(out, "{} → {file}", kind(array)),
-            (Value::Other(_, json), None) => {
-                writeln!(out, "{}", printable_message(&json.to_string()))
+        if let Some(file) = &self.file {
+            return writeln!(out, "{} → {}", self.value.kind(), printable_path(file));
+        }
+        match &self.value {
+            Value::Array(array) => writeln!(out, "{}", summary(array)),
+            Value::Image(image) => {
+                let array = images::to_array(image);
+                writeln!(out, "{}, {}", self.value.kind(), Statistics::of(&array.elements))
             }
-            (Value::Other(dtype, _), Some(file)) => writeln!(out, "{dtype} → {file}"),
+            Value::Dictionary(values) => write!(out, "{}", greatest(values, top)),
+            Value::Other(_, json) => writeln!(out, "{}", printable_message(&json.to_string())),
         }
     }
+}
+
+fn colours(image: &Image) -> &'static str {
+    match image.pixels() {
+        Pixels::Rgb(_) => "RGB",
+        Pixels::GrayFloat(_) => "gray float16",
+        _ => "gray",
+    }
+}
+
+/// The greatest entries of a dictionary as a table below how many there are.
+fn greatest(values: &Dictionary, top: usize) -> String {
+    let mut table = Table::new(&[]).right(&[1]);
+    for (key, value) in values.top(top) {
+        table.row([printable_name(&key).into_owned(), Number::Double(value).to_string()]);
+    }
+    let entries = if values.len() == 1 { "entry" } else { "entries" };
+    let shown = match top < values.len() {
+        true => format!(", the {top} greatest"),
+        false => String::new(),
+    };
+    format!("{} {entries}{shown}\n{}", values.len(), table.text(term::width()))
 }
 
 fn kind(array: &Array) -> String {
@@ -165,17 +226,9 @@ fn from_value(value: FeatureValue) -> Result<Value, ValueError> {
     Ok(match value {
         FeatureValue::Int64(value) => scalar(DType::Int64, Elements::Integers(vec![value.into()])),
         FeatureValue::Double(value) => scalar(DType::Float64, Elements::Doubles(vec![value])),
-        FeatureValue::Image(image) => {
-            let mut shape = vec![image.height(), image.width()];
-            if !image.is_gray() {
-                shape.push(3);
-            }
-            let pixels = image.pixels().iter().map(|&pixel| pixel.into()).collect();
-            Value::Array(Array { dtype: DType::UInt8, shape, elements: Elements::Integers(pixels) })
-        }
+        FeatureValue::Image(image) => Value::Image(image),
         FeatureValue::String(text) => Value::Other("string", json!(text)),
-        FeatureValue::Dictionary(Dictionary::Int64(values)) => dictionary(values),
-        FeatureValue::Dictionary(Dictionary::String(values)) => dictionary(values),
+        FeatureValue::Dictionary(values) => Value::Dictionary(values),
         FeatureValue::Sequence(Sequence::Int64(values)) => Value::Other("sequence", json!(values)),
         FeatureValue::Sequence(Sequence::String(values)) => Value::Other("sequence", json!(values)),
         other => {
@@ -187,9 +240,17 @@ fn from_value(value: FeatureValue) -> Result<Value, ValueError> {
     })
 }
 
-fn dictionary<K: ToString>(values: BTreeMap<K, f64>) -> Value {
-    let entry = |(key, value): (K, f64)| (key.to_string(), json!(Number::Double(value)));
-    Value::Other("dictionary", Json::Object(values.into_iter().map(entry).collect()))
+/// A dictionary as a JSON object.
+fn entries(dictionary: &Dictionary) -> Json {
+    match dictionary {
+        Dictionary::Int64(values) => object(values),
+        Dictionary::String(values) => object(values),
+    }
+}
+
+fn object<K: ToString>(values: &BTreeMap<K, f64>) -> Json {
+    let entry = |(key, value): (&K, &f64)| (key.to_string(), json!(Number::Double(*value)));
+    Json::Object(values.iter().map(entry).collect())
 }
 
 /// Name, type, shape, statistics and all values; the file if there is one.
@@ -198,11 +259,11 @@ impl Serialize for Output {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("name", &self.name)?;
         match &self.value {
-            Value::Array(array) => {
-                map.serialize_entry("dtype", array.dtype.name())?;
-                map.serialize_entry("shape", &array.shape)?;
-                map.serialize_entry("statistics", &Statistics::of(&array.elements))?;
-                map.serialize_entry("values", &Lists(array))?;
+            Value::Array(array) => serialize_array(&mut map, array)?,
+            Value::Image(image) => serialize_array(&mut map, &images::to_array(image))?,
+            Value::Dictionary(values) => {
+                map.serialize_entry("dtype", "dictionary")?;
+                map.serialize_entry("values", &entries(values))?;
             }
             Value::Other(dtype, value) => {
                 map.serialize_entry("dtype", dtype)?;
@@ -214,6 +275,13 @@ impl Serialize for Output {
         }
         map.end()
     }
+}
+
+fn serialize_array<M: SerializeMap>(map: &mut M, array: &Array) -> Result<(), M::Error> {
+    map.serialize_entry("dtype", array.dtype.name())?;
+    map.serialize_entry("shape", &array.shape)?;
+    map.serialize_entry("statistics", &Statistics::of(&array.elements))?;
+    map.serialize_entry("values", &Lists(array))
 }
 
 #[cfg(test)]
@@ -247,14 +315,20 @@ mod tests {
         let value = OutputValue::Value(FeatureValue::Dictionary(words));
         let mut output = Output::new("p", &value, None).unwrap();
         let mut text = Vec::new();
-        output.print(&mut text).unwrap();
+        output.print(1, &mut text).unwrap();
+        output.print(5, &mut text).unwrap();
         output.write(directory.path()).unwrap();
-        output.print(&mut text).unwrap();
+        output.print(5, &mut text).unwrap();
         let file = directory.path().join("p.json");
         let json = r#"{"cat\u001b":0.5,"dog":"NaN"}"#;
         assert_eq!(
             String::from_utf8(text).unwrap(),
-            format!("p: {json}\np: dictionary → {}\n", file.display())
+            format!(
+                "p: 2 entries, the 1 greatest\n  cat\\u{{1b}}  0.5\n\
+                 p: 2 entries\n  cat\\u{{1b}}  0.5\n  dog        NaN\n\
+                 p: dictionary → {}\n",
+                file.display()
+            )
         );
         assert_eq!(std::fs::read_to_string(file).unwrap(), json);
         for name in ["a/b", "a\\b", "\u{1b}"] {

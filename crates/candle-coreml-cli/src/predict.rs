@@ -68,14 +68,15 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         };
         writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
     } else {
-        outputs.iter().try_for_each(|output| output.print(&mut stdout))?;
+        outputs.iter().try_for_each(|output| output.print(args.top, &mut stdout))?;
     }
     Ok(())
 }
 
 /// The values given, in the order of the command line; fails if one that is needed is not.
 fn read_inputs(args: &PredictArgs, function: &FunctionDescription) -> Result<Vec<Input>> {
-    let inputs = inputs::read_all(&args.inputs, function, &|| takes(args, function))?;
+    let resizing = args.resizing.resizing();
+    let inputs = inputs::read_all(&args.inputs, function, resizing, &|| takes(args, function))?;
     let is_missing = |feature: &&FeatureDescription| {
         !feature.optional && !inputs.iter().any(|input| input.name == feature.name)
     };
@@ -103,7 +104,7 @@ fn takes(args: &PredictArgs, function: &FunctionDescription) -> String {
         }
     }
     format!(
-        "function `{name}` takes\n{}for example, with zeros (or values, or files: .npy, .npz, JSON):\n  {}",
+        "function `{name}` takes\n{}for example, with zeros (or values, or files: .npy, .npz, JSON, images):\n  {}",
         table.text(term::width()),
         printable_message(&command)
     )
@@ -114,6 +115,7 @@ fn example(input: &FeatureDescription) -> String {
     let value = match &input.ty {
         FeatureType::MultiArray(array) if array.shape.is_empty() => "FILE.npy",
         FeatureType::MultiArray(_) | FeatureType::Int64 | FeatureType::Double => "0",
+        FeatureType::Image(_) => "FILE.jpg",
         _ => "FILE.npy",
     };
     format!("{}={value}", input.name)

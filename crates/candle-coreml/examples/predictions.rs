@@ -11,10 +11,11 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufWriter, Read, Write};
 
 use candle_coreml::candle_core::{DType, Device, Tensor};
+use candle_coreml::description::ShapeMismatch;
 use candle_coreml::serde_json::{self, Value as Json, json};
 use candle_coreml::{
-    CoreMLModel, CoreMLState, Dictionary, FeatureValue, Features, Image, LoadOptions, Package,
-    Sequence, mil,
+    CoreMLModel, CoreMLState, Dictionary, Error, FeatureValue, Features, Image, LoadOptions,
+    Package, Pixels, Sequence, ValueError, mil,
 };
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -27,6 +28,27 @@ fn main() -> Result<()> {
         reply.write(&mut to)?;
     }
     Ok(())
+}
+
+/// What Core ML says of a shape that a model does not take: words that tests look for.
+fn core_ml_text(error: &Error) -> Option<String> {
+    let Error::Input { source: ValueError::Shape { mismatch, .. }, .. } = error else {
+        return None;
+    };
+    match mismatch.as_deref()? {
+        ShapeMismatch::OutOfRange { dimension, size, allowed: (smallest, largest) } => {
+            let largest = largest.map_or("-1".to_owned(), |largest| largest.to_string());
+            Some(format!(
+                "Size ({size}) of dimension ({dimension}) is not in allowed range ({smallest}..{largest})"
+            ))
+        }
+        ShapeMismatch::NotEnumerated { shape, .. } => {
+            let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
+            let shape = sizes.join(" x ");
+            Some(format!("MultiArray Shape ({shape}) was not in enumerated set of allowed shapes"))
+        }
+        _ => None,
+    }
 }
 
 /// A line of JSON with blobs.
@@ -42,11 +64,15 @@ impl Message {
     }
 
     /// The error with its causes, as far as it does not tell of them itself.
-    fn error(error: &dyn std::error::Error) -> Self {
+    fn error(error: &(dyn std::error::Error + 'static)) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source());
         let text = causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
             if text.contains(&cause) { text } else { format!("{text}: {cause}") }
         });
+        let text = match error.downcast_ref().and_then(core_ml_text) {
+            Some(words) => format!("{words}: {text}"),
+            None => text,
+        };
         Message::new(json!({ "error": text }))
     }
 
@@ -121,6 +147,10 @@ impl Message {
         let pixels = self.blob(value)?.to_vec();
         Ok(match value["mode"].as_str() {
             Some("L") => Image::from_gray(width, height, pixels)?,
+            Some("F") => {
+                let floats = pixels.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+                Image::from_gray_floats(width, height, floats.collect())?
+            }
             _ => Image::from_rgb(width, height, pixels)?,
         })
     }
@@ -130,9 +160,14 @@ impl Message {
         Ok(match value {
             FeatureValue::Tensor(tensor) => self.add_array(tensor)?,
             FeatureValue::Image(image) => {
-                let mode = if image.is_gray() { "L" } else { "RGB" };
+                let (mode, pixels) = match image.pixels() {
+                    Pixels::Rgb(pixels) => ("RGB", pixels.clone()),
+                    Pixels::Gray(pixels) => ("L", pixels.clone()),
+                    Pixels::GrayFloat(pixels) => ("F", bytes(pixels.clone(), f32::to_le_bytes)),
+                    _ => return Err("no form for such an image".into()),
+                };
                 let size = [image.width(), image.height()];
-                self.blobs.push(image.pixels().to_vec());
+                self.blobs.push(pixels);
                 json!({ "image": { "blob": self.blobs.len() - 1, "mode": mode, "size": size } })
             }
             FeatureValue::String(string) => json!({ "string": string }),

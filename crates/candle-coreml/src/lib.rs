@@ -23,6 +23,9 @@ mod words;
 // Crates whose types are in this one's signatures.
 #[doc(no_inline)]
 pub use candle_core;
+#[cfg(feature = "image")]
+#[doc(no_inline)]
+pub use image;
 #[doc(no_inline)]
 pub use serde_json;
 
@@ -61,7 +64,11 @@ pub use llm::{
 };
 pub use model::CoreMLModel;
 pub use state::{BackendState, CoreMLState};
-pub use values::{Array, Dictionary, FeatureValue, Features, Image, OutputValue, Sequence};
+pub use values::{
+    Array, Dictionary, FeatureValue, Features, Image, OutputValue, Pixels, RawPixels, Sequence,
+};
+#[cfg(feature = "image")]
+pub use values::{Resize, ResizeFilter};
 
 // Paths of the older crate.
 #[cfg(feature = "hub")]
@@ -90,7 +97,7 @@ pub fn operation_hint(operator: &str, opset: coreml_format::mil::Opset) -> Strin
 }
 
 /// Compiles the examples of the documents; `tests/snippets.rs` looks that none is left out.
-#[cfg(all(doctest, feature = "llm", feature = "hub"))]
+#[cfg(all(doctest, feature = "llm", feature = "hub", feature = "image"))]
 mod documents {
     #[doc = include_str!("../README.md")]
     struct Readme;

@@ -13,7 +13,7 @@ use crate::backend::{self, Executable, LoadOptions};
 use crate::call::{BoundCall, Calls};
 use crate::error::{Error, Result, ValueError};
 use crate::state::CoreMLState;
-use crate::values::Features;
+use crate::values::{Features, OutputValue};
 
 /// A loaded Core ML model, or one function of it. Clones share everything; predictions may run on
 /// several threads at once.
@@ -242,7 +242,7 @@ impl CoreMLModel {
         }
         let mut tensors = Vec::with_capacity(call.outputs().len());
         call.run(state, |_, value| {
-            tensors.push(value.array().and_then(|array| array.to_tensor()));
+            tensors.push(tensor_of(value));
             Ok(())
         })?;
         let outputs = call.outputs().iter().zip(tensors).map(|(name, tensor)| {
@@ -250,6 +250,18 @@ impl CoreMLModel {
             Ok((name.clone(), tensor.to_device(device)?))
         });
         outputs.collect()
+    }
+}
+
+/// An output as a tensor.
+fn tensor_of(value: &OutputValue) -> Result<Tensor, ValueError> {
+    match value {
+        OutputValue::Array(array) => array.to_tensor(),
+        OutputValue::Value(value) => {
+            let expected =
+                "a multi-array, which `predict` gives (`predict_features` gives all values)";
+            Err(ValueError::mismatch(expected, value.kind_in_words()))
+        }
     }
 }
 

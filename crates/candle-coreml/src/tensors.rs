@@ -70,6 +70,25 @@ impl InputBytes {
         }
     }
 
+    /// Takes one number for all elements of a shape: the nearest that the input holds.
+    pub(crate) fn fill(
+        &mut self,
+        value: f64,
+        shape: &[usize],
+        element: ElementType,
+        storage: Storage,
+    ) -> Result<(), ValueError> {
+        let dtype = match storage {
+            Storage::F32 | Storage::F16 | Storage::F64 => DType::F64,
+            _ => DType::I64,
+        };
+        self.set(&Tensor::new(value, &Device::Cpu)?.to_dtype(dtype)?, element, storage)?;
+        let one: SmallVec<[u8; 8]> = self.buffer.bytes()[..self.len].into();
+        let room = self.room(storage.byte_len(shape).unwrap_or(usize::MAX))?;
+        room.chunks_exact_mut(one.len()).for_each(|element| element.copy_from_slice(&one));
+        Ok(())
+    }
+
     /// Forgets the tensor, so that its memory is not held any longer.
     pub(crate) fn let_go(&mut self) {
         self.borrowed = None;
@@ -245,15 +264,6 @@ fn out_of_range(
         place /= size.max(1);
     }
     ValueError::OutOfRange { value: format!("{value:?}"), index, element }
-}
-
-/// A tensor of one number everywhere, of a dtype for inputs that are held so.
-pub(crate) fn filled(value: f64, shape: &[usize], storage: Storage) -> Result<Tensor, ValueError> {
-    let dtype = match storage {
-        Storage::F32 | Storage::F16 | Storage::F64 => DType::F64,
-        _ => DType::I64,
-    };
-    Ok(Tensor::full(value, shape, &Device::Cpu)?.to_dtype(dtype)?)
 }
 
 /// A tensor of elements that `write` writes.

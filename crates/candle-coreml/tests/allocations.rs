@@ -166,8 +166,8 @@ fn zeros(storage: Storage, shape: &[usize]) -> Buffer {
 
 /// Operations that multiply matrices, nested ones too.
 fn products(block: &Block) -> usize {
-    let own =
-        |operator: &str| usize::from(["conv", "linear", "lstm", "matmul"].contains(&operator));
+    let multiply = ["conv", "conv_quantized", "conv_transpose", "linear", "lstm", "matmul"];
+    let own = |operator: &str| usize::from(multiply.contains(&operator));
     let operations = block.operations.iter();
     operations.map(|o| own(&o.operator) + o.blocks.iter().map(products).sum::<usize>()).sum()
 }

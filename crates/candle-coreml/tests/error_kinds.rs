@@ -59,7 +59,7 @@ fn inputs_that_do_not_fit_are_invalid() {
             |e| matches!(e, ValueError::Unknown { available, .. } if available == &["x", "i"]),
         ),
         (&[("x", &x), ("i", &i), ("i", &i)], |e| matches!(e, ValueError::GivenTwice)),
-        (&[("x", &x), ("i", &x)], |e| matches!(e, ValueError::Mismatch { .. })),
+        (&[("x", &x), ("i", &x)], |e| matches!(e, ValueError::Shape { .. })),
         (&[("x", &x), ("i", &float)], |e| matches!(e, ValueError::Mismatch { .. })),
         (&[("x", &x), ("i", &large)], |e| matches!(e, ValueError::OutOfRange { .. })),
     ];

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 use candle_core::{DType, Device, Tensor};
+use candle_coreml::description::ShapeMismatch;
 use candle_coreml::{
-    BoundCall, CoreMLModel, Error, ErrorKind, FeatureValue, Features, Image, LoadOptions,
+    BoundCall, CoreMLModel, Error, ErrorKind, FeatureValue, Features, Image, LoadOptions, Pixels,
     ValueError,
 };
 
@@ -63,7 +64,7 @@ fn images_go_in_and_come_out_in_any_order_of_channels() {
         assert_eq!(outputs.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["y", "z"]);
         let image = outputs["y"].image().unwrap();
         // What is beyond a byte is cut.
-        assert_eq!(image.pixels(), [20, 20, 60, 255, 100, 0], "{color_space}");
+        assert_eq!(*image.pixels(), Pixels::Rgb(vec![20, 20, 60, 255, 100, 0]), "{color_space}");
         assert_eq!((image.width(), image.height()), (2, 1));
         let z = outputs[1].tensor().unwrap();
         assert_eq!(z.dtype(), DType::F16);
@@ -84,19 +85,35 @@ fn values_of_another_type_are_refused() {
         let index = call.input(name).unwrap();
         let error = call.set(index, value).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let Error::Input { name: of, source: ValueError::Mismatch { got, .. } } = error else {
-            panic!("{error:?}")
-        };
+        let Error::Input { name: of, source } = error else { panic!("{error:?}") };
         assert_eq!(of, name);
-        got
+        source
     };
     let large = Image::from_rgb(3, 1, vec![0; 9]).unwrap();
-    assert!(refused("picture", large.into()).contains("3 x 1"));
+    let size = refused("picture", large.into());
+    assert!(matches!(size, ValueError::ImageSize { width: 3, height: 1, .. }), "{size}");
+    assert!(size.to_string().contains("expected an image RGB 2 × 1, got one of 3 × 1 pixels"));
     let gray = Image::from_gray(2, 1, vec![0; 2]).unwrap();
-    assert!(refused("picture", gray.into()).contains("gray"));
-    assert_eq!(refused("picture", "cat.png".into()), "a string");
-    assert_eq!(refused("numbers", picture().into()), "an image");
-    assert_eq!(refused("numbers", 3.into()), "a number");
+    let colors = refused("picture", gray.into()).to_string();
+    assert_eq!(
+        colors,
+        "expected RGB pixels, got gray bytes; `Image::to_color_space` converts them"
+    );
+    let got = |error: ValueError| match error {
+        ValueError::Mismatch { got, .. } => got,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(got(refused("picture", "cat.png".into())), "a string");
+    assert_eq!(got(refused("numbers", picture().into())), "an image");
+    assert_eq!(got(refused("numbers", 3.into())), "a number");
+    let long = Tensor::zeros(3, DType::F16, CPU).unwrap();
+    let ValueError::Shape { got, mismatch: Some(mismatch), .. } = refused("numbers", long.into())
+    else {
+        panic!("another error")
+    };
+    assert_eq!(got, [3]);
+    let size = ShapeMismatch::OutOfRange { dimension: 0, size: 3, allowed: (2, Some(2)) };
+    assert_eq!(*mismatch, size);
 
     let inputs = Features::from([("numbers", numbers().into()), ("numbers", numbers().into())]);
     let error = model.predict_features(&inputs, None).unwrap_err();

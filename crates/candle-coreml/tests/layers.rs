@@ -135,7 +135,8 @@ fn upward(directory: &Path, inside: &[&str], order: &[&[&str]]) -> Vec<String> {
 }
 
 /// Files that are compiled for tests only.
-const TESTS: &[&str] = &["tests", "testing", "fake", "fixtures", "equivalence", "random"];
+const TESTS: &[&str] =
+    &["tests", "testing", "fake", "fixtures", "equivalence", "random", "element_types"];
 
 /// The source files below a directory, without those of tests.
 fn files(directory: &Path) -> Vec<PathBuf> {

@@ -31,7 +31,7 @@ const GROUPS: &[(&str, &[&str], &[&str])] = &[
     (
         "Values, descriptions and programs",
         &[],
-        &["values", "coreml_format", "candle_core", "serde_json"],
+        &["values", "coreml_format", "candle_core", "image", "serde_json"],
     ),
     ("Language models", &["RecommendedSampling"], &["llm"]),
     (

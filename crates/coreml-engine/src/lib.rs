@@ -32,7 +32,7 @@ pub use check::{
 };
 pub use coreml_kernels::{Context, KernelError, Pool, Workers};
 pub use error::{Error, Error as EngineError, OpError, OperationError, OutOfMemory, Result};
-pub use function::{Function, FunctionInput};
+pub use function::{Classifier, Function, FunctionInput};
 pub use graph::StateType;
 pub use limits::Limits;
 pub use model::{Model, Options, computes, support_hint, supports};

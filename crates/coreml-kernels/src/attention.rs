@@ -67,7 +67,7 @@ pub struct AttentionSizes<'a> {
 ///
 /// # Errors
 /// If sizes overflow, a slice ends before its matrices do, or there is no memory.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "operands, each with its layout")]
 pub fn attention(
     ctx: &Context,
     sizes: AttentionSizes,

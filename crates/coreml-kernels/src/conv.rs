@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
 use crate::matrix::Matrix;
 use crate::project::{Call, OutputLayout};
-use crate::spatial::{SpatialDim, split, three, zip_strided};
+use crate::spatial::{SpatialDim, lines, split, three, zip_strided};
 use crate::thresholds;
 use crate::weights::Weights;
 
@@ -203,22 +203,20 @@ fn unfold_row(shape: &Shape, channel: &[f32], tap: usize, start: usize, values: 
     let (tap_z, tap_y, tap_x) = split(tap, height.kernel, width.kernel);
     let (first, end, input) = width.hits(tap_x, shape.output[2]);
     values.fill(0.0);
-    let mut done = 0;
-    while done < values.len() {
-        let (z, y, from) = split(start + done, shape.output[1], shape.output[2]);
-        let count = (shape.output[2] - from).min(values.len() - done);
-        let line = &mut values[done..done + count];
-        done += count;
+    let mut rest = values;
+    for (z, y, columns) in lines(start, rest.len(), shape.output[1], shape.output[2]) {
+        let line;
+        (line, rest) = rest.split_at_mut(columns.len());
         let (Some(in_z), Some(in_y)) = (depth.input_at(tap_z, z), height.input_at(tap_y, y)) else {
             continue;
         };
         let source = &channel[(in_z * height.input + in_y) * width.input..][..width.input];
-        let (low, high) = (first.max(from), end.min(from + count));
+        let (low, high) = (first.max(columns.start), end.min(columns.end));
         if low >= high {
             continue;
         }
         let source = &source[input + (low - first) * width.stride..];
-        let line = &mut line[low - from..high - from];
+        let line = &mut line[low - columns.start..high - columns.start];
         if width.stride == 1 {
             line.copy_from_slice(&source[..line.len()]);
         } else {
@@ -276,20 +274,22 @@ impl Loop for Depthwise<'_> {
         let [_, out_height, out_width] = self.shape.output;
         for (line, out) in self.out.chunks_exact_mut(out_width).enumerate() {
             let (z, y) = (line / out_height, line % out_height);
-            for (tap, &weight) in self.filter.iter().enumerate() {
-                let (tap_z, tap_y, tap_x) = split(tap, height.kernel, width.kernel);
+            for (row, filter) in self.filter.chunks_exact(width.kernel).enumerate() {
+                let (tap_z, tap_y) = (row / height.kernel, row % height.kernel);
                 let (Some(in_z), Some(in_y)) =
                     (depth.input_at(tap_z, z), height.input_at(tap_y, y))
                 else {
                     continue;
                 };
                 let source = &self.input[(in_z * height.input + in_y) * width.input..];
-                let (first, end, input) = width.hits(tap_x, out_width);
-                if first < end {
-                    let source = &source[input..width.input];
-                    zip_strided(&mut out[first..end], source, width.stride, |out, x| {
-                        *out += weight * x;
-                    });
+                for (tap_x, &weight) in filter.iter().enumerate() {
+                    let (first, end, input) = width.hits(tap_x, out_width);
+                    if first < end {
+                        let source = &source[input..width.input];
+                        zip_strided(&mut out[first..end], source, width.stride, |out, x| {
+                            *out += weight * x;
+                        });
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@
 
 mod arch;
 pub mod attention;
+pub mod boxes;
 pub mod context;
 pub mod conv;
 pub mod convert;
@@ -25,6 +26,8 @@ pub mod pool;
 pub mod project;
 pub mod quantize;
 pub mod random;
+pub mod resize;
+pub mod sample;
 pub mod softmax;
 mod spatial;
 mod thresholds;

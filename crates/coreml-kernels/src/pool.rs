@@ -88,7 +88,7 @@ struct Shape {
 
 impl Shape {
     fn new(params: &PoolParams) -> Result<Self, KernelError> {
-        let dims = three(KERNEL, params.spatial, SpatialDim::UNIT)?;
+        let mut dims = three(KERNEL, params.spatial, SpatialDim::UNIT)?;
         let output = three(KERNEL, params.output, 1)?;
         check_len(KERNEL, "output", params.spatial.len(), params.output.len())?;
         for (dim, &output) in dims.iter().zip(&output) {
@@ -97,11 +97,19 @@ impl Shape {
             }
             dim.check_reach(output)?;
         }
+        let points_in = product(KERNEL, "x", &dims.map(|dim| dim.input))?;
+        let whole =
+            |dim: &SpatialDim| dim.kernel == dim.input && (dim.pad_begin, dim.pad_end) == (0, 0);
+        if output == [1; 3] && dims.iter().all(whole) {
+            // One window over all that there is: it is one line.
+            let line = SpatialDim { input: points_in, kernel: points_in, ..SpatialDim::UNIT };
+            dims = [SpatialDim::UNIT, SpatialDim::UNIT, line];
+        }
         Ok(Self {
             dims,
             output,
             pooling: params.pooling,
-            points_in: product(KERNEL, "x", &dims.map(|dim| dim.input))?,
+            points_in,
             lines: product(KERNEL, "out", &output[..2])?,
         })
     }
@@ -357,6 +365,9 @@ mod tests {
         check(20, &[dim, dim], &[40, 40]).unwrap();
         let long = SpatialDim { input: 40_000, kernel: 40_000, ..SpatialDim::UNIT };
         check(4, &[long], &[1]).unwrap();
+        let whole = |size| SpatialDim { input: size, kernel: size, ..SpatialDim::UNIT };
+        check(3, &[whole(7), whole(150)], &[1, 1]).unwrap();
+        check(5, &[whole(2), whole(1), whole(3)], &[1, 1, 1]).unwrap();
     }
 
     #[test]

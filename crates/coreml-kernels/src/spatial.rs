@@ -95,11 +95,12 @@ impl SpatialDim {
     #[inline(always)]
     pub(crate) fn hits(&self, tap: usize, output: usize) -> (usize, usize, usize) {
         let shift = (tap * self.dilation).cast_signed() - self.pad_begin.cast_signed();
-        let step = self.stride;
-        let first = if shift < 0 { shift.unsigned_abs().div_ceil(step) } else { 0 };
+        // Divisions are what would take longest where lines are short.
+        let steps = |room: usize| if self.stride == 1 { room } else { room.div_ceil(self.stride) };
+        let first = if shift < 0 { steps(shift.unsigned_abs()) } else { 0 };
         let room = (self.input.cast_signed() - shift).max(0).cast_unsigned();
-        let end = room.div_ceil(step).min(output);
-        let input = (first * step).cast_signed() + shift;
+        let end = steps(room).min(output);
+        let input = (first * self.stride).cast_signed() + shift;
         (first.min(end), end, input.max(0).cast_unsigned())
     }
 
@@ -154,6 +155,31 @@ pub(crate) fn three<T: Copy>(
 #[inline(always)]
 pub(crate) fn split(position: usize, height: usize, width: usize) -> (usize, usize, usize) {
     (position / (height * width), position / width % height, position % width)
+}
+
+/// The lines of `[_, height, width]` that `count` positions from `start` on lie in: the first two
+/// coordinates of each, and which of its elements are meant.
+#[inline(always)]
+pub(crate) fn lines(
+    start: usize,
+    count: usize,
+    height: usize,
+    width: usize,
+) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
+    let (mut z, mut y, mut from) = split(start, height, width);
+    let mut left = count;
+    std::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        let length = (width - from).min(left);
+        let line = (z, y, from..from + length);
+        (left, from, y) = (left - length, 0, y + 1);
+        if y == height {
+            (z, y) = (z + 1, 0);
+        }
+        Some(line)
+    })
 }
 
 /// Calls `each` with the elements of `line` and every `stride`th of `source`, from its first on.
@@ -211,6 +237,17 @@ mod tests {
         assert!(short.output().is_err());
         assert_eq!(short.output_ceil().unwrap(), 1);
         assert!(SpatialDim { input: 1, ..DIM }.output_ceil().is_err());
+    }
+
+    #[test]
+    fn lines_are_those_of_their_positions() {
+        for (start, count) in [(0, 24), (0, 3), (5, 1), (5, 14), (23, 1), (7, 0)] {
+            let positions: Vec<_> = lines(start, count, 3, 4)
+                .flat_map(|(z, y, columns)| columns.map(move |x| (z, y, x)))
+                .collect();
+            let expected: Vec<_> = (start..start + count).map(|at| split(at, 3, 4)).collect();
+            assert_eq!(positions, expected, "{count} from {start}");
+        }
     }
 
     #[test]

@@ -50,6 +50,12 @@ pub(crate) const UNFOLD: usize = 1 << 17;
 /// Elements of a compressed constant that is made plain.
 pub(crate) const DECOMPRESS: usize = 1 << 17;
 
+/// Values of a resized tensor, of which each is looked up twice.
+pub(crate) const RESIZE: usize = 1 << 16;
+
+/// Values that are sampled at any places: four look-ups each.
+pub(crate) const SAMPLE: usize = 1 << 15;
+
 /// Columns that are multiplied one by one, straight from compressed weights: expanding the weights
 /// costs as much as so many.
 pub(crate) const FEW_COLUMNS: usize = 3;
@@ -74,8 +80,9 @@ pub(crate) const MOST_EXPANDED: usize = 1 << 18;
 /// Rows of a product that are worth a task: smaller pieces fill no tile of registers.
 pub(crate) const GEMM_ROWS: usize = 16;
 
-/// Unfolded input values of a convolution that are laid out at a time: 8 MB.
-pub(crate) const UNFOLDED: usize = 1 << 21;
+/// Unfolded input values of a convolution that are laid out at a time: 1 MB, which caches of the second
+/// level hold.
+pub(crate) const UNFOLDED: usize = 1 << 18;
 
 /// Rows of a transposed convolution's product, before they are folded, that a task takes at least and
 /// at most: enough to fill tiles of registers, few enough for a cache of the second level.

@@ -87,7 +87,7 @@ class Tagger(nn.Module):
         super().__init__()
         self.layers = kind(24, 32, batch_first=True, **options)
         sides = 2 if options.get("bidirectional") else 1
-        self.head = nn.Linear(options.get("proj_size") or 32 * sides, 9)
+        self.head = nn.Linear(32 * sides, 9)
 
     def forward(self, x):
         y, _ = self.layers(x)
@@ -300,7 +300,6 @@ NETWORKS = [
     Network("gru_tagger", lambda: Tagger(nn.GRU, num_layers=2, bidirectional=True), features(1, 20, 24)),
     Network("rnn_tagger", lambda: Tagger(nn.RNN, num_layers=2), features(1, 20, 24)),
     Network("rnn_relu_tagger", lambda: Tagger(nn.RNN, nonlinearity="relu"), features(1, 20, 24)),
-    Network("lstm_projected", lambda: Tagger(nn.LSTM, proj_size=16), features(1, 20, 24)),
     Network("crnn", Crnn, features(1, 1, 32, 64)),
     Network("denoiser", Denoiser, (Input("audio", (1, 1, 256)), Input("state", (1, 1, 64)))),
 ]

@@ -4,6 +4,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from .catalogue import LEFT_OUT, NETWORKS
 from .engine import ROOT
 from .run import TOLERANCE, verdict
 
@@ -34,8 +35,8 @@ PyTorch eager in float32 with `torch.set_num_threads(2)`; in three turns, the fa
 {rows}
 """
 
-LEFT_OUT = """
-## Not converted
+OTHERS = """
+## Left out
 
 coremltools {version} does not convert these, with PyTorch {torch}:
 
@@ -50,28 +51,27 @@ WRONG = """
 
 
 def write(rows):
-    """Writes the file from all results."""
-    converted = [row for row in rows if "unconverted" not in row]
+    """Writes the file from all results, in the catalogue's order."""
+    order = {name: place for place, name in enumerate(NETWORKS)}
+    rows = sorted((row for row in rows if row["network"] in order), key=lambda row: order[row["network"]])
     text = TEXT.format(
-        networks=len({row["network"] for row in converted}),
-        count=len(converted),
+        networks=len({row["network"] for row in rows}),
+        count=len(rows),
         machine=machine(),
         versions=", ".join(f"{name} {version(name)}" for name in PACKAGES),
-        rows="\n".join(line(row) for row in converted if "error" in row),
+        rows="\n".join(line(row) for row in rows if "error" in row),
         **TOLERANCE,
     )
-    if wrong := [item(row, verdict(row)) for row in converted if verdict(row)]:
+    if wrong := [item(row, verdict(row)) for row in rows if verdict(row)]:
         text += WRONG.format(rows="\n".join(wrong))
-    left = {row["network"]: row for row in rows if "unconverted" in row}
-    if left:
-        text += LEFT_OUT.format(
-            version=version("coremltools"),
-            torch=version("torch").split("+")[0],
-            rows="\n".join(item(row, row["unconverted"]) for row in left.values()),
-        )
+    text += OTHERS.format(
+        version=version("coremltools"),
+        torch=version("torch").split("+")[0],
+        rows="\n".join(f"- {name}: {why}" for name, why in LEFT_OUT.items()),
+    )
     path = Path(ROOT / "docs" / "networks.md")
     path.write_text(text)
-    print(f"{len(converted)} conversions of {len(rows)} in {path}")
+    print(f"{len(rows)} conversions in {path}")
 
 
 def line(row):

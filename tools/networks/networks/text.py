@@ -159,7 +159,6 @@ NETWORKS = [
     encoder("mpnet", "MPNetModel", "MPNetConfig"),
     encoder("convbert", "ConvBertModel", "ConvBertConfig", embedding_size=64, conv_kernel_size=5),
     encoder("squeezebert", "SqueezeBertModel", "SqueezeBertConfig", embedding_size=64),
-    encoder("fnet", "FNetModel", "FNetConfig", tpu_short_seq_length=16),
     Network("funnel", funnel, tokens(16, VOCABULARY), lambda m, ids: m(ids).last_hidden_state),
     encoder(
         "modernbert",
@@ -179,12 +178,6 @@ NETWORKS = [
     decoder("gemma2", "Gemma2ForCausalLM", "Gemma2Config", head_dim=16, sliding_window=8),
     decoder("phi", "PhiForCausalLM", "PhiConfig"),
     decoder("opt", "OPTForCausalLM", "OPTConfig", dict(SMALL, ffn_dim=128, word_embed_proj_dim=64)),
-    decoder(
-        "bloom",
-        "BloomForCausalLM",
-        "BloomConfig",
-        dict(vocab_size=VOCABULARY, hidden_size=64, n_layer=2, n_head=4, attn_implementation="eager"),
-    ),
     decoder("mixtral", "MixtralForCausalLM", "MixtralConfig", num_local_experts=4, num_experts_per_tok=2),
     Network("mamba", mamba, tokens(8, VOCABULARY), lambda m, ids: m(ids).logits),
     Network("selective_scan", SelectiveScan, features(1, 12, 24)),

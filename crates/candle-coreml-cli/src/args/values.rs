@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+use candle_coreml::{Resize, ResizeFilter};
+use clap::ValueEnum;
+
 use super::{ComputeArgs, LimitArgs, ThreadArgs};
+use crate::images::Resizing;
 
 /// Arguments of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -30,17 +34,23 @@ pub struct InspectArgs {
 pub struct PredictArgs {
     /// A .mlpackage, .mlmodel or .mlmodelc
     pub model: PathBuf,
-    /// An input: JSON such as [[1, 2], [3, 4]], or a file that holds JSON, a NumPy array (.npy) or an
-    /// archive of some (.npz, of which the array NAME, or the only one); a single number fills the
-    /// input's whole shape
+    /// An input: JSON such as [[1, 2], [3, 4]], or a file that holds JSON, a NumPy array (.npy), an archive
+    /// of some (.npz, of which the array NAME, or the only one) or, for images, a picture (PNG, JPEG,
+    /// WebP, BMP, GIF, TIFF; transparency is ignored); a single number fills the input's whole shape
     #[arg(long = "input", value_name = "NAME=FILE|VALUE", value_parser = named_input)]
     pub inputs: Vec<(String, String)>,
+    #[command(flatten)]
+    pub resizing: ResizeArgs,
     /// The function to run; the model's default one unless given
     #[arg(long)]
     pub function: Option<String>,
-    /// Writes each output to DIR/NAME.npy, and says so instead of showing a summary
+    /// Writes each output to DIR: images to NAME.png, arrays to NAME.npy, others to NAME.json; says so
+    /// instead of showing a summary
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
+    /// How many of a classifier's classes are shown
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub top: usize,
     /// Prints one JSON object: inputs, outputs with all values, and timings; NaN and the infinities
     /// are the strings "NaN", "Infinity" and "-Infinity"
     #[arg(long)]
@@ -67,6 +77,8 @@ pub struct CheckArgs {
     /// The function to check; the model's default one unless given
     #[arg(long)]
     pub function: Option<String>,
+    #[command(flatten)]
+    pub resizing: ResizeArgs,
     /// Prints one JSON object with all findings
     #[arg(long)]
     pub json: bool,
@@ -79,6 +91,54 @@ pub struct CheckArgs {
 const CHECK_HELP: &str = "Runs the function twice, side by side: with each fp16 result rounded to fp16 as the \
 program states it, and in float32. Names the operations where harm begins, and tells how far each output \
 is off. States are zero. Exit codes: 0 fine, 3 something was found, 1 the check could not be made.";
+
+/// How an image of another shape is resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ResizeName {
+    /// All of it, between black edges
+    Fit,
+    /// Its middle, as much as fills the size
+    Fill,
+    /// All of it, stretched
+    Stretch,
+}
+
+/// How pixels between others are computed; both as Pillow does it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum FilterName {
+    /// As most image models were trained with
+    #[default]
+    Bilinear,
+    /// Sharper
+    Bicubic,
+}
+
+/// What to do with images of other sizes.
+#[derive(Debug, clap::Args)]
+pub struct ResizeArgs {
+    /// Makes images that have a size which the model does not take as large as its default size
+    #[arg(long, value_name = "HOW", value_enum)]
+    resize: Option<ResizeName>,
+    /// How pixels are computed where images are resized
+    #[arg(long, value_name = "FILTER", value_enum, default_value_t)]
+    resize_filter: FilterName,
+}
+
+impl ResizeArgs {
+    /// What to do with images of other sizes.
+    pub fn resizing(&self) -> Resizing {
+        let how = self.resize.map(|mode| match mode {
+            ResizeName::Fit => Resize::Fit,
+            ResizeName::Fill => Resize::Fill,
+            ResizeName::Stretch => Resize::Stretch,
+        });
+        let filter = match self.resize_filter {
+            FilterName::Bilinear => ResizeFilter::Bilinear,
+            FilterName::Bicubic => ResizeFilter::Bicubic,
+        };
+        Resizing { how, filter }
+    }
+}
 
 fn named_input(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

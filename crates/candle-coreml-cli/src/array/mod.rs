@@ -6,6 +6,8 @@ pub mod statistics;
 
 use std::fmt;
 
+use anyhow::{Context, Result};
+
 /// A NumPy type of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DType {
@@ -159,6 +161,28 @@ pub struct Array {
     pub dtype: DType,
     pub shape: Vec<usize>,
     pub elements: Elements,
+}
+
+impl Array {
+    /// All elements as another type; fails with the first that it does not hold. `kind` is what to call
+    /// the array.
+    pub fn each<T>(
+        &self,
+        kind: &str,
+        wanted: &str,
+        narrow: impl Fn(Number) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let narrowed = self.elements.iter().enumerate().map(|(index, number)| {
+            narrow(number).with_context(|| {
+                let what = match self.shape.as_slice() {
+                    [] => "the value".to_owned(),
+                    shape => format!("element {:?} of {kind}", place(index, shape)),
+                };
+                format!("{what} is {number}, which does not fit into {wanted}")
+            })
+        });
+        narrowed.collect()
+    }
 }
 
 /// How many elements a shape has; `None` if more than can be counted.

@@ -1,6 +1,7 @@
 //! What is wrong with a value.
 
 use coreml_engine::{OpError, OutOfMemory};
+use coreml_format::description::{ColorSpace, ImageType, ShapeMismatch};
 use coreml_format::mil::ElementType;
 use coreml_format::{ErrorKind, printable_message, printable_name};
 
@@ -39,6 +40,44 @@ pub enum ValueError {
         /// What is there.
         got: String,
     },
+
+    /// Its shape is none that the model takes.
+    #[error("expected {expected}, got shape {got:?}{}", because(mismatch.as_deref()))]
+    Shape {
+        /// What would do.
+        expected: String,
+        /// Its shape.
+        got: Vec<usize>,
+        /// What is wrong with it by the model's description.
+        mismatch: Option<Box<ShapeMismatch>>,
+    },
+
+    /// The image has a size that the model does not take.
+    #[error(
+        "expected an image {expected}, got one of {width} × {height} pixels; resize it, or crop it"
+    )]
+    ImageSize {
+        /// What would do.
+        expected: Box<ImageType>,
+        /// Its width in pixels.
+        width: usize,
+        /// Its height in pixels.
+        height: usize,
+    },
+
+    /// The image has pixels of another kind than the model takes.
+    #[error("expected {expected} pixels, got {got}; `Image::to_color_space` converts them")]
+    ImageColors {
+        /// What would do.
+        expected: ColorSpace,
+        /// Its pixels, in words.
+        got: &'static str,
+    },
+
+    /// There is no image in a file, or none that can be read.
+    #[cfg(feature = "image")]
+    #[error("it is no image that can be read (PNG, JPEG, WebP, BMP, GIF or TIFF): {0}")]
+    Image(#[source] Box<image::ImageError>),
 
     /// A number is too large or too small. (Infinities and NaN that are given are floats like others.)
     #[error("the value {value}{} does not fit into `{}`", place(index), numpy_element(*element))]
@@ -81,6 +120,11 @@ pub enum ValueError {
     OutOfMemory(#[from] OutOfMemory),
 }
 
+/// What is wrong with a shape, as the end of a sentence.
+fn because(mismatch: Option<&ShapeMismatch>) -> String {
+    mismatch.map_or_else(String::new, |mismatch| format!(": {mismatch}"))
+}
+
 /// Where a number stands, unless there is but one.
 fn place(index: &[usize]) -> String {
     if index.is_empty() { String::new() } else { format!(" at {index:?}") }
@@ -102,7 +146,19 @@ impl ValueError {
             | ValueError::Mismatch { .. }
             | ValueError::OutOfRange { .. }
             | ValueError::NoState { .. }
-            | ValueError::OtherBackend => ErrorKind::InvalidInput,
+            | ValueError::OtherBackend
+            | ValueError::Shape { .. }
+            | ValueError::ImageSize { .. }
+            | ValueError::ImageColors { .. } => ErrorKind::InvalidInput,
+            #[cfg(feature = "image")]
+            ValueError::Image(error) => match &**error {
+                image::ImageError::Limits(_) => ErrorKind::Limit,
+                // A file that ends too early is one that is damaged.
+                image::ImageError::IoError(error) if error.raw_os_error().is_some() => {
+                    ErrorKind::of_io(error)
+                }
+                _ => ErrorKind::InvalidInput,
+            },
             ValueError::Candle(_) => ErrorKind::Other,
             ValueError::Engine(error) => error.kind(),
             ValueError::OutOfMemory(_) => ErrorKind::Limit,

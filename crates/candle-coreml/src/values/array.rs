@@ -49,7 +49,7 @@ impl OutputValue<'_> {
             Some(FeatureType::Image(image)) => {
                 let mut values = vec![0.0; array.len()];
                 array.read_floats(0..array.len(), &mut values)?;
-                Ok(Image::read(image.color_space, array.shape(), &values)?.into())
+                Ok(Image::read(image.color_space, array.shape(), values)?.into())
             }
             Some(FeatureType::Double) if array.len() == 1 => {
                 let mut value = [0.0];

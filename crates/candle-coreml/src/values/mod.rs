@@ -1,16 +1,20 @@
 //! Values of every feature type, as a caller gives them to a model and gets them from it.
 
 mod array;
+mod classes;
+mod dictionary;
 mod features;
 mod image;
-
-use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
 pub use self::array::{Array, OutputValue};
+pub(crate) use self::classes::{class, probabilities};
+pub use self::dictionary::Dictionary;
 pub use self::features::Features;
-pub use self::image::Image;
+pub use self::image::{Image, Pixels, RawPixels};
+#[cfg(feature = "image")]
+pub use self::image::{Resize, ResizeFilter};
 use crate::error::ValueError;
 
 /// The value of an input or an output.
@@ -31,15 +35,6 @@ pub enum FeatureValue {
     Dictionary(Dictionary),
     /// Strings or integers in order.
     Sequence(Sequence),
-}
-
-/// A dictionary, with keys of one type.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Dictionary {
-    /// By integers.
-    Int64(BTreeMap<i64, f64>),
-    /// By strings.
-    String(BTreeMap<String, f64>),
 }
 
 /// A sequence, with elements of one type.
@@ -84,6 +79,17 @@ impl FeatureValue {
         match self {
             FeatureValue::Image(image) => Ok(image),
             other => Err(ValueError::mismatch("an image", other.kind_in_words())),
+        }
+    }
+
+    /// The dictionary, e.g. the probabilities of a classifier.
+    ///
+    /// # Errors
+    /// When the value is something else.
+    pub fn dictionary(&self) -> Result<&Dictionary, ValueError> {
+        match self {
+            FeatureValue::Dictionary(dictionary) => Ok(dictionary),
+            other => Err(ValueError::mismatch("a dictionary", other.kind_in_words())),
         }
     }
 

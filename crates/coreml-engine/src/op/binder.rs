@@ -221,6 +221,21 @@ impl<'a> Binder<'a> {
         self.optional_ints(name)?.ok_or_else(|| OpError::Missing(name.to_owned()))
     }
 
+    /// The integers (or bools) of an argument that is a list of constants, one each.
+    pub(crate) fn int_list(&self, name: &str) -> Result<SmallVec<[i64; 8]>, OpError> {
+        self.ask(name);
+        let bound = self.bound(name).ok_or_else(|| OpError::Missing(name.to_owned()))?;
+        let int = |&operand: &Operand| {
+            let tensor = self.frame.constant(operand).and_then(Constant::tensor);
+            let int = tensor.filter(|tensor| tensor.len() == 1).map(|tensor| tensor.scalar_int());
+            match int {
+                Some(Ok(int)) => Ok(int),
+                _ => Err(OpError::argument(name, "constant integers", "something else among them")),
+            }
+        };
+        bound.iter().map(int).collect()
+    }
+
     /// Constant bools; empty when absent.
     pub(crate) fn bools(&self, name: &str) -> Result<SmallVec<[bool; 8]>, OpError> {
         let ints = self.optional_ints(name)?.unwrap_or_default();
@@ -293,18 +308,28 @@ impl<'a> Binder<'a> {
 
     /// A constant number, or its default; `None` when there is neither. A default is rounded as the
     /// operation's element type holds it: `1e-45` is 0 in `fp16`.
-    pub(crate) fn optional_float(&self, name: &str) -> Result<Option<f32>, OpError> {
+    pub(crate) fn optional_number(&self, name: &str) -> Result<Option<f64>, OpError> {
         let Some(constant) = self.constant(name)? else {
             return Ok(match self.default(name) {
-                Some(Default::Float(value)) => Some(self.rounded(name, value as f32)),
-                Some(Default::Int(value)) => Some(value as f32),
+                Some(Default::Float(value)) => Some(self.rounded(name, value as f32).into()),
+                Some(Default::Int(value)) => Some(value as f64),
                 _ => None,
             });
         };
         match constant.tensor().filter(|tensor| tensor.len() == 1) {
-            Some(tensor) => tensor.scalar_f32().map(Some),
+            Some(tensor) => tensor.scalar_f64().map(Some),
             None => Err(OpError::argument(name, "one number", constant.describe())),
         }
+    }
+
+    /// A constant number of any type, or its default.
+    pub(crate) fn number(&self, name: &str) -> Result<f64, OpError> {
+        self.optional_number(name)?.ok_or_else(|| OpError::Missing(name.to_owned()))
+    }
+
+    /// As [`Binder::optional_number`], in single precision.
+    pub(crate) fn optional_float(&self, name: &str) -> Result<Option<f32>, OpError> {
+        Ok(self.optional_number(name)?.map(|number| number as f32))
     }
 
     fn rounded(&self, name: &str, value: f32) -> f32 {

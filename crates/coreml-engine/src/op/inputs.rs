@@ -196,9 +196,4 @@ impl<'a> Outputs<'_, 'a> {
             |output: &Output| matches!(output, Output::Tensor(tensor) if tensor.bytes.is_empty());
         !self.0.is_empty() && self.0.iter().all(is_empty)
     }
-
-    /// Number of outputs.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
 }

@@ -195,11 +195,20 @@ fn run(
     case.run(definition.name, definition.since)
 }
 
-/// Whether coremltools writes no such call though the types of each argument are allowed: operands of
-/// `matmul` that are all known only when it runs have one type.
+/// Whether coremltools writes no such call though the types of each argument are allowed.
 fn is_excluded(definition: &Definition, call: &[Given], types: &Types) -> bool {
-    let at_run = call.iter().filter(|given| given.at_run);
-    definition.name == "matmul" && at_run.count() > 1 && types.get("x") != types.get("y")
+    let given = |name: &str| call.iter().find(|given| given.argument.name == name);
+    match definition.name {
+        // Operands that are all known only when it runs have one type.
+        "matmul" => {
+            let at_run = call.iter().filter(|given| given.at_run);
+            at_run.count() > 1 && types.get("x") != types.get("y")
+        }
+        // Its type is that which `output_dtype` names.
+        "quantize" => given("zero_point")
+            .is_some_and(|given| types.get("zero_point") != Some(&given.values[0].element)),
+        _ => false,
+    }
 }
 
 /// Whether results are the same but for what halves are rounded to.

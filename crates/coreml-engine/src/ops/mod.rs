@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+mod band_part;
 mod compression;
 mod concat;
 mod conv;
@@ -11,20 +12,26 @@ mod cumsum;
 mod einsum;
 mod elementwise_binary;
 mod elementwise_unary;
+mod image_resizing;
 mod linear;
 mod list;
 mod matmul;
 mod movement;
+mod non_maximum_suppression;
+mod non_zero;
 mod normalization;
+mod one_hot;
 mod pad;
 mod pool;
 mod quantization;
 mod random;
 mod recurrent;
 mod reduction;
+mod reverse_sequence;
 mod scatter_gather;
 mod select;
 mod slice;
+mod space_to_batch;
 mod tensor_operation;
 mod tensor_transformation;
 mod topk;
@@ -36,6 +43,7 @@ pub(crate) use elementwise_binary::{Binary, ElementwiseBinary};
 pub(crate) use elementwise_unary::{Cast, Elementwise, Unary};
 pub(crate) use matmul::Matmul;
 pub(crate) use normalization::{LayerNorm, RmsNorm};
+pub(crate) use select::Select;
 pub(crate) use slice::Slice;
 pub(crate) use tensor_operation::Tile;
 pub(crate) use tensor_transformation::{Order, Reorder, Reshape, Rule as ReshapeRule, Zeros};
@@ -49,33 +57,47 @@ use crate::op::OpDef;
 const FAMILIES: &[&[OpDef]] = &[
     activation::OPS,
     attention::OPS,
+    band_part::OPS,
     compression::OPS,
     conv::OPS,
     cumsum::OPS,
     einsum::OPS,
     elementwise_binary::OPS,
     elementwise_unary::OPS,
+    image_resizing::OPS,
     linear::OPS,
     list::OPS,
     matmul::OPS,
+    non_maximum_suppression::OPS,
+    non_zero::OPS,
     normalization::OPS,
     pool::OPS,
     quantization::OPS,
     random::OPS,
+    one_hot::OPS,
     recurrent::OPS,
     reduction::OPS,
+    reverse_sequence::OPS,
     scatter_gather::OPS,
     select::OPS,
     slice::OPS,
+    space_to_batch::OPS,
     tensor_operation::OPS,
     tensor_transformation::OPS,
     topk::OPS,
 ];
 
-/// Operators that are no operations of a plan: binding, states and control flow are the passes' own
-/// business.
-const STRUCTURAL: &[&str] =
-    &["const", "cond", "while_loop", "read_state", "write_state", "coreml_update_state"];
+/// Operators that are no operations of a plan: binding, states, control flow and the end of a classifier
+/// are the passes' own business.
+const STRUCTURAL: &[&str] = &[
+    "const",
+    "cond",
+    "while_loop",
+    "read_state",
+    "write_state",
+    "coreml_update_state",
+    "classify",
+];
 
 /// Whether the engine computes an operator in an opset.
 pub(crate) enum Support {

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::error::OpError;
 use crate::op::{Inputs, Kernel, Moves, Op, Outputs, ResultType, ResultTypes, kernel};
-use crate::value::{Layout, Shape, Strides, View, reshaped, row_major};
+use crate::value::{Constant, Layout, Shape, Strides, View, reshaped, row_major};
 use crate::weights::Weights;
 
 /// A result of a movement.
@@ -37,6 +37,11 @@ impl Moved {
 pub(super) trait Movement: Clone + Debug + Send + Sync + 'static {
     /// The input.
     fn x(&self) -> usize;
+
+    /// True when only this input's shape matters.
+    fn reads_shape_only(&self, _input: usize) -> bool {
+        false
+    }
 
     /// Inputs whose integers say where elements lie.
     fn places(&self) -> SmallVec<[usize; 2]> {
@@ -84,11 +89,19 @@ impl<M: Movement> Op for M {
     }
 
     fn reads_half(&self, input: usize) -> bool {
-        input == self.x()
+        input == self.x() || Movement::reads_shape_only(self, input)
     }
 
     fn reads_strided(&self, input: usize) -> bool {
-        input == self.x()
+        input == self.x() || Movement::reads_shape_only(self, input)
+    }
+
+    fn reads_shape_only(&self, input: usize) -> bool {
+        Movement::reads_shape_only(self, input)
+    }
+
+    fn reads_compressed(&self, input: usize, _constant: &Constant) -> bool {
+        Movement::reads_shape_only(self, input)
     }
 
     fn keeps_storage_of(&self) -> Option<usize> {

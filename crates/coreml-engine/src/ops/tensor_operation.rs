@@ -219,7 +219,7 @@ impl Op for Fill {
 }
 
 /// The bytes of a number as an element of `out`, and how many they are.
-fn element_bytes(value: f64, out: &TensorMut) -> ([u8; 8], usize) {
+pub(super) fn element_bytes(value: f64, out: &TensorMut) -> ([u8; 8], usize) {
     let size = out.storage.size();
     let mut bytes = [0; 8];
     let mut set = |value: &[u8]| bytes[..value.len()].copy_from_slice(value);
@@ -243,11 +243,7 @@ fn element_bytes(value: f64, out: &TensorMut) -> ([u8; 8], usize) {
 fn fill_with(binder: &mut Binder, argument: &str, like: bool) -> Result<Box<dyn Op>, OpError> {
     let shape = binder.input(argument)?;
     let element = binder.constant("value")?.map_or(ElementType::Float32, |value| value.element);
-    let value = match element.is_int() {
-        true => binder.int("value")? as f64,
-        false => binder.float("value")?.into(),
-    };
-    bound(Fill { shape, like, element, value })
+    bound(Fill { shape, like, element, value: binder.number("value")? })
 }
 
 fn fill(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
@@ -318,5 +314,13 @@ mod tests {
             let case = Case::new().ints("x", &shape, &arange(&shape)).vector("reps", &reps);
             prop_assert_eq!(case.run_ints("tile", Opset::Ios15), (result, expected));
         }
+    }
+
+    #[test]
+    fn tensors_are_filled_with_exact_numbers() {
+        let case = Case::new().vector("shape", &[2]).int("value", 16_777_217);
+        assert_eq!(case.run_ints("fill", Opset::Ios15), (vec![2], vec![16_777_217; 2]));
+        let case = Case::new().floats("ref_tensor", &[1], &[0.0]).int("value", i32::MIN);
+        assert_eq!(case.run_ints("fill_like", Opset::Ios16), (vec![1], vec![i32::MIN]));
     }
 }

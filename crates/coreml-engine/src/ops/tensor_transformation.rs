@@ -1,5 +1,7 @@
 //! Operations that change a tensor's shape or the order of its elements.
 
+use std::ops::Range;
+
 use coreml_format::mil::Opset;
 use smallvec::{SmallVec, smallvec};
 
@@ -32,6 +34,29 @@ pub(crate) enum Rule {
     Keep,
     /// This one.
     To(Shape),
+    /// Parts of these inputs' shapes, one after the other.
+    Like { references: Range<usize>, parts: SmallVec<[Part; 2]> },
+}
+
+/// A part of a shape, with places that may count from the end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    begin: i64,
+    /// Where it ends; none for the end of the shape.
+    end: Option<i64>,
+}
+
+impl Part {
+    /// The part of a shape that NumPy's `shape[begin:end]` is.
+    fn of<'a>(&self, shape: &'a [usize]) -> &'a [usize] {
+        let place = |place: i64| {
+            let rank = shape.len() as i64;
+            let place = if place < 0 { place.saturating_add(rank) } else { place };
+            place.clamp(0, rank) as usize
+        };
+        let (begin, end) = (place(self.begin), self.end.map_or(shape.len(), place));
+        shape.get(begin..end).unwrap_or_default()
+    }
 }
 
 /// What a 0 in the `shape` of `reshape` takes over.
@@ -58,6 +83,17 @@ impl Rule {
             }
             Rule::Keep => Ok(Shape::from_slice(x)),
             Rule::To(shape) => Ok(shape.clone()),
+            Rule::Like { references, parts } => {
+                let mut shape = Shape::new();
+                for (reference, part) in references.clone().zip(parts) {
+                    shape.extend_from_slice(part.of(inputs.shape(reference)?));
+                }
+                if element_count(&shape) == element_count(x) {
+                    return Ok(shape);
+                }
+                let got = format!("{:?} for a tensor of shape {x:?}", shape.as_slice());
+                Err(OpError::argument("ref_tensors", "a shape for as many elements", got))
+            }
         }
     }
 }
@@ -132,6 +168,10 @@ impl Movement for Reshape {
         self.x
     }
 
+    fn reads_shape_only(&self, input: usize) -> bool {
+        matches!(&self.rule, Rule::Like { references, .. } if references.contains(&input))
+    }
+
     fn moved(
         &self,
         inputs: &Inputs,
@@ -157,6 +197,22 @@ fn reshape(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 
 fn reshape_ios17(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     reshape_with(binder, Zeros::FromTheEnd)
+}
+
+fn reshape_like(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let (x, references) = (binder.input("x")?, binder.inputs("ref_tensors")?);
+    let (begins, ends) = (binder.int_list("begins")?, binder.int_list("ends")?);
+    let masks = binder.int_list("end_masks")?;
+    for (name, list) in [("begins", &begins), ("ends", &ends), ("end_masks", &masks)] {
+        if list.len() != references.len() {
+            let expected = format!("one for each of {} tensors", references.len());
+            return Err(OpError::argument(name, expected, list.len().to_string()));
+        }
+    }
+    let ends =
+        ends.into_iter().zip(masks).map(|(end, to_the_end)| (to_the_end == 0).then_some(end));
+    let parts = begins.into_iter().zip(ends).map(|(begin, end)| Part { begin, end }).collect();
+    bound(Reshape { x, rule: Rule::Like { references, parts } })
 }
 
 fn expand_dims(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
@@ -397,6 +453,8 @@ pub(super) const OPS: &[OpDef] = &[
     def("pixel_unshuffle", Opset::Ios16, pixel_unshuffle),
     def("reshape", Opset::Ios15, reshape),
     def("reshape", Opset::Ios17, reshape_ios17),
+    def("reshape_like", Opset::Ios16, reshape_like),
+    def("reshape_like", Opset::Ios17, reshape_like),
     def("reverse", Opset::Ios15, reverse),
     def("reverse", Opset::Ios17, reverse),
     def("sliding_windows", Opset::Ios15, sliding_windows),
@@ -410,6 +468,7 @@ pub(super) const OPS: &[OpDef] = &[
 
 #[cfg(test)]
 mod tests {
+    use coreml_format::mil::ElementType;
     use half::f16;
     use proptest::prelude::*;
 
@@ -448,5 +507,22 @@ mod tests {
         assert_eq!(bits(case().vector("perm", &[1, 0]), "transpose"), [1.0, 3.0, 2.0, 4.0]);
         assert_eq!(bits(case().vector("axes", &[0]), "reverse"), [3.0, 4.0, 1.0, 2.0]);
         assert_eq!(bits(case().vector("axes", &[0]), "expand_dims"), [1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn parts_of_another_shape_make_a_shape() {
+        let run = |begin: i32, ends: &[i32]| {
+            let case = Case::new().ints("x", &[6], &arange(&[6]));
+            let case = case.floats("ref_tensors", &[2, 3], &[0.0; 6]).int("begins", begin);
+            let case = case.dense("end_masks", ElementType::Bool, &[], &[0u8]);
+            let case = ends.iter().fold(case, |case, &end| case.int("ends", end));
+            case.run("reshape_like", Opset::Ios17)
+        };
+        assert_eq!(run(-2, &[9]).unwrap()[0].shape(), [2, 3]);
+        let message = |begin, ends: &[i32]| run(begin, ends).err().unwrap().to_string();
+        assert!(message(1, &[2]).contains("ref_tensors"));
+        assert!(message(2, &[1]).contains("ref_tensors"));
+        assert!(message(0, &[2, 2]).contains("ends"));
+        assert!(message(0, &[]).contains("ends"));
     }
 }

@@ -1,4 +1,4 @@
-//! `topk`, of the `tensor_operation` family.
+//! `topk` and `argsort`, of the `tensor_operation` family.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ use crate::op::{
     Binder, Inputs, Kernel, Moves, Op, OpDef, Outputs, ResultType, ResultTypes, axis, bound, def,
     kernel, one,
 };
-use crate::value::{Element, Lines, Shape, Storage, TensorRef, Visitor, same_count};
+use crate::value::{Element, Lines, Shape, Storage, TensorMut, TensorRef, Visitor, same_count};
 use crate::weights::Weights;
 
 /// The largest or smallest elements along an axis, the best first, with their indices.
@@ -60,13 +60,16 @@ fn nan_last<T: PartialOrd>(x: &T, y: &T, ascending: bool) -> Ordering {
     order.unwrap_or_else(|| is_nan(x).cmp(&is_nan(y)))
 }
 
-/// A run of a [`TopK`], whatever the type of the elements.
+/// A run of a [`TopK`] or an [`Argsort`], whatever the type of the elements.
 struct Select<'a, 's, 'o> {
     x: TensorRef<'a>,
     lines: Lines,
     taken: Lines,
     ascending: bool,
     outputs: &'a mut Outputs<'s, 'o>,
+    /// The outputs that values and indices go to, if they are results.
+    values: Option<usize>,
+    indices: Option<usize>,
     context: &'a Context,
 }
 
@@ -89,10 +92,14 @@ impl Visitor for Select<'_, '_, '_> {
             let best = first(&mut places, taken.size, |&x, &y| {
                 nan_last(&value(x), &value(y), self.ascending).then(x.cmp(&y))
             });
-            let out = outputs.tensor(0)?.slice::<T>()?;
-            same_count(taken.elements(), out.len())?;
-            taken.line_mut(out, line).zip(best).for_each(|(out, &place)| *out = value(place));
-            write_indices(outputs, taken, line, best)?;
+            if let Some(output) = self.values {
+                let out = outputs.tensor(output)?.slice::<T>()?;
+                same_count(taken.elements(), out.len())?;
+                taken.line_mut(out, line).zip(best).for_each(|(out, &place)| *out = value(place));
+            }
+            if let Some(output) = self.indices {
+                write_indices(outputs.tensor(output)?, taken, line, best)?;
+            }
         }
         Ok(())
     }
@@ -108,17 +115,13 @@ fn first<T>(values: &mut [T], count: usize, order: impl Fn(&T, &T) -> Ordering) 
     first
 }
 
-/// Writes a line of the indices, if they are a result.
+/// Writes a line of the indices.
 fn write_indices(
-    outputs: &mut Outputs,
+    out: &mut TensorMut,
     taken: Lines,
     line: usize,
     best: &[u32],
 ) -> Result<(), OpError> {
-    if outputs.len() == 1 {
-        return Ok(());
-    }
-    let out = outputs.tensor(1)?;
     same_count(taken.elements() * out.storage.size(), out.bytes.len())?;
     match out.storage {
         Storage::U16 => {
@@ -149,9 +152,19 @@ impl Op for TopK {
         let lines = Lines::along(shape, axis);
         let taken = Lines { size: taken, ..lines };
         indices_fit(self.indices.unwrap_or(ElementType::Int32), lines.size)?;
+        let (values, indices) = (Some(0), self.indices.map(|_| 1));
         kernel(move |inputs, outputs, context| {
             let x = inputs.tensor(x)?;
-            x.storage.visit(Select { x, lines, taken, ascending, outputs, context })
+            x.storage.visit(Select {
+                x,
+                lines,
+                taken,
+                ascending,
+                outputs,
+                values,
+                indices,
+                context,
+            })
         })
     }
 
@@ -159,6 +172,47 @@ impl Op for TopK {
         let indices = self.indices.map(|_| ElementType::Int32);
         Moves::new(&TopK { indices, ..self.clone() }, [self.x])
     }
+}
+
+/// The indices of the elements along an axis in their order, which is that of [`TopK`].
+#[derive(Clone, Debug)]
+struct Argsort {
+    x: usize,
+    axis: i64,
+    ascending: bool,
+}
+
+impl Op for Argsort {
+    fn infer(&self, inputs: &Inputs) -> Result<ResultTypes, OpError> {
+        let shape = inputs.shape(self.x)?;
+        axis(self.axis, shape.len(), "axis")?;
+        one(ElementType::Int32, shape)
+    }
+
+    fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
+        let (x, ascending, shape) = (self.x, self.ascending, inputs.shape(self.x)?);
+        let lines = Lines::along(shape, axis(self.axis, shape.len(), "axis")?);
+        indices_fit(ElementType::Int32, lines.size)?;
+        kernel(move |inputs, outputs, context| {
+            let x = inputs.tensor(x)?;
+            let (taken, values, indices) = (lines, None, Some(0));
+            x.storage.visit(Select {
+                x,
+                lines,
+                taken,
+                ascending,
+                outputs,
+                values,
+                indices,
+                context,
+            })
+        })
+    }
+}
+
+fn argsort(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
+    let x = binder.input("x")?;
+    bound(Argsort { x, axis: binder.int("axis")?, ascending: binder.bool("ascending")? })
 }
 
 fn topk_with(binder: &mut Binder, indices: Option<ElementType>) -> Result<Box<dyn Op>, OpError> {
@@ -186,6 +240,7 @@ fn topk_ios17(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 }
 
 pub(super) const OPS: &[OpDef] = &[
+    def("argsort", Opset::Ios15, argsort),
     def("topk", Opset::Ios15, topk),
     def("topk", Opset::Ios16, topk_ios16),
     def("topk", Opset::Ios17, topk_ios17),

@@ -5,7 +5,6 @@ use coreml_format::mil::ElementType;
 use coreml_kernels::Context;
 use smallvec::SmallVec;
 
-use super::Options;
 use super::legalise::{readable_constant, result_storage};
 use super::rounding::{Precision, computes_halves};
 use crate::error::OpError;
@@ -31,14 +30,21 @@ const SMALL_BYTES: usize = 1 << 10;
 pub(crate) struct Folder<'a> {
     weights: &'a Weights,
     context: &'a Context,
-    options: Options,
+    precision: Precision,
+    /// Whether operations that compute numbers of `fp16` are folded, too.
+    folds_halves: bool,
     /// Bytes that may still be folded.
     room: usize,
 }
 
 impl<'a> Folder<'a> {
-    pub(crate) fn new(weights: &'a Weights, context: &'a Context, options: Options) -> Self {
-        Folder { weights, context, options, room: MOST_FOLDED_BYTES }
+    pub(crate) fn new(
+        weights: &'a Weights,
+        context: &'a Context,
+        precision: Precision,
+        folds_halves: bool,
+    ) -> Self {
+        Folder { weights, context, precision, folds_halves, room: MOST_FOLDED_BYTES }
     }
 
     /// Takes room for constants; false if there is none.
@@ -72,7 +78,7 @@ impl<'a> Folder<'a> {
         }
         let elements = types.iter().map(|ty| ty.element);
         let computes_halves = computes_halves(op, &operands, elements, &constants);
-        if computes_halves && !self.options.folds_halves {
+        if computes_halves && !self.folds_halves {
             return Ok(None);
         }
         let mut held: SmallVec<[(Storage, usize); 2]> = SmallVec::new();
@@ -91,7 +97,7 @@ impl<'a> Folder<'a> {
             buffers.iter_mut().zip(types).map(|(held, ty)| output(held, ty)).collect();
         let kernel = op.prepare(&inputs, self.weights)?;
         kernel.run(&inputs, &mut Outputs(&mut outputs), self.context)?;
-        if computes_halves && self.options.precision == Precision::AsDeclared {
+        if computes_halves && self.precision == Precision::AsDeclared {
             outputs.iter_mut().for_each(|output| output.round_halves(self.context));
         }
         drop(outputs);

@@ -17,6 +17,6 @@ pub(crate) use layout::{
 };
 pub(crate) use lines::Lines;
 pub(crate) use list::{ItemShape, ListItem, ListValue};
-pub(crate) use tensor::TensorMut;
 pub use tensor::{Element, Shape, Storage, TensorRef, element_count};
+pub(crate) use tensor::{Ints, TensorMut};
 pub(crate) use visit::Visitor;

@@ -258,15 +258,20 @@ impl<'a> TensorRef<'a> {
         })
     }
 
-    /// The one float of a scalar, or of a tensor of one element.
-    pub(crate) fn scalar_f32(&self) -> Result<f32, OpError> {
+    /// The one number of a scalar, or of a tensor of one element. All of up to 32 bits are exact.
+    pub(crate) fn scalar_f64(&self) -> Result<f64, OpError> {
         let value = match self.storage {
-            Storage::F32 => self.slice::<f32>()?.first().copied(),
-            Storage::F16 => self.slice::<f16>()?.first().map(|v| v.to_f32()),
-            Storage::F64 => self.slice::<f64>()?.first().map(|v| *v as f32),
-            _ => self.ints()?.first().map(|v| *v as f32),
+            Storage::F32 => self.slice::<f32>()?.first().map(|&v| v.into()),
+            Storage::F16 => self.slice::<f16>()?.first().map(|v| v.to_f64()),
+            Storage::F64 => self.slice::<f64>()?.first().copied(),
+            _ => self.ints()?.first().map(|&v| v as f64),
         };
         value.ok_or_else(|| OpError::invalid("an empty tensor where a scalar is needed"))
+    }
+
+    /// As [`TensorRef::scalar_f64`], in single precision.
+    pub(crate) fn scalar_f32(&self) -> Result<f32, OpError> {
+        Ok(self.scalar_f64()? as f32)
     }
 
     /// The one integer of a scalar, or of a tensor of one element.

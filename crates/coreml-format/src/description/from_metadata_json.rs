@@ -46,6 +46,8 @@ struct FunctionSchema {
     input_schema: Vec<Feature>,
     output_schema: Vec<Feature>,
     state_schema: Vec<Feature>,
+    predicted_feature_name: String,
+    predicted_probabilities_name: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,6 +127,8 @@ fn function(schema: &FunctionSchema) -> Result<FunctionDescription, FormatError>
         inputs: features(&schema.input_schema).map_err(within)?,
         outputs: features(&schema.output_schema).map_err(within)?,
         states: features(&schema.state_schema).map_err(within)?,
+        predicted_feature_name: schema.predicted_feature_name.clone(),
+        predicted_probabilities_name: schema.predicted_probabilities_name.clone(),
     })
 }
 

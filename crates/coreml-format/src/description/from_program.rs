@@ -72,10 +72,10 @@ fn describe(name: &str, function: &Function) -> FunctionDescription {
     let features = |values: Vec<&NamedValueType>| values.into_iter().filter_map(feature).collect();
     let outputs = function.block.outputs.iter().filter_map(|name| output(function, name));
     FunctionDescription {
-        name: name.to_owned(),
         inputs: features(inputs),
         outputs: features(outputs.collect()),
         states: features(states),
+        ..FunctionDescription::new(name)
     }
 }
 

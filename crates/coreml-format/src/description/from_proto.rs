@@ -41,6 +41,8 @@ fn function(message: pm::FunctionDescription) -> Result<FunctionDescription, For
         outputs: features(message.output).map_err(within)?,
         states: features(message.state).map_err(within)?,
         name: message.name,
+        predicted_feature_name: message.predicted_feature_name,
+        predicted_probabilities_name: message.predicted_probabilities_name,
     })
 }
 

@@ -5,10 +5,13 @@ mod display;
 mod from_metadata_json;
 mod from_program;
 mod from_proto;
+mod shapes;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+
+pub use shapes::{ImageFlexibility, ShapeFlexibility, ShapeMismatch};
 
 pub(crate) use from_metadata_json::CompiledMetadata;
 pub(crate) use from_program::specification_version;
@@ -51,12 +54,14 @@ impl ModelDescription {
             inputs: self.inputs.clone(),
             outputs: self.outputs.clone(),
             states: self.states.clone(),
+            predicted_feature_name: self.predicted_feature_name.clone(),
+            predicted_probabilities_name: self.predicted_probabilities_name.clone(),
         })
     }
 }
 
 /// One function's interface.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct FunctionDescription {
     /// The function's name.
@@ -67,13 +72,18 @@ pub struct FunctionDescription {
     pub outputs: Vec<FeatureDescription>,
     /// States in the order of the file.
     pub states: Vec<FeatureDescription>,
+    /// Output with a classifier's predicted class; empty for other functions.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub predicted_feature_name: String,
+    /// Output with a classifier's probabilities by class; empty for other functions.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub predicted_probabilities_name: String,
 }
 
 impl FunctionDescription {
     /// A function without inputs, outputs and states.
     pub fn new(name: impl Into<String>) -> Self {
-        let (inputs, outputs, states) = Default::default();
-        FunctionDescription { name: name.into(), inputs, outputs, states }
+        FunctionDescription { name: name.into(), ..Default::default() }
     }
 }
 
@@ -222,41 +232,12 @@ pub struct MultiArrayType {
     pub default_value: Option<f64>,
 }
 
-/// The shapes that a multi-array may take.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub enum ShapeFlexibility {
-    /// The stated shape only.
-    Fixed,
-    /// These shapes.
-    Enumerated(Vec<Vec<usize>>),
-    /// For each dimension the smallest and the largest size, both included; no largest when
-    /// unbounded.
-    Ranges(Vec<(usize, Option<usize>)>),
-}
-
 impl MultiArrayType {
     /// Arrays of this shape alone.
     pub fn new(element: ArrayElementType, shape: impl Into<Vec<usize>>) -> Self {
         let flexibility = ShapeFlexibility::Fixed;
         MultiArrayType { element, shape: shape.into(), flexibility, default_value: None }
     }
-
-    /// Whether an array of this shape may be given. A type that states no shape takes any.
-    pub fn allows(&self, shape: &[usize]) -> bool {
-        match &self.flexibility {
-            ShapeFlexibility::Fixed => self.shape.is_empty() || self.shape == shape,
-            ShapeFlexibility::Enumerated(shapes) => shapes.iter().any(|allowed| allowed == shape),
-            ShapeFlexibility::Ranges(ranges) => {
-                ranges.len() == shape.len()
-                    && ranges.iter().zip(shape).all(|(&range, &size)| in_range(range, size))
-            }
-        }
-    }
-}
-
-fn in_range((smallest, largest): (usize, Option<usize>), size: usize) -> bool {
-    size >= smallest && largest.is_none_or(|largest| size <= largest)
 }
 
 /// Type of an image.
@@ -310,38 +291,10 @@ impl ColorSpace {
     }
 }
 
-/// The sizes that an image may take.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub enum ImageFlexibility {
-    /// The stated size only.
-    Fixed,
-    /// These sizes: width, height.
-    Enumerated(Vec<(usize, usize)>),
-    /// Smallest and largest width and height, in pixels; no largest when unbounded.
-    Ranges {
-        /// Of the width.
-        width: (usize, Option<usize>),
-        /// Of the height.
-        height: (usize, Option<usize>),
-    },
-}
-
 impl ImageType {
     /// Images of this size alone.
     pub fn new(width: usize, height: usize, color_space: ColorSpace) -> Self {
         ImageType { width, height, color_space, flexibility: ImageFlexibility::Fixed }
-    }
-
-    /// Whether an image of this size may be given.
-    pub fn allows(&self, width: usize, height: usize) -> bool {
-        match &self.flexibility {
-            ImageFlexibility::Fixed => (self.width, self.height) == (width, height),
-            ImageFlexibility::Enumerated(sizes) => sizes.contains(&(width, height)),
-            ImageFlexibility::Ranges { width: widths, height: heights } => {
-                in_range(*widths, width) && in_range(*heights, height)
-            }
-        }
     }
 }
 
@@ -356,20 +309,6 @@ mod tests {
             flexibility,
             default_value: None,
         }
-    }
-
-    #[test]
-    fn allows_follows_the_flexibility() {
-        let fixed = array(&[1, 2], ShapeFlexibility::Fixed);
-        assert!(fixed.allows(&[1, 2]) && !fixed.allows(&[2, 1]) && !fixed.allows(&[1]));
-        assert!(array(&[], ShapeFlexibility::Fixed).allows(&[7, 7]));
-
-        let listed = array(&[1, 1], ShapeFlexibility::Enumerated(vec![vec![1, 1], vec![1, 64]]));
-        assert!(listed.allows(&[1, 64]) && !listed.allows(&[1, 2]));
-
-        let ranges = array(&[1, 2], ShapeFlexibility::Ranges(vec![(1, Some(1)), (2, None)]));
-        assert!(ranges.allows(&[1, 4000]) && !ranges.allows(&[2, 2]) && !ranges.allows(&[1, 1]));
-        assert!(!ranges.allows(&[1]));
     }
 
     #[test]

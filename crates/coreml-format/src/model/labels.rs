@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::FormatError;
-use crate::mil::{Binding, ElementType, Operation, Program, TensorData, TensorValue, Value};
+use crate::mil::{Binding, Block, ElementType, Operation, Program, TensorData, TensorValue, Value};
 use crate::proto::wire::{self, fields};
 
 /// The classes that a classifier tells apart, in the order of its scores.
@@ -62,17 +62,23 @@ impl ClassLabels {
         program.functions.values().find_map(|function| {
             let operations = &function.block.operations;
             let classify = operations.iter().find(|operation| operation.operator == "classify")?;
-            match classify.inputs.get("classes")?.0.first()? {
-                Binding::Value(value) => ClassLabels::of_value(value),
-                Binding::Name(name) => {
-                    let gives = |op: &&Operation| op.outputs.iter().any(|out| out.name == *name);
-                    match operations.iter().find(gives)?.inputs.get("val")?.0.first()? {
-                        Binding::Value(value) => ClassLabels::of_value(value),
-                        Binding::Name(_) => None,
-                    }
+            ClassLabels::of_operation(classify, &function.block)
+        })
+    }
+
+    /// The labels that a `classify` operation of a block lists, or a constant before it.
+    pub fn of_operation(classify: &Operation, block: &Block) -> Option<Self> {
+        match classify.inputs.get("classes")?.0.first()? {
+            Binding::Value(value) => ClassLabels::of_value(value),
+            Binding::Name(name) => {
+                let gives = |op: &&Operation| op.outputs.iter().any(|out| out.name == *name);
+                let constant = block.operations.iter().find(gives)?;
+                match constant.inputs.get("val")?.0.first()? {
+                    Binding::Value(value) => ClassLabels::of_value(value),
+                    Binding::Name(_) => None,
                 }
             }
-        })
+        }
     }
 
     /// A list of strings or numbers, or a tensor of them.

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
 use crate::gemm::{Sum, multiply};
 use crate::matrix::{Block, Matrix, MatrixMut, Threads};
-use crate::spatial::{SpatialDim, split, three};
+use crate::spatial::{SpatialDim, lines, split, three};
 use crate::thresholds;
 
 /// What a transposed convolution is, apart from its data. Input is `[batch, in_channels, input…]`,
@@ -134,6 +134,10 @@ impl Group<'_> {
     /// Adds to all output channels of the group, some at a time.
     fn spread(&self, threads: Threads, out: &mut [f32]) -> Result<(), KernelError> {
         let (workers, shape) = (self.ctx.workers(), self.shape);
+        if shape.in_per_group == 1 {
+            compiled::run(self.ctx.isa(), Scaled { shape, x: self.x, filters: self.w, out });
+            return Ok(());
+        }
         let (channels, most) = (shape.out_per_group, self.channels_of(thresholds::FOLD_ROWS.1));
         if threads == Threads::One {
             let mut parts = out.chunks_mut(most * shape.points_out).enumerate();
@@ -204,46 +208,85 @@ impl Loop for Fold<'_> {
         let planes = out.chunks_exact_mut(shape.points_out);
         for (plane, products) in planes.zip(products.chunks_exact(shape.taps * count)) {
             for (tap, products) in products.chunks_exact(count).enumerate() {
-                fold_row(shape, plane, tap, start, products);
+                fold_row(shape, plane, tap, start, products, |to, product| to + product);
             }
         }
     }
 }
 
-/// Adds the products of one tap with inputs from `start` on to a channel's outputs.
+/// Adds the products of one channel with filters over it, which need no room of their own.
+struct Scaled<'a> {
+    shape: &'a Shape,
+    x: &'a [f32],
+    filters: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Loop for Scaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { shape, x, filters, out } = self;
+        let planes = out.chunks_exact_mut(shape.points_out);
+        for (plane, filter) in planes.zip(filters.chunks_exact(shape.taps)) {
+            for (tap, &weight) in filter.iter().enumerate() {
+                fold_row(shape, plane, tap, 0, x, |to, x| to + weight * x);
+            }
+        }
+    }
+}
+
+/// Adds what belongs to one tap and to inputs from `start` on to a channel's outputs.
 #[inline(always)]
-fn fold_row(shape: &Shape, plane: &mut [f32], tap: usize, start: usize, products: &[f32]) {
+fn fold_row(
+    shape: &Shape,
+    plane: &mut [f32],
+    tap: usize,
+    start: usize,
+    values: &[f32],
+    add: impl Fn(f32, f32) -> f32,
+) {
     let [depth, height, width] = shape.dims;
     let [_, in_height, in_width] = shape.input;
     let (tap_z, tap_y, tap_x) = split(tap, height.kernel, width.kernel);
     let (first, end, output) = width.hits(tap_x, in_width);
-    let mut done = 0;
-    while done < products.len() {
-        let (z, y, from) = split(start + done, in_height, in_width);
-        let count = (in_width - from).min(products.len() - done);
-        let line = &products[done..done + count];
-        done += count;
+    let mut rest = values;
+    for (z, y, columns) in lines(start, values.len(), in_height, in_width) {
+        let line;
+        (line, rest) = rest.split_at(columns.len());
         let (Some(out_z), Some(out_y)) = (depth.input_at(tap_z, z), height.input_at(tap_y, y))
         else {
             continue;
         };
-        let (low, high) = (first.max(from), end.min(from + count));
+        let (low, high) = (first.max(columns.start), end.min(columns.end));
         if low >= high {
             continue;
         }
         let target = &mut plane[(out_z * height.input + out_y) * width.input..][..width.input];
         let target = &mut target[output + (low - first) * width.stride..];
-        add_strided(target, width.stride, &line[low - from..high - from]);
+        add_strided(target, width.stride, &line[low - columns.start..high - columns.start], &add);
     }
 }
 
 /// Adds values to every `stride`th element, from the first on.
 #[inline(always)]
-fn add_strided(target: &mut [f32], stride: usize, values: &[f32]) {
-    if stride == 1 {
-        target.iter_mut().zip(values).for_each(|(to, value)| *to += value);
-    } else {
-        target.iter_mut().step_by(stride).zip(values).for_each(|(to, value)| *to += value);
+fn add_strided(target: &mut [f32], stride: usize, values: &[f32], add: impl Fn(f32, f32) -> f32) {
+    match stride {
+        1 => target.iter_mut().zip(values).for_each(|(to, &value)| *to = add(*to, value)),
+        // Whole pairs are written, as the compiler can do that with vectors.
+        2 => {
+            let (pairs, rest) = target.as_chunks_mut::<2>();
+            if let Some((to, &value)) = rest.first_mut().zip(values.get(pairs.len())) {
+                *to = add(*to, value);
+            }
+            let both = pairs.iter_mut().zip(values);
+            both.for_each(|(pair, &value)| *pair = [add(pair[0], value), pair[1]]);
+        }
+        _ => {
+            let both = target.iter_mut().step_by(stride).zip(values);
+            both.for_each(|(to, &value)| *to = add(*to, value));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::backend::{BackendCall, ReadOutput, WriteElements};
 use crate::error::{Error, Result, ValueError};
 use crate::state::CoreMLState;
 use crate::tensors::{self, InputBytes};
-use crate::values::{Array, FeatureValue, Image, OutputValue};
+use crate::values::{self, Array, FeatureValue, Image, OutputValue};
 
 /// A function with the memory of its inputs.
 pub(super) struct PortableCall {
@@ -65,27 +65,41 @@ impl PortableCall {
         })
     }
 
-    /// Fails unless the input takes this shape.
-    fn check_shape(&self, index: usize, shape: &[usize]) -> Result<&FunctionInput, ValueError> {
+    /// What the input takes, for messages.
+    fn expected(&self, index: usize) -> Result<String, ValueError> {
         let input = self.input(index)?;
-        if input.allows(shape) {
-            return Ok(input);
+        Ok(match &self.types[index] {
+            Some(image @ FeatureType::Image(_)) => image.to_string(),
+            _ => input.expected(),
+        })
+    }
+
+    /// The input, and the shape that its function sees of a value of this shape; fails if it takes none
+    /// of it.
+    fn accept(&self, index: usize, shape: &[usize]) -> Result<(&FunctionInput, Shape), ValueError> {
+        let input = self.input(index)?;
+        match input.shape_in_program(shape) {
+            Some(seen) => Ok((input, seen)),
+            None => Err(ValueError::Shape {
+                expected: input.expected_instead(shape),
+                got: shape.to_vec(),
+                mismatch: input.mismatch(shape).map(Box::new),
+            }),
         }
-        Err(ValueError::mismatch(input.expected_instead(shape), format!("shape {shape:?}")))
     }
 
     fn set_tensor(&mut self, index: usize, tensor: &Tensor) -> Result<(), ValueError> {
-        let input = self.check_shape(index, tensor.dims())?;
+        let (input, shape) = self.accept(index, tensor.dims())?;
         let (element, storage) = (input.ty.element, input.storage);
         self.bytes(index).set(tensor, element, storage)?;
-        self.note(index, tensor.dims());
+        self.note(index, shape);
         Ok(())
     }
 
     fn set_image(&mut self, index: usize, image: &Image) -> Result<(), ValueError> {
-        let input = self.input(index)?;
+        let expected = self.expected(index)?;
         let Some(FeatureType::Image(ty)) = &self.types[index] else {
-            return Err(ValueError::mismatch(input.expected(), "an image"));
+            return Err(ValueError::mismatch(expected, "an image"));
         };
         image.check(ty)?;
         let color_space = ty.color_space;
@@ -103,7 +117,7 @@ impl PortableCall {
         shape: &[usize],
         write: WriteElements<T>,
     ) -> Result<(), ValueError> {
-        let input = self.check_shape(index, shape)?;
+        let (input, seen) = self.accept(index, shape)?;
         let (element, storage) = (input.ty.element, input.storage);
         let bytes = self.bytes(index);
         if storage == T::STORAGE {
@@ -111,7 +125,7 @@ impl PortableCall {
         } else {
             bytes.set(&tensors::written(shape, write)?, element, storage)?;
         }
-        self.note(index, shape);
+        self.note(index, seen);
         Ok(())
     }
 
@@ -129,9 +143,8 @@ impl PortableCall {
     }
 
     /// An input has a value of this shape.
-    fn note(&mut self, index: usize, shape: &[usize]) {
-        self.shapes[index].clear();
-        self.shapes[index].extend_from_slice(shape);
+    fn note(&mut self, index: usize, shape: Shape) {
+        self.shapes[index] = shape;
         self.values[index].given = true;
     }
 
@@ -144,13 +157,13 @@ impl PortableCall {
             let input = &self.function.inputs()[index];
             let error = |source| Error::Input { name: input.name.clone(), source };
             let (true, Some(shape)) = (input.optional, input.default_shape()) else {
-                return Err(error(ValueError::Missing { expected: input.expected() }));
+                let expected = self.expected(index).map_err(error)?;
+                return Err(error(ValueError::Missing { expected }));
             };
             let value = input.feature.as_ref().and_then(|feature| feature.default_value);
-            let tensor =
-                tensors::filled(value.unwrap_or(0.0), &shape, input.storage).map_err(error)?;
             let (element, storage) = (input.ty.element, input.storage);
-            self.values[index].bytes.set(&tensor, element, storage).map_err(error)?;
+            let bytes = &mut self.values[index].bytes;
+            bytes.fill(value.unwrap_or(0.0), &shape, element, storage).map_err(error)?;
             // It stands in for this call alone: `given` stays as it is.
             self.shapes[index] = shape;
         }
@@ -174,6 +187,20 @@ impl PortableCall {
     }
 }
 
+/// An output as the model describes it: of a classifier, what its probabilities mean.
+fn output<'a>(function: &Function, index: usize, array: Array<'a>) -> Result<OutputValue<'a>> {
+    let Some(classifier) = function.classifier() else { return Ok(OutputValue::Array(array)) };
+    let index = Some(index);
+    let value = if index == classifier.class {
+        values::class(&classifier.classes, &array)
+    } else if index == classifier.probabilities {
+        values::probabilities(&classifier.classes, &array)
+    } else {
+        return Ok(OutputValue::Array(array));
+    };
+    Ok(OutputValue::Value(value?))
+}
+
 impl BackendCall for PortableCall {
     fn inputs(&self) -> &[String] {
         &self.inputs
@@ -195,9 +222,7 @@ impl BackendCall for PortableCall {
                 let shape = self.scalar_shape(index)?;
                 self.set_tensor(index, &Tensor::full(*float, &*shape, &Device::Cpu)?)
             }
-            other => {
-                Err(ValueError::mismatch(self.input(index)?.expected(), other.kind_in_words()))
-            }
+            other => Err(ValueError::mismatch(self.expected(index)?, other.kind_in_words())),
         }
     }
 
@@ -239,7 +264,8 @@ impl BackendCall for PortableCall {
         let inputs = values.iter().map(|value| &value.bytes);
         let result = InputBytes::with_all(inputs, |bytes| {
             function.predict(context, shapes, bytes, states, cancel, |index, tensor| {
-                match read(index, &OutputValue::Array(Array::new(*tensor))) {
+                let result = output(function, index, Array::new(*tensor));
+                match result.and_then(|output| read(index, &output)) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(error) => {
                         failed = Some(error);

@@ -1,6 +1,7 @@
 //! The first pass: from a function of the program to a graph. Names become values, operations are
 //! bound to their arguments, types are inferred, and what depends on constants alone is folded.
 
+mod classifier;
 mod control;
 mod operation;
 mod state;
@@ -37,13 +38,18 @@ pub(crate) fn bind(
         graph: Graph::default(),
         scopes: vec![HashMap::new()],
         states: HashMap::new(),
-        folder: Folder::new(weights, context, options),
+        folder: Folder::new(weights, context, options.precision, options.folds_halves),
+        classified: HashMap::new(),
+        shapes_declared: true,
     };
     binder.declare_inputs(&function.inputs, shapes)?;
     let nodes = binder.block(&function.block.operations)?;
     let mut results = Vec::with_capacity(function.block.outputs.len());
     for output in &function.block.outputs {
-        results.push(binder.named(output)?);
+        results.push(match binder.classified.get(output.as_str()) {
+            Some(probabilities) => *probabilities,
+            None => binder.named(output)?,
+        });
     }
     binder.graph.body = Block { nodes, results };
     Ok(binder.graph)
@@ -59,6 +65,11 @@ struct FunctionBinder<'a> {
     scopes: Vec<HashMap<&'a str, Operand>>,
     states: HashMap<&'a str, StateId>,
     folder: Folder<'a>,
+    /// What `classify` names, with the probabilities that it is made of: outputs, and nothing else.
+    classified: HashMap<&'a str, Operand>,
+    /// Cleared by a `select` whose shape `cond` decides: coremltools declares that of `a` and `b`, and
+    /// what follows goes by it.
+    shapes_declared: bool,
 }
 
 /// An error of one operation, which still needs its name, or one that says all.
@@ -186,6 +197,7 @@ impl<'a> FunctionBinder<'a> {
             }
             "while_loop" => self.while_loop(operation, nodes),
             "cond" => self.cond(operation, nodes),
+            "classify" => self.classify(operation),
             _ => self.plain(operation, nodes),
         }
     }

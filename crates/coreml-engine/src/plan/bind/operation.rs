@@ -9,7 +9,7 @@ use crate::ids::{Operand, ValueId};
 use crate::op::{
     Bind, Binder, Bound, BoundOperation, Frame, Inputs, Op, OpDef, ResultType, ResultTypes,
 };
-use crate::ops::{self, Support};
+use crate::ops::{self, Select, Support};
 use crate::plan::fold::loses_integers;
 use crate::weights::{Expression, Folded};
 
@@ -68,7 +68,7 @@ impl<'a> FunctionBinder<'a> {
     fn constants(&mut self, operation: &'a Operation, folded: Folded) -> Result<(), OpError> {
         let types =
             folded.iter().map(|constant| ResultType::new(constant.element, constant.shape.clone()));
-        check_types(operation, &types.collect())?;
+        self.check_types(operation, None, &types.collect())?;
         self.define_constants(operation, folded)
     }
 
@@ -86,7 +86,7 @@ impl<'a> FunctionBinder<'a> {
             Err(error) => return Err(error),
         };
         if let Some(types) = &types {
-            check_types(operation, types)?;
+            self.check_types(operation, Some(op.as_ref()), types)?;
             let tensors = operation.outputs.iter().all(|o| matches!(o.ty, ValueType::Tensor(_)));
             if tensors
                 && !loses_integers(op.as_ref(), &inputs, &self.graph)
@@ -123,21 +123,30 @@ impl<'a> FunctionBinder<'a> {
         }
         Ok(values)
     }
-}
 
-/// The results must be what the program declares, and as many.
-fn check_types(operation: &Operation, types: &ResultTypes) -> Result<(), OpError> {
-    if operation.outputs.len() != types.len() {
-        return Err(OpError::invalid(format!(
-            "the program names {} results, the operation has {}",
-            operation.outputs.len(),
-            types.len()
-        )));
-    }
-    for (output, ty) in operation.outputs.iter().zip(types) {
-        if let ValueType::Tensor(declared) = &output.ty {
-            check_declared(&output.name, declared, ty)?;
+    /// The results must be what the program declares, and as many.
+    fn check_types(
+        &mut self,
+        operation: &Operation,
+        op: Option<&dyn Op>,
+        types: &ResultTypes,
+    ) -> Result<(), OpError> {
+        if operation.outputs.len() != types.len() {
+            return Err(OpError::invalid(format!(
+                "the program names {} results, the operation has {}",
+                operation.outputs.len(),
+                types.len()
+            )));
         }
+        for (output, ty) in operation.outputs.iter().zip(types) {
+            let ValueType::Tensor(declared) = &output.ty else { continue };
+            if op.is_some_and(|op| op.downcast::<Select>().is_some()) {
+                self.shapes_declared &= declared.allows(&ty.shape);
+            }
+            if self.shapes_declared || declared.element != ty.element {
+                check_declared(&output.name, declared, ty)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

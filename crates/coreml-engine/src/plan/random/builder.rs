@@ -17,7 +17,7 @@ use super::recipe::{Choices, mixed};
 use crate::graph::{Graph, Origin, Value};
 use crate::ids::{Operand, ValueId};
 use crate::op::{Binder, Bound, BoundOperation, Inputs, ResultType};
-use crate::plan::Options;
+use crate::plan::Precision;
 use crate::plan::fold::{Folder, loses_integers};
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, element_count};
 use crate::weights::Weights;
@@ -338,7 +338,7 @@ impl<'a> Builder<'a> {
         }
         let (op, weights) = (op.as_ref(), &self.weights);
         let fold = |inputs: &[Operand]| {
-            let mut folder = Folder::new(weights, self.context, Options::default());
+            let mut folder = Folder::new(weights, self.context, Precision::Single, true);
             folder.fold(op, inputs, &types, graph)
         };
         // What becomes of values that are cut off is seen later.

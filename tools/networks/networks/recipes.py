@@ -7,27 +7,29 @@ c = cto.coreml
 #: Smaller weights stay as they are.
 SMALLEST = 600
 LAYERS = ("conv", "conv_transpose", "linear", "gather")
+#: Those that blocks or parts of a group can be pruned of.
+STRUCTURED = ("conv", "linear")
 
 
-def of_layers(config):
+def of(layers, config):
     """The layers' own weights, not what the converter computed from weights, such as embeddings of positions."""
-    return c.OptimizationConfig(op_type_configs=dict.fromkeys(LAYERS, config))
+    return c.OptimizationConfig(op_type_configs=dict.fromkeys(layers, config))
 
 
 def palettize(**options):
     config = c.OpPalettizerConfig(weight_threshold=SMALLEST, **options)
-    return lambda model, joint=False: c.palettize_weights(model, of_layers(config), joint_compression=joint)
+    return lambda model, joint=False: c.palettize_weights(model, of(LAYERS, config), joint_compression=joint)
 
 
 def quantize(**options):
     config = c.OpLinearQuantizerConfig(weight_threshold=SMALLEST, **options)
     return lambda model, joint=False: c.linear_quantize_weights(
-        model, of_layers(config), joint_compression=joint
+        model, of(LAYERS, config), joint_compression=joint
     )
 
 
-def prune(config):
-    return lambda model, joint=False: c.prune_weights(model, of_layers(config), joint_compression=joint)
+def prune(config, layers=LAYERS):
+    return lambda model, joint=False: c.prune_weights(model, of(layers, config), joint_compression=joint)
 
 
 def both(first, second):
@@ -102,8 +104,8 @@ RECIPES = {
         ),
     ),
     "prune by magnitude": ("ios16", prune(magnitude(target_sparsity=0.75))),
-    "prune blocks": ("ios16", prune(magnitude(target_sparsity=0.5, block_size=2))),
-    "prune 3 of 4": ("ios16", prune(magnitude(n_m_ratio=(3, 4)))),
+    "prune blocks": ("ios16", prune(magnitude(target_sparsity=0.5, block_size=2), STRUCTURED)),
+    "prune 3 of 4": ("ios16", prune(magnitude(n_m_ratio=(3, 4)), STRUCTURED)),
     "prune, palettize 4 bits": ("ios18", both(SPARSE, palettize(mode="kmeans", nbits=4))),
     "prune, palettize 2 bits, groups": ("ios18", both(SPARSE, palettize(mode="kmeans", nbits=2, **GROUPED))),
     "prune, linear int8": ("ios18", both(SPARSE, quantize(mode="linear_symmetric"))),

@@ -88,10 +88,21 @@ def likeness(way, weight):
 
 
 def dense_weights(model):
-    """What the compressed weights of a program stand for, as coremltools decompresses them."""
+    """The weights that the compressed ones of a program stand for, as coremltools decompresses them."""
     for op in model._mil_program.functions["main"].operations:
-        is_constexpr = op.op_type.startswith("constexpr_")
-        if is_constexpr and not any(
-            user.op_type.startswith("constexpr_") for user in op.outputs[-1].child_ops
-        ):
-            yield op.name, np.asarray(op.materialized_val_inference(), np.float64)
+        if is_compressed(op) and not any(is_compressed(user) for user in op.outputs[-1].child_ops):
+            yield op.name, np.asarray(decompressed(op), np.float64)
+
+
+def is_compressed(op):
+    return op is not None and op.op_type.startswith("constexpr_")
+
+
+def decompressed(op):
+    """What an operation gives, also where one decompresses what another one does: tables, or what is scaled."""
+    if op.op_type == "constexpr_lut_to_dense" and is_compressed(op.lut.op):
+        axis = None if op.vector_axis is None else op.vector_axis.val
+        return op.decompress(op.indices.val, decompressed(op.lut.op), axis)
+    if op.op_type == "constexpr_blockwise_shift_scale" and is_compressed(op.data.op):
+        return op.decompress(decompressed(op.data.op), op.scale.val, op.offset and op.offset.val)
+    return op.materialized_val_inference()

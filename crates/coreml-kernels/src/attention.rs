@@ -128,8 +128,8 @@ impl<D> Heads<'_, D> {
             return Ok(());
         }
         let each = batch.iter().zip(self.batch);
-        let reach = each.map(|(&size, &step)| (size - 1).checked_mul(step));
-        let last = reach.fold(Some(0), |last: Option<usize>, reach| last?.checked_add(reach?));
+        let mut reach = each.map(|(&size, &step)| (size - 1).checked_mul(step));
+        let last = reach.try_fold(0, |last: usize, reach| last.checked_add(reach?));
         // Where the last head starts, as a size of steps of one element.
         let heads = last.and_then(|last| last.checked_add(1));
         let heads = heads.ok_or(KernelError::Overflow { kernel: KERNEL, argument })?;

@@ -62,7 +62,7 @@ impl Affine<'_> {
         check_len(kernel, "output", from, to)?;
         let whole = self.inner.checked_mul(self.scale.len()).filter(|&whole| whole > 0);
         match whole {
-            Some(whole) if from % whole == 0 => Ok(()),
+            Some(whole) if from.is_multiple_of(whole) => Ok(()),
             _ => Err(KernelError::value(
                 kernel,
                 "scale",

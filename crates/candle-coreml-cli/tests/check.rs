@@ -17,15 +17,18 @@ fn run(arguments: &[&str]) -> Output {
 /// `x · 300 · 300 / 300`, with a mask added.
 fn scaled() -> TempDir {
     let inputs = [("x", "Float16", "[3]"), ("attention_mask", "Float16", "[3]")];
+    let escape = "\u{1b}";
     compiled_model(
         &inputs,
-        r#"(tensor<fp16, [3]> attention_mask, tensor<fp16, [3]> x) {
+        &format!(
+            r#"(tensor<fp16, [3]> attention_mask, tensor<fp16, [3]> x) {{
             tensor<fp16, [3]> a = mul(x = x, y = fp16(300.0))[name = string("first")];
             tensor<fp16, [3]> b = mul(x = a, y = fp16(300.0))[name = string("second"),
-                source = string("model.py:12 \u{1b}[31m")];
+                source = string("model.py:12 {escape}[31m")];
             tensor<fp16, [3]> c = real_div(x = b, y = fp16(300.0))[name = string("third")];
             tensor<fp16, [3]> y = add(x = c, y = attention_mask)[name = string("last")];
-        } -> (y);"#,
+        }} -> (y);"#
+        ),
     )
 }
 

@@ -164,10 +164,23 @@ fn zeros(storage: Storage, shape: &[usize]) -> Buffer {
     Buffer::zeroed(storage.byte_len(shape).expect("a size")).expect("memory")
 }
 
+/// Operators that are products, or consist of some.
+const MULTIPLY: [&str; 10] = [
+    "conv",
+    "conv_quantized",
+    "conv_transpose",
+    "einsum",
+    "gru",
+    "linear",
+    "lstm",
+    "matmul",
+    "rnn",
+    "scaled_dot_product_attention",
+];
+
 /// Operations that multiply matrices, nested ones too.
 fn products(block: &Block) -> usize {
-    let multiply = ["conv", "conv_quantized", "conv_transpose", "linear", "lstm", "matmul"];
-    let own = |operator: &str| usize::from(multiply.contains(&operator));
+    let own = |operator: &str| usize::from(MULTIPLY.contains(&operator));
     let operations = block.operations.iter();
     operations.map(|o| own(&o.operator) + o.blocks.iter().map(products).sum::<usize>()).sum()
 }

@@ -74,7 +74,8 @@ fn results_that_are_not_rounded_are_others() {
         cases::all().into_iter().filter(|case| case.precision == Precision::AsDeclared).collect();
     let differs = |case: &&Case| problem(load(case, Precision::Single), case).is_some();
     let differing = rounded.iter().filter(differs).count();
-    assert!(differing * 2 > rounded.len(), "{differing} of {} cases", rounded.len());
+    // Others are of what must not be rounded, such as what moves.
+    assert!(differing * 3 > rounded.len(), "{differing} of {} cases", rounded.len());
 }
 
 #[test]

@@ -90,8 +90,8 @@ pub fn difference(expected: &Tensor, got: &Tensor, abs: f64, rel: f64) -> Option
         .enumerate()
         .filter(|(_, (e, g))| {
             let same = e == g || (e.is_nan() && g.is_nan());
-            // NaN is near nothing.
-            let near = (*e - *g).abs() <= abs + rel * e.abs();
+            // NaN and infinities are near nothing.
+            let near = e.is_finite() && (*e - *g).abs() <= abs + rel * e.abs();
             !same && !near
         })
         .max_by(|a, b| (a.1.0 - a.1.1).abs().total_cmp(&(b.1.0 - b.1.1).abs()));

@@ -225,8 +225,10 @@ pub(super) const OPS: &[OpDef] =
 
 #[cfg(test)]
 mod tests {
+    use coreml_format::mil::ElementType;
+
     use super::*;
-    use crate::op::testing::Case;
+    use crate::op::testing::{Case, Value};
 
     fn case(key: &[usize], value: &[usize]) -> Case {
         let numbers = |shape: &[usize]| -> Vec<f32> {
@@ -242,10 +244,15 @@ mod tests {
         let query = [0.5, -1.0, 0.25, 1.0];
         let (key, value) = ([0.5, 0.25, -1.0, 2.0, 0.0, 1.0], [1.0, 2.0, 4.0]);
         let mask = [0.0, -0.5, 1.0];
-        let with =
-            |case: Case| case.floats("query", &[1, 2, 2], &query).floats("attn_mask", &[3], &mask);
-        let floats =
-            with(Case::new().floats("key", &[1, 3, 2], &key).floats("value", &[1, 3, 1], &value));
+        // Of `fp16`, but held in `f32`, as results are.
+        let wide =
+            |shape: &[usize], values: &[f32]| Value::tensor(ElementType::Float16, shape, values);
+        let with = |case: Case| {
+            let case = case.value("query", wide(&[1, 2, 2], &query));
+            case.value("attn_mask", wide(&[3], &mask))
+        };
+        let floats = Case::new().value("key", wide(&[1, 3, 2], &key));
+        let floats = with(floats.value("value", wide(&[1, 3, 1], &value)));
         let halves =
             with(Case::new().halves("key", &[1, 3, 2], &key).halves("value", &[1, 3, 1], &value));
         let operator = "scaled_dot_product_attention";

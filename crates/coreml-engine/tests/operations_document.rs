@@ -23,6 +23,10 @@ const DEVIATIONS: &[(&str, &str)] = &[
          coremltools writes none",
     ),
     (
+        "coreml_update_state",
+        "models hold a `write_state` and a `read_state` in its place, as coremltools writes it; both forms are computed",
+    ),
+    (
         "gather",
         "where `validate_indices` of iOS 17 is false, negative indices count from the end as in older opsets, and \
          those beyond the ends are an error, as for `gather_along_axis` and `gather_nd`; Core ML leaves both undefined",

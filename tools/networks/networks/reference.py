@@ -7,6 +7,7 @@ import torch
 from torch.fx.experimental.optimization import fuse
 
 from .network import Plain
+from .recipes import SMALLEST
 from .weights import BATCH_NORMS, is_norm
 
 
@@ -59,7 +60,7 @@ def with_weights_of(plain, model, precision):
     plain = folded(plain)
     plain = with_halves(plain) if precision == "fp16" else in_double(plain)
     left = {name: p for name, p in plain.named_parameters() if p.dim() > 1}
-    for name, weight in dense_weights(model):
+    for name, weight in (*dense_weights(model), *skipped_weights(model)):
         found = [
             (likeness(way, weight), parameter, way)
             for parameter, p in left.items()
@@ -92,6 +93,15 @@ def dense_weights(model):
     for op in model._mil_program.functions["main"].operations:
         if is_compressed(op) and not any(is_compressed(user) for user in op.outputs[-1].child_ops):
             yield op.name, np.asarray(decompressed(op), np.float64)
+
+
+def skipped_weights(model):
+    """Weights that were not compressed, as groups don't divide their channels. coremltools 9.0 leaves them divided by
+    the scales of their channels (`enable_per_channel_scale`): the model is another one then."""
+    for op in model._mil_program.functions["main"].operations:
+        weight = op.weight.val if op.op_type in ("conv", "linear") else None
+        if weight is not None and not is_compressed(op.weight.op) and weight.size >= SMALLEST:
+            yield op.name, np.asarray(weight, np.float64)
 
 
 def is_compressed(op):

@@ -164,7 +164,11 @@ class Engine:
         inputs = {name: to_json(value, self.kinds.get(name, {}), blobs) for name, value in data.items()}
         number = state.number if state is not None else None
         request = {"do": "predict", "model": self.model, "state": number, "inputs": inputs}
-        reply, blobs = PROCESS.ask(request, blobs)
+        try:
+            reply, blobs = PROCESS.ask(request, blobs)
+        except RuntimeError as error:
+            # Core ML's words, which tests look for.
+            raise RuntimeError(f"Unable to compute the prediction using ML Program: {error}") from error
         return {name: from_json(value, blobs) for name, value in reply["outputs"].items()}
 
     def newState(self):

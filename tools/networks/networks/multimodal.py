@@ -211,7 +211,7 @@ NETWORKS = [
         "CvtForImageClassification",
         "CvtConfig",
         embed_dim=[16, 32, 64],
-        depth=[1, 1, 2],
+        depth=[1, 2, 3],
         num_heads=[1, 2, 4],
     ),
     of(

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import torch
 from torch.fx.experimental.optimization import fuse
+from torch.fx.proxy import TraceError
 
 from .network import Plain
 from .recipes import SMALLEST
@@ -37,12 +38,19 @@ def in_double(plain):
     return copy.deepcopy(plain).double()
 
 
+def with_weights_in_half(plain):
+    """A copy in float64 with the weights of a conversion to fp16: batch norms are folded into other weights before
+    these are rounded, which torch.fx can do as well with networks that it can trace."""
+    try:
+        plain = folded(plain)
+    except (TraceError, TypeError):
+        pass
+    return with_halves(plain)
+
+
 @torch.no_grad()
 def with_halves(plain):
-    """A copy in float64 whose weights were rounded to float16, as the converter does.
-
-    Statistics of norms stay: the converter folds them into other weights before it rounds.
-    """
+    """A copy in float64 whose weights were rounded to float16. Those of norms stay as they are."""
     plain = in_double(plain)
     for module in plain.modules():
         for parameter in () if is_norm(module) else module.parameters(recurse=False):

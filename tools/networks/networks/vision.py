@@ -92,8 +92,6 @@ NETWORKS = [
     Network("swin_v2", swin_v2, image(96)),
     Network("maxvit", max_vit, image(64)),
     of_timm("mixer_s32_224", 224, num_classes=100),
-    of_timm("resmlp_12_224", 224, num_classes=100, num_blocks=4),
-    of_timm("gmlp_ti16_224", 224, num_classes=100, num_blocks=4),
     of_timm("ghostnet_100", 96),
     of_timm("repvgg_a0", 64),
     of_timm("res2net50_26w_4s", 64),

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
-use candle_coreml::description::FunctionDescription;
 use candle_coreml::{
     CoreMLModel, LoadOptions, OutputDifference, PrecisionFinding, PrecisionLoss, PrecisionReport,
 };
@@ -16,9 +15,9 @@ use serde::{Serialize, Serializer};
 use crate::args::CheckArgs;
 use crate::array::Number;
 use crate::exit::Exit;
-use crate::inputs::{self, Input};
+use crate::made_up::{self, Given};
 use crate::table::Table;
-use crate::{made_up, term};
+use crate::term;
 
 /// Findings that are shown; JSON has all.
 const SHOWN: usize = 20;
@@ -35,16 +34,6 @@ struct Report<'a> {
     results: usize,
     findings: Vec<Finding<'a>>,
     outputs: Vec<Difference<'a>>,
-}
-
-/// An input and where it comes from.
-#[derive(Serialize)]
-struct Given {
-    #[serde(flatten)]
-    input: Input,
-    /// What was made up, where nothing was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    made_up: Option<&'static str>,
 }
 
 /// An operation that does harm.
@@ -89,7 +78,7 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     let package = Arc::new(Package::open(&args.model)?);
     let model = CoreMLModel::from_package(package.clone(), &options)?;
     let function = model.function_description();
-    let inputs = given_or_made_up(args, function)?;
+    let inputs = made_up::fill_in(&args.inputs, function, args.resizing.resizing())?;
     let report = check(&model, &inputs)?;
     let program = package.model()?.program();
     let block = program.and_then(|program| program.functions.get(&function.name));
@@ -112,34 +101,10 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     if report.fine { Ok(()) } else { Err(Exit::Found.into()) }
 }
 
-/// All inputs in the function's order; optional ones only if they are given.
-fn given_or_made_up(args: &CheckArgs, function: &FunctionDescription) -> Result<Vec<Given>> {
-    let takes = || {
-        let names = function.inputs.iter().map(|input| printable_name(&input.name).into_owned());
-        format!("the function takes: {}", names.collect::<Vec<_>>().join(", "))
-    };
-    let mut given = inputs::read_all(&args.inputs, function, args.resizing.resizing(), &takes)?;
-    let mut all = Vec::new();
-    for feature in &function.inputs {
-        if let Some(place) = given.iter().position(|input| input.name == feature.name) {
-            all.push(Given { input: given.swap_remove(place), made_up: None });
-        } else if !feature.optional {
-            let (input, words) = made_up::input(feature)?;
-            all.push(Given { input, made_up: Some(words) });
-        }
-    }
-    Ok(all)
-}
-
 /// With zeroed states, if the function has some.
 fn check(model: &CoreMLModel, inputs: &[Given]) -> Result<PrecisionReport> {
-    let has_states = !model.function_description().states.is_empty();
-    let mut state = if has_states { Some(model.make_state()?) } else { None };
-    let mut call = model.bind()?;
-    for Given { input, .. } in inputs {
-        let index = call.input(&input.name)?;
-        call.set(index, input.value.clone())?;
-    }
+    let mut state = made_up::state(model)?;
+    let mut call = made_up::bind(model, inputs)?;
     Ok(call.check_precision(state.as_mut())?)
 }
 
@@ -234,7 +199,7 @@ fn percent(error: Option<Number>) -> String {
 fn text(report: &Report, width: Option<usize>) -> String {
     let function = printable_name(report.function);
     let mut text = format!("{}, function {function}\n", printable_name(&report.model));
-    text.push_str(&input_rows(&report.inputs).titled("Inputs", width));
+    text.push_str(&made_up::rows(&report.inputs).titled("Inputs", width));
     text.push_str(&finding_rows(&report.findings).titled("Where fp16 does harm, in order", width));
     if report.findings.len() > SHOWN {
         let more = report.findings.len() - SHOWN;
@@ -253,16 +218,6 @@ fn text(report: &Report, width: Option<usize>) -> String {
     };
     text.push_str(&format!("\n{verdict}\n"));
     text
-}
-
-fn input_rows(inputs: &[Given]) -> Table {
-    let mut table = Table::new(&[]);
-    for Given { input, made_up } in inputs {
-        let from = made_up.map_or_else(|| "given".to_owned(), |words| format!("made up: {words}"));
-        let kind = format!("{} {:?}", input.dtype, input.shape);
-        table.row([printable_name(&input.name).into_owned(), kind, from]);
-    }
-    table
 }
 
 fn finding_rows(findings: &[Finding]) -> Table {

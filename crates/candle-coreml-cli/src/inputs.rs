@@ -60,15 +60,18 @@ pub fn read(feature: &FeatureDescription, value: &str, resizing: Resizing) -> Re
         Err(error) => error,
     };
     let shown = printable_name(value);
-    match fs::read(value) {
-        Ok(bytes) => {
-            from_file(feature, &bytes, resizing).with_context(|| printable_path(Path::new(value)))
-        }
+    match fs::metadata(value) {
         Err(error) if is_no_file(&error) => {
             Err(anyhow!("`{shown}` is no file, and no JSON such as [1, 2] ({no_json})"))
         }
-        Err(error) => Err(error).with_context(|| format!("can't read `{shown}`")),
+        _ => of_path(feature, Path::new(value), resizing),
     }
+}
+
+/// The value of a feature from a file, which is known by what is in it.
+pub fn of_path(feature: &FeatureDescription, path: &Path, resizing: Resizing) -> Result<Input> {
+    let bytes = fs::read(path).with_context(|| format!("can't read `{}`", printable_path(path)))?;
+    from_file(feature, &bytes, resizing).with_context(|| printable_path(path))
 }
 
 /// Long or strange texts are broken JSON rather than names of files.

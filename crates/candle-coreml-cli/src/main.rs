@@ -9,6 +9,7 @@ mod array;
 mod cache;
 mod chat;
 mod check;
+mod compare;
 mod config;
 mod contents;
 mod demo;
@@ -81,6 +82,7 @@ fn execute(command: &Command, verbose: bool) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Check(args) => check::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Config(args) => config::run(args),
         Command::Chat(args) => chat::run(args, verbose),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coreml_engine::{CancelToken, PrecisionReport};
+use coreml_engine::{CancelToken, OperationResult, PrecisionReport};
 use coreml_format::description::{FeatureDescription, FeatureType, FunctionDescription};
 
 use crate::backend::{BackendCall, Executable};
@@ -237,6 +237,20 @@ impl BoundCall {
     pub fn check_precision(&mut self, state: Option<&mut CoreMLState>) -> Result<PrecisionReport> {
         let call = self.call.as_deref_mut().expect("a call that is not dropped");
         call.check_precision(state, self.cancel.as_ref())
+    }
+
+    /// Runs the function operation by operation, and calls `read` with what each gives, in the order in which
+    /// they run. The state stays as it is.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), or when the backend can't tell.
+    pub fn observe(
+        &mut self,
+        state: Option<&mut CoreMLState>,
+        read: &mut (dyn FnMut(OperationResult) + Send),
+    ) -> Result<()> {
+        let call = self.call.as_deref_mut().expect("a call that is not dropped");
+        call.observe(state, self.cancel.as_ref(), read)
     }
 
     fn input_error(&self, index: usize, source: ValueError) -> Error {

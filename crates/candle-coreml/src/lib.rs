@@ -6,6 +6,7 @@
 
 mod backend;
 mod call;
+mod compare;
 pub mod compat;
 #[cfg(feature = "llm")]
 pub mod config;
@@ -34,12 +35,13 @@ pub use backend::{
     WriteElements,
 };
 pub use call::BoundCall;
+pub use compare::{FeatureDifference, OperationDifference, compare_features, compare_operations};
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{
-    CancelToken, EngineError, KernelError, Limits, OpError, OperationError, OutOfMemory,
-    OutputDifference, Pool, Precision, PrecisionFinding, PrecisionLoss, PrecisionReport, Rewrites,
-    Workers,
+    CancelToken, Difference, EngineError, KernelError, Limits, OpError, OperationError,
+    OperationResult, OutOfMemory, OutputDifference, Pool, Precision, PrecisionFinding,
+    PrecisionLoss, PrecisionReport, Rewrites, Workers,
 };
 pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{

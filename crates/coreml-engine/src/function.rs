@@ -3,6 +3,7 @@
 mod check;
 mod classifier;
 mod input;
+mod observe;
 mod plans;
 
 use std::ops::ControlFlow;
@@ -15,6 +16,7 @@ use coreml_kernels::Context;
 
 pub use self::classifier::Classifier;
 pub use self::input::FunctionInput;
+pub use self::observe::OperationResult;
 use self::plans::{Choice, Plans};
 use crate::cancel::CancelToken;
 use crate::error::{Error, OperationError, Result};

@@ -28,11 +28,11 @@ mod weights;
 
 pub use cancel::CancelToken;
 pub use check::{
-    LARGEST_ERROR, OutputDifference, PrecisionFinding, PrecisionLoss, PrecisionReport,
+    Difference, LARGEST_ERROR, OutputDifference, PrecisionFinding, PrecisionLoss, PrecisionReport,
 };
 pub use coreml_kernels::{Context, KernelError, Pool, Workers};
 pub use error::{Error, Error as EngineError, OpError, OperationError, OutOfMemory, Result};
-pub use function::{Classifier, Function, FunctionInput};
+pub use function::{Classifier, Function, FunctionInput, OperationResult};
 pub use graph::StateType;
 pub use limits::Limits;
 pub use model::{Model, Options, computes, support_hint, supports};

@@ -22,7 +22,7 @@ pub use environment::with_spellings;
 pub use hub::{CacheCommand, ConfigArgs, DownloadArgs, PruneArgs, RemoveArgs, ShowArgs};
 pub use sampling::SamplingArgs;
 pub use text::{ChatArgs, GenerateArgs, PromptArgs};
-pub use values::{CheckArgs, InspectArgs, PredictArgs};
+pub use values::{CheckArgs, CompareArgs, InspectArgs, PredictArgs};
 
 /// Runs Core ML models on any CPU.
 #[derive(Debug, Parser)]
@@ -44,7 +44,7 @@ pub struct Args {
 
 const HELP: &str = "RUST_LOG=candle_coreml=debug chooses what is logged, on standard error.
 Options that [env: …] stands at can be set in the environment; the command line goes first.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `check` has found something, 130 stopped by Ctrl-C.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `check` or `compare` has found something, 130 stopped by Ctrl-C.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -56,6 +56,8 @@ pub enum Command {
     /// Says what half precision (fp16) does to a model: which operations overflow, lose their meaning or
     /// make NaN
     Check(CheckArgs),
+    /// Compares two models, or two ways to run one, on the same inputs
+    Compare(CompareArgs),
     /// Continues a text with a language model
     Generate(GenerateArgs),
     /// Talks with a language model, or answers one message

@@ -92,6 +92,53 @@ const CHECK_HELP: &str = "Runs the function twice, side by side: with each fp16 
 program states it, and in float32. Names the operations where harm begins, and tells how far each output \
 is off. States are zero. Exit codes: 0 fine, 3 something was found, 1 the check could not be made.";
 
+/// What `compare` is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = COMPARE_HELP)]
+pub struct CompareArgs {
+    /// The model to compare with
+    pub reference: PathBuf,
+    /// Another model of the same inputs, a folder of .npy files or an .npz archive of outputs; the same model
+    /// unless given
+    pub other: Option<PathBuf>,
+    /// An input, as for `predict`; those that are not given are made up, which is told
+    #[arg(long = "input", value_name = "NAME=FILE|VALUE", value_parser = named_input)]
+    pub inputs: Vec<(String, String)>,
+    /// The function to run in both; the models' default ones unless given
+    #[arg(long)]
+    pub function: Option<String>,
+    /// The error up to which both count as the same, as a part of the size
+    #[arg(long, value_name = "PART", default_value = "0.001", value_parser = part)]
+    pub tolerance: f64,
+    /// Tells at which operation the two part, the first one beyond the tolerance
+    #[arg(long)]
+    pub per_op: bool,
+    /// With --per-op goes on behind that operation: JSON has all, the table those that are farthest off
+    #[arg(long, requires = "per_op")]
+    pub all: bool,
+    #[command(flatten)]
+    pub resizing: ResizeArgs,
+    /// Prints one JSON object with all differences
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+const COMPARE_HELP: &str = "Runs both on the same inputs and tells how far each output is off: the error is the root \
+of the mean square of the differences, as a part of that of the reference. States are zero. --strict-fp16 is \
+for the other model alone: with no other model it shows what rounding does. Exit codes: 0 all is \
+within the tolerance, 3 something is not, 1 they could not be compared.";
+
+fn part(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(part) if part >= 0.0 => Ok(part),
+        _ => Err("expected a number that is not negative, such as 0.001".to_owned()),
+    }
+}
+
 /// How an image of another shape is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ResizeName {

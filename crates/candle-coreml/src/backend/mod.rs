@@ -5,7 +5,7 @@ mod portable;
 
 use std::sync::Arc;
 
-use coreml_engine::{CancelToken, PrecisionReport, Workers};
+use coreml_engine::{CancelToken, OperationResult, PrecisionReport, Workers};
 use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 
@@ -141,6 +141,20 @@ pub trait BackendCall: Send {
         _cancel: Option<&CancelToken>,
     ) -> Result<PrecisionReport> {
         Err(Error::NotByBackend("does not tell what half precision does to a function"))
+    }
+
+    /// Runs the function operation by operation, and calls `read` with what each gives. The state stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), or when the backend can't tell.
+    fn observe(
+        &mut self,
+        _state: Option<&mut CoreMLState>,
+        _cancel: Option<&CancelToken>,
+        _read: &mut (dyn FnMut(OperationResult) + Send),
+    ) -> Result<()> {
+        Err(Error::NotByBackend("does not show what operations give"))
     }
 }
 

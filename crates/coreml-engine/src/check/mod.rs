@@ -15,6 +15,8 @@ use std::collections::HashMap;
 use coreml_format::mil::ElementType;
 use half::f16;
 
+pub use self::measure::Difference;
+pub(crate) use self::measure::numbers;
 use self::measure::{Against, Counts, Faint, Values};
 use crate::graph::Source;
 use crate::run::{Observer, Position, Shown};

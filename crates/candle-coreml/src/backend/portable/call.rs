@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor, WithDType};
 use coreml_engine::{
-    Buffer, CancelToken, Context, Element, Function, FunctionInput, PrecisionReport, Shape,
+    Buffer, CancelToken, Context, Element, Function, FunctionInput, OperationResult,
+    PrecisionReport, Shape,
 };
 use coreml_format::description::{FeatureType, FunctionDescription};
 
@@ -297,5 +298,24 @@ impl BackendCall for PortableCall {
             taken.put_back(function.states(), states);
         }
         Ok(report?)
+    }
+
+    fn observe(
+        &mut self,
+        state: Option<&mut CoreMLState>,
+        cancel: Option<&CancelToken>,
+        read: &mut (dyn FnMut(OperationResult) + Send),
+    ) -> Result<()> {
+        self.fill_in()?;
+        let taken = self.take_states(state)?;
+        let PortableCall { function, context, values, shapes, states, .. } = self;
+        let inputs = values.iter().map(|value| &value.bytes);
+        let ran = InputBytes::with_all(inputs, |bytes| {
+            function.observe(context, shapes, bytes, states, cancel, read)
+        });
+        if let Some(taken) = taken {
+            taken.put_back(function.states(), states);
+        }
+        Ok(ran?)
     }
 }

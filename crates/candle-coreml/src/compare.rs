@@ -189,13 +189,23 @@ impl Times {
 pub fn compare_operations(
     reference: (&mut BoundCall, Option<&mut CoreMLState>),
     other: (&mut BoundCall, Option<&mut CoreMLState>),
+    until: impl FnMut(&OperationDifference) -> bool,
+) -> Result<Vec<OperationDifference>> {
+    in_parts(MOST_HELD, reference, other, until)
+}
+
+/// [`compare_operations`] with at most `most` numbers held.
+fn in_parts(
+    most: usize,
+    reference: (&mut BoundCall, Option<&mut CoreMLState>),
+    other: (&mut BoundCall, Option<&mut CoreMLState>),
     mut until: impl FnMut(&OperationDifference) -> bool,
 ) -> Result<Vec<OperationDifference>> {
     let (reference, mut reference_state) = reference;
     let (other, mut other_state) = other;
     let (mut differences, mut seen) = (Vec::new(), 0);
     loop {
-        let held = Held::after(seen, reference, reference_state.as_deref_mut())?;
+        let held = Held::after(seen, most, reference, reference_state.as_deref_mut())?;
         if held.order.is_empty() {
             return Ok(differences);
         }
@@ -219,9 +229,14 @@ struct Held {
 
 impl Held {
     /// Those behind the first `seen`, as many as may be held.
-    fn after(seen: usize, call: &mut BoundCall, state: Option<&mut CoreMLState>) -> Result<Self> {
+    fn after(
+        seen: usize,
+        most: usize,
+        call: &mut BoundCall,
+        state: Option<&mut CoreMLState>,
+    ) -> Result<Self> {
         let (mut held, mut times, mut number, mut room) =
-            (Held::default(), Times::default(), 0, MOST_HELD);
+            (Held::default(), Times::default(), 0, most);
         call.observe(state, &mut |result| {
             let key = times.key(&result);
             number += 1;
@@ -260,5 +275,103 @@ impl Held {
             }
         })?;
         Ok(self.order.iter().filter_map(|key| found.remove(key)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use coreml_format::{Package, mil};
+
+    use super::*;
+    use crate::backend::LoadOptions;
+    use crate::model::CoreMLModel;
+
+    fn model(body: &str) -> CoreMLModel {
+        let text = format!(
+            "program(1.3) {{ func main<ios18>(tensor<fp32, [4]> x) {{ {body} }} -> (y); }}"
+        );
+        let package = Package::from_program(mil::from_text(&text).unwrap()).unwrap();
+        CoreMLModel::from_package(package, &LoadOptions::new()).unwrap()
+    }
+
+    fn bound(model: &CoreMLModel) -> BoundCall {
+        let mut call = model.bind().unwrap();
+        let x = Tensor::new(&[1.0f32, 2.0, -3.0, 0.5], &Device::Cpu).unwrap();
+        call.set(0, x.into()).unwrap();
+        call
+    }
+
+    const LOOP: &str = r#"
+        tensor<fp32, [4]> a = mul(x = x, y = fp32(2.0));
+        tensor<fp32, [4]> v = while_loop(loop_vars = (a)) (tensor<fp32, [4]> b) {
+            fp32 most = reduce_max(x = b, axes = tensor<int32, [1]>([0]), keep_dims = bool(false));
+            bool go = less(x = most, y = fp32(20.0));
+        } -> (go), (tensor<fp32, [4]> c) { tensor<fp32, [4]> d = mul(x = c, y = fp32(2.0)); } -> (d);
+        tensor<fp32, [4]> y = add(x = v, y = fp32(1.0));"#;
+
+    /// By hand: `a` is off by a quarter, so is what is a multiple of it.
+    #[test]
+    fn operations_are_compared_in_order_however_few_are_held() {
+        let models = [
+            model(LOOP),
+            model(&LOOP.replace(
+                "y = fp32(2.0));\n        tensor<fp32, [4]> v",
+                "y = fp32(2.5));\n        tensor<fp32, [4]> v",
+            )),
+        ];
+        let compared = |most: usize, end: bool| {
+            let [mut a, mut b] = [bound(&models[0]), bound(&models[1])];
+            in_parts(most, (&mut a, None), (&mut b, None), |of| end && !of.is_within(1e-6)).unwrap()
+        };
+        let all = compared(MOST_HELD, false);
+        let names: Vec<_> = all.iter().map(|of| (&*of.output, of.time, of.path.len())).collect();
+        assert_eq!(names[0], ("a", 0, 0));
+        assert_eq!(names.last().unwrap(), &("y", 0, 0));
+        assert!(names.contains(&("d", 1, 1)), "{names:?}");
+        for of in all.iter().filter(|of| ["a", "d"].contains(&&*of.output)) {
+            let difference = of.difference.unwrap();
+            assert!((difference.error - 0.25).abs() < 1e-6, "{of:?}");
+            assert!((difference.cosine - 1.0).abs() < 1e-12 && difference.differing == 4);
+        }
+        for most in [1, 5, 9] {
+            let parts = compared(most, false);
+            let same = parts.iter().zip(&all).all(|(a, b)| {
+                (&a.output, a.time, a.difference) == (&b.output, b.time, b.difference)
+            });
+            assert!(same && parts.len() == all.len(), "{most}");
+        }
+        assert_eq!(compared(1, true).len(), 1, "they part at the first");
+    }
+
+    #[test]
+    fn features_are_compared_by_what_they_are() {
+        let tensor =
+            |values: &[f32]| FeatureValue::from(Tensor::new(values, &Device::Cpu).unwrap());
+        let reference = Features::from([
+            ("t", tensor(&[3.0, 4.0])),
+            ("s", "cat".into()),
+            ("n", 3.into()),
+            ("only", 1.into()),
+            ("shape", tensor(&[1.0])),
+        ]);
+        let values = Features::from([
+            ("t", tensor(&[3.0, 4.5])),
+            ("s", "dog".into()),
+            ("n", 3.into()),
+            ("shape", tensor(&[1.0, 2.0])),
+            ("new", 1.into()),
+        ]);
+        let differences = compare_features(&reference, &values);
+        let words = |name: &str| {
+            let of = differences.iter().find(|of| of.name == name).unwrap();
+            (of.is_within(0.2), of.is_within(0.05), of.words.clone().unwrap_or_default())
+        };
+        assert_eq!(words("t"), (true, false, String::new()), "the error is 0.5 / 5");
+        assert_eq!(words("s"), (false, false, "`dog` instead of `cat`".to_owned()));
+        assert_eq!(words("n"), (true, true, String::new()));
+        assert!(words("only").2.contains("only the reference"));
+        assert!(words("new").2.contains("does not have it"));
+        assert_eq!(words("shape").2, "shape [2] instead of shape [1]");
     }
 }

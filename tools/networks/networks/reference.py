@@ -39,13 +39,8 @@ def in_double(plain):
 
 
 def with_weights_in_half(plain):
-    """A copy in float64 with the weights of a conversion to fp16: batch norms are folded into other weights before
-    these are rounded, which torch.fx can do as well with networks that it can trace."""
-    try:
-        plain = folded(plain)
-    except (TraceError, TypeError):
-        pass
-    return with_halves(plain)
+    """A copy in float64 with the weights of a conversion to fp16: batch norms are folded before these are rounded."""
+    return with_halves(folded(plain))
 
 
 @torch.no_grad()
@@ -84,10 +79,20 @@ def with_weights_of(plain, model, precision):
 
 
 def folded(plain):
-    """Batch norms become part of the convolutions before them, as the converter has it."""
-    if not any(isinstance(module, BATCH_NORMS) for module in plain.modules()):
-        return plain
-    return Plain(fuse(plain.module), plain.call)
+    """A copy in which batch norms are part of the convolutions before them, as the converter has it."""
+    return Plain(fold(copy.deepcopy(plain.module)), plain.call)
+
+
+def fold(module):
+    """Folds a module, or where torch.fx can't trace it, its parts."""
+    if not any(isinstance(part, BATCH_NORMS) for part in module.modules()):
+        return module
+    try:
+        return fuse(module)
+    except (TraceError, TypeError, NotImplementedError):
+        for name, part in module.named_children():
+            setattr(module, name, fold(part))
+        return module
 
 
 def likeness(way, weight):

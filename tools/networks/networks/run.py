@@ -32,7 +32,9 @@ class Converted:
         weights.randomize(module)
         self.plain = Plain(module, network.call).eval().requires_grad_(False)
         weights.calibrate(self.plain, network.inputs)
-        self.inputs = [value.sample(seed=i) for i, value in enumerate(network.inputs)]
+        # Numbers that fp16 has, so that no conversion rounds them.
+        samples = [value.sample(seed=i) for i, value in enumerate(network.inputs)]
+        self.inputs = [x.half().float() if x.is_floating_point() else x for x in samples]
         self.exact = reference.results(reference.in_double(self.plain), self.inputs)
         self.own_error = error(self.exact, self.singles())
         self.program = None
@@ -45,12 +47,10 @@ class Converted:
         if self.program is None:
             self.program = convert.traced(self.network, self.plain)
         model = convert.convert(self.network, self.program, len(self.exact), opset, precision)
-        if recipe is None:
-            twin = None if precision == "fp32" else reference.with_weights_in_half(self.plain)
-        else:
+        if recipe is not None:
             model = RECIPES[recipe][1](model)
-            twin = reference.with_weights_of(self.plain, model, precision)
-        return model, self.exact if twin is None else reference.results(twin, self.inputs)
+        twin = reference.as_converted(self.plain, self.inputs, model, precision, recipe is not None)
+        return model, reference.results(twin, self.inputs)
 
     def arrays(self):
         return {

@@ -1,13 +1,13 @@
 """What PyTorch gives: in float64, with the weights that the Core ML model has."""
 
 import copy
+import math
 
 import numpy as np
 import torch
-from torch.fx.experimental.optimization import fuse
-from torch.fx.proxy import TraceError
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .network import Plain
 from .recipes import SMALLEST
 from .weights import BATCH_NORMS, is_norm
 
@@ -38,16 +38,6 @@ def in_double(plain):
     return copy.deepcopy(plain).double()
 
 
-def with_weights_in_half(plain):
-    """A copy in float64 with the weights of a conversion to fp16: batch norms are folded into other weights before
-    these are rounded, which torch.fx can do as well with networks that it can trace."""
-    try:
-        plain = folded(plain)
-    except (TraceError, TypeError):
-        pass
-    return with_halves(plain)
-
-
 @torch.no_grad()
 def with_halves(plain):
     """A copy in float64 whose weights were rounded to float16. Those of norms stay as they are."""
@@ -59,14 +49,22 @@ def with_halves(plain):
 
 
 @torch.no_grad()
-def with_weights_of(plain, model, precision):
-    """A copy of `plain` in float64 with the weights that a compressed model stands for.
+def as_converted(plain, inputs, model, precision, compressed):
+    """A copy in float64 that computes what a model computes."""
+    plain = folded(plain, inputs)
+    scale_group_norms(plain, model)
+    if precision == "fp16":
+        plain = with_halves(plain)
+    return with_weights_of(plain, model) if compressed else plain
+
+
+@torch.no_grad()
+def with_weights_of(plain, model):
+    """The network with the weights that a compressed model stands for.
 
     Which parameter a compressed weight comes from is found by likeness: of all of its size one is nearly the
     same, turned perhaps, and the others have nothing to do with it.
     """
-    plain = folded(plain)
-    plain = with_halves(plain) if precision == "fp16" else in_double(plain)
     left = {name: p for name, p in plain.named_parameters() if p.dim() > 1}
     for name, weight in (*dense_weights(model), *skipped_weights(model)):
         found = [
@@ -83,11 +81,84 @@ def with_weights_of(plain, model, precision):
     return plain
 
 
-def folded(plain):
-    """Batch norms become part of the convolutions before them, as the converter has it."""
-    if not any(isinstance(module, BATCH_NORMS) for module in plain.modules()):
-        return plain
-    return Plain(fuse(plain.module), plain.call)
+@torch.no_grad()
+def folded(plain, inputs):
+    """A copy in float64 in which batch norms are part of the convolutions before them, as the converter has it."""
+    exact = results(in_double(plain), inputs)
+    whole = in_double(plain)
+    for pair in normed(whole, inputs):
+        fold(*pair)
+    if is_same(whole, inputs, exact):
+        return whole
+    # Some convolution has another reader beside its norm: the converter leaves that one alone.
+    single = in_double(plain)
+    for pair in normed(single, inputs):
+        before = [copy.deepcopy(module.state_dict()) for module in pair]
+        had_bias = pair[0].bias is not None
+        fold(*pair)
+        if not is_same(single, inputs, exact):
+            pair[0].bias = pair[0].bias if had_bias else None
+            for module, state in zip(pair, before):
+                module.load_state_dict(state)
+    return single
+
+
+def is_same(plain, inputs, exact):
+    pairs = zip(results(plain, inputs), exact)
+    return all(np.abs(x - y).max(initial=0) <= 1e-9 * np.abs(y).max(initial=1e-30) for x, y in pairs)
+
+
+def fold(convolution, norm):
+    """Puts a norm into the convolution before it; nothing is left to do for the norm."""
+    convolution.weight, convolution.bias = fuse_conv_bn_weights(
+        convolution.weight,
+        convolution.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+        transpose=convolution.transposed,
+    )
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1 - norm.eps)
+    if norm.affine:
+        norm.weight.fill_(1)
+        norm.bias.zero_()
+
+
+def normed(plain, inputs):
+    """Convolutions whose results go into a batch norm, each with that norm."""
+    made, pairs = {}, []
+
+    def remember(convolution, _arguments, result):
+        made[id(result)] = (convolution, result)
+
+    def look_up(norm, arguments):
+        convolution, _ = made.get(id(arguments[0]), (None, None))
+        if convolution is not None and norm.running_var is not None:
+            pairs.append((convolution, norm))
+
+    hooks = []
+    for module in plain.modules():
+        if isinstance(module, _ConvNd):
+            hooks.append(module.register_forward_hook(remember))
+        if isinstance(module, BATCH_NORMS):
+            hooks.append(module.register_forward_pre_hook(look_up))
+    results(plain, inputs)
+    for hook in hooks:
+        hook.remove()
+    return dict.fromkeys(pairs)
+
+
+def scale_group_norms(plain, model):
+    """coremltools 9.0 writes scale and shift of a group norm as a `batch_norm` of the variance 1, and leaves its
+    epsilon at 1e-5."""
+    norms = [op for op in model._mil_program.functions["main"].operations if op.op_type == "batch_norm"]
+    epsilon = next((op.epsilon.val for op in norms if (op.variance.val == 1).all()), None)
+    for module in plain.modules():
+        if isinstance(module, torch.nn.GroupNorm) and module.affine and epsilon is not None:
+            module.weight.div_(math.sqrt(1 + float(epsilon)))
 
 
 def likeness(way, weight):

@@ -5,7 +5,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use coreml_format::{Existing, Package, compile};
+use coreml_format::{Existing, Package, compile, decompile};
 use serde_json::Value as Json;
 
 /// A source with the directory that Apple's compiler made of it.
@@ -89,6 +89,27 @@ fn real_models() {
         let (source, compiled) = ("model.mlpackage", "model.mlmodelc");
         let dir = models.join(name);
         assert_like_apple(&Pair { source: dir.join(source), compiled: dir.join(compiled) });
+    }
+}
+
+/// A package made of a compiled model is compiled to the same text again, of which Apple's compiler is
+/// the author.
+#[test]
+fn texts_of_apple_come_back() {
+    let Some(models) = support::real_models() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> = support::models(&models)
+        .into_iter()
+        .filter(|path| path.join("model.mil").is_file())
+        .collect();
+    assert!(paths.len() >= 5);
+    for (index, path) in paths.iter().enumerate() {
+        let package = dir.path().join(format!("{index}.mlpackage"));
+        let again = dir.path().join(format!("{index}.mlmodelc"));
+        let compiled = Package::open(path).unwrap();
+        decompile(&compiled, &package, Existing::Refused).unwrap();
+        compile(&Package::open(&package).unwrap(), &again, Existing::Refused).unwrap();
+        assert_eq!(text(&again), text(path), "{}", path.display());
     }
 }
 

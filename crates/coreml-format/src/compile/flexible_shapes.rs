@@ -35,12 +35,14 @@ fn flexible(input: &FeatureDescription) -> Option<Flexible<'_>> {
         FeatureType::Image(image) => image.as_arrays(ArrayElementType::Float32),
         _ => return None,
     };
-    let is_flexible = array.flexibility != ShapeFlexibility::Fixed;
-    is_flexible.then(|| Flexible {
-        name: &input.name,
-        default: array.shape,
-        shapes: array.flexibility,
-    })
+    let first = match &array.flexibility {
+        ShapeFlexibility::Fixed => return None,
+        ShapeFlexibility::Enumerated(shapes) => shapes.first().cloned().unwrap_or_default(),
+        ShapeFlexibility::Ranges(ranges) => ranges.iter().map(|range| range.0).collect(),
+    };
+    // A description may leave the default shape out.
+    let default = if array.shape.is_empty() { first } else { array.shape };
+    Some(Flexible { name: &input.name, default, shapes: array.flexibility })
 }
 
 /// A dictionary of inputs with the list of their ranges.

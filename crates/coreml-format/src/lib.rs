@@ -16,7 +16,7 @@ mod printable;
 mod proto;
 
 pub use blob::{BlobFile, BlobRecord, BlobView, refuse_lfs_pointer, unpack_sub_byte};
-pub use compile::{Existing, compile, decompile};
+pub use compile::{IfExists, compile, decompile};
 pub use description::ModelDescription;
 pub use error::{Cause, ErrorKind, FormatError, InFile};
 pub use files::FileKind;

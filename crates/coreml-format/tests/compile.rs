@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coreml_format::mil::{Program, Value, from_text, to_text};
-use coreml_format::{ErrorKind, Existing, FormatError, Package, compile, decompile};
+use coreml_format::{ErrorKind, FormatError, IfExists, Package, compile, decompile};
+use serde_json::Value as Json;
 use support::fixture;
 use tempfile::TempDir;
 
@@ -51,7 +52,7 @@ fn goes_around(path: &Path) -> bool {
     let there = match path.extension() {
         Some(ending) if ending == "mlmodelc" => path.to_owned(),
         _ => {
-            compile(&package, &there, Existing::Refused).unwrap();
+            compile(&package, &there, IfExists::Refuse).unwrap();
             there
         }
     };
@@ -59,7 +60,7 @@ fn goes_around(path: &Path) -> bool {
     assert!(normalised(compiled.program().unwrap()) == normalised(program), "{place}, compiled");
     assert_eq!(compiled.description().unwrap(), description, "{place}, compiled");
 
-    decompile(&compiled, &back, Existing::Refused).unwrap();
+    decompile(&compiled, &back, IfExists::Refuse).unwrap();
     let again = opened(&back);
     assert!(normalised(again.program().unwrap()) == normalised(program), "{place}, back");
     assert_eq!(again.description().unwrap(), description, "{place}, back");
@@ -95,8 +96,8 @@ fn a_package_is_what_it_was() {
     let (there, back) = (dir.path().join("a.mlmodelc"), dir.path().join("a.mlpackage"));
     for name in ["stateful", "palettized"] {
         let package = opened(&fixture(&format!("{name}.mlpackage")));
-        compile(&package, &there, Existing::Replaced).unwrap();
-        decompile(&opened(&there), &back, Existing::Replaced).unwrap();
+        compile(&package, &there, IfExists::Replace).unwrap();
+        decompile(&opened(&there), &back, IfExists::Replace).unwrap();
         let again = opened(&back);
         let inputs =
             |package: &Package| package.program().unwrap().functions["main"].inputs.clone();
@@ -122,7 +123,7 @@ fn text_is_spelled_as_in_compiled_models() {
     let package = Package::from_program(from_text(text).unwrap()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("m.mlmodelc");
-    compile(&package, &out, Existing::Refused).unwrap();
+    compile(&package, &out, IfExists::Refuse).unwrap();
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!(
         r#"program(1.0)
@@ -148,7 +149,7 @@ fn text_is_spelled_as_in_compiled_models() {
 fn weights_in_files_are_spelled_as_coremltools_looks_for_them() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("m.mlmodelc");
-    compile(&opened(&fixture("stateful.mlpackage")), &out, Existing::Refused).unwrap();
+    compile(&opened(&fixture("stateful.mlpackage")), &out, IfExists::Refuse).unwrap();
     let text = fs::read_to_string(out.join("model.mil")).unwrap();
     let blob = r#"tensor<fp16, [32]>(BLOBFILE(path = string("@model_path/weights/weight.bin"), offset = uint64("#;
     assert!(text.contains(blob), "{text}");
@@ -173,9 +174,9 @@ impl Room {
     }
 
     /// Expects an error, and nothing else in the directory than before.
-    fn refused(&self, package: &Package, existing: Existing) -> FormatError {
+    fn refused(&self, package: &Package, if_exists: IfExists) -> FormatError {
         let before = names(self.dir.path());
-        let error = compile(package, &self.out, existing).unwrap_err();
+        let error = compile(package, &self.out, if_exists).unwrap_err();
         assert_eq!(names(self.dir.path()), before, "{error}");
         error
     }
@@ -184,13 +185,13 @@ impl Room {
 #[test]
 fn what_exists_is_replaced_only_when_asked_to_and_if_it_is_a_model() {
     let room = Room::new();
-    compile(&room.package(), &room.out, Existing::Refused).unwrap();
+    compile(&room.package(), &room.out, IfExists::Refuse).unwrap();
     fs::write(room.out.join("mine.txt"), "kept").unwrap();
-    let error = room.refused(&room.package(), Existing::Refused);
+    let error = room.refused(&room.package(), IfExists::Refuse);
     assert!(error.to_string().contains("already exists"), "{error}");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 
-    compile(&room.package(), &room.out, Existing::Replaced).unwrap();
+    compile(&room.package(), &room.out, IfExists::Replace).unwrap();
     assert!(!room.out.join("mine.txt").exists());
     assert_eq!(names(room.dir.path()), ["in.mlpackage", "out.mlmodelc"]);
     assert_eq!(
@@ -202,24 +203,24 @@ fn what_exists_is_replaced_only_when_asked_to_and_if_it_is_a_model() {
     fs::remove_dir_all(&room.out).unwrap();
     fs::create_dir(&room.out).unwrap();
     fs::write(room.out.join("thesis.txt"), "years").unwrap();
-    let error = room.refused(&room.package(), Existing::Replaced);
+    let error = room.refused(&room.package(), IfExists::Replace);
     assert!(error.to_string().contains("is not replaced"), "{error}");
     assert!(room.out.join("thesis.txt").exists());
     fs::remove_dir_all(&room.out).unwrap();
     fs::write(&room.out, "a file").unwrap();
-    room.refused(&room.package(), Existing::Replaced);
+    room.refused(&room.package(), IfExists::Replace);
     let own = room.dir.path().join("in.mlpackage");
-    assert!(compile(&room.package(), &own, Existing::Replaced).is_err());
+    assert!(compile(&room.package(), &own, IfExists::Replace).is_err());
     assert!(room.package().program().is_ok());
 }
 
 #[test]
 fn a_model_within_what_is_replaced_stays() {
     let room = Room::new();
-    compile(&room.package(), &room.out, Existing::Refused).unwrap();
+    compile(&room.package(), &room.out, IfExists::Refuse).unwrap();
     let inside = room.out.join("in.mlpackage");
     fs::rename(room.dir.path().join("in.mlpackage"), &inside).unwrap();
-    let error = room.refused(&opened(&inside), Existing::Replaced);
+    let error = room.refused(&opened(&inside), IfExists::Replace);
     assert!(error.to_string().contains("holds the model itself"), "{error}");
     assert!(inside.exists());
 }
@@ -230,11 +231,11 @@ fn nothing_is_left_where_weights_are_missing_or_broken() {
     let weights = room.dir.path().join("in.mlpackage/Data/com.apple.CoreML/weights/weight.bin");
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..100]).unwrap();
-    let error = room.refused(&room.package(), Existing::Refused);
+    let error = room.refused(&room.package(), IfExists::Refuse);
     assert_eq!(error.kind(), ErrorKind::BrokenModel, "{error}");
     assert!(error.to_string().contains("weight.bin"), "{error}");
     fs::remove_file(&weights).unwrap();
-    let error = room.refused(&room.package(), Existing::Refused);
+    let error = room.refused(&room.package(), IfExists::Refuse);
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert!(error.to_string().contains("weight.bin"), "{error}");
 }
@@ -243,10 +244,10 @@ fn nothing_is_left_where_weights_are_missing_or_broken() {
 fn directories_that_are_not_there_are_named() {
     let room = Room::new();
     let out = room.dir.path().join("missing/out.mlmodelc");
-    let error = compile(&room.package(), &out, Existing::Refused).unwrap_err().to_string();
+    let error = compile(&room.package(), &out, IfExists::Refuse).unwrap_err().to_string();
     assert!(error.contains("cannot write") && error.contains("missing/out.mlmodelc"), "{error}");
     for path in ["/", "..", ""] {
-        assert!(compile(&room.package(), path, Existing::Replaced).is_err(), "{path}");
+        assert!(compile(&room.package(), path, IfExists::Replace).is_err(), "{path}");
     }
 }
 
@@ -255,7 +256,7 @@ fn directories_that_are_not_there_are_named() {
 fn weights_are_no_links() {
     use std::os::unix::fs::MetadataExt;
     let room = Room::new();
-    compile(&room.package(), &room.out, Existing::Refused).unwrap();
+    compile(&room.package(), &room.out, IfExists::Refuse).unwrap();
     let weights = room.out.join("weights/weight.bin").symlink_metadata().unwrap();
     assert!(weights.is_file() && weights.nlink() == 1);
 }
@@ -266,7 +267,7 @@ fn only_ml_programs_are_compiled() {
     // A model of version 1 with an empty neural network (field 500), whose description is empty.
     let path = dir.path().join("network.mlmodel");
     fs::write(&path, [0x08, 1, 0x12, 0, 0xA2, 0x1F, 0]).unwrap();
-    let error = compile(&opened(&path), dir.path().join("a"), Existing::Refused).unwrap_err();
+    let error = compile(&opened(&path), dir.path().join("a"), IfExists::Refuse).unwrap_err();
     assert!(error.to_string().ends_with("is a neural network, not an ML Program"), "{error}");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(names(dir.path()), ["network.mlmodel"]);
@@ -277,10 +278,10 @@ fn forms_are_not_mixed_up() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let compiled = opened(&fixture("stateful.mlmodelc"));
-    let error = compile(&compiled, &out, Existing::Refused).unwrap_err();
+    let error = compile(&compiled, &out, IfExists::Refuse).unwrap_err();
     assert!(error.to_string().contains("is a compiled model (.mlmodelc), not"), "{error}");
     let package = opened(&fixture("stateful.mlpackage"));
-    let error = decompile(&package, &out, Existing::Refused).unwrap_err();
+    let error = decompile(&package, &out, IfExists::Refuse).unwrap_err();
     assert!(error.to_string().contains("is a model package (.mlpackage), not"), "{error}");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(names(dir.path()).is_empty());
@@ -318,7 +319,7 @@ fn names_that_text_can_not_have_are_refused() {
             let mut program = original.clone();
             rename(&mut program, name);
             let package = Package::from_program(program).unwrap();
-            let error = compile(&package, dir.path().join("a"), Existing::Refused).unwrap_err();
+            let error = compile(&package, dir.path().join("a"), IfExists::Refuse).unwrap_err();
             assert!(error.to_string().contains("is no name for MIL text"), "{error}");
         }
     }
@@ -330,8 +331,99 @@ fn names_that_text_can_not_have_are_refused() {
     function.block.operations[0].attributes.insert("name".into(), value);
     let package = Package::from_program(program.clone()).unwrap();
     let out = dir.path().join("a");
-    compile(&package, &out, Existing::Refused).unwrap();
+    compile(&package, &out, IfExists::Refuse).unwrap();
     assert_eq!(to_text(&normalised(opened(&out).program().unwrap())), to_text(&program));
+}
+
+/// Protobuf nests less deep than text.
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    let nested = |depth| {
+        let open = "bool b = cond(pred = c) { ".repeat(depth);
+        let close = "} -> (c) { } -> (c);".repeat(depth);
+        format!("program(1.3) {{ func main<ios18>(bool c) {{ {open}{close} }} -> (c); }}")
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (source, out) = (dir.path().join("a.mlmodelc"), dir.path().join("a.mlpackage"));
+    support::copy_dir(&fixture("stateful.mlmodelc"), &source);
+    for (depth, possible) in [(20, true), (60, false)] {
+        fs::write(source.join("model.mil"), nested(depth)).unwrap();
+        let written = decompile(&opened(&source), &out, IfExists::Refuse);
+        assert_eq!(written.is_ok(), possible, "{written:?}");
+        assert_eq!(out.exists(), possible);
+        let _ = fs::remove_dir_all(&out);
+    }
+    assert_eq!(names(dir.path()), ["a.mlmodelc"]);
+
+    let text = r#"program(1.3) { func main<ios18>(bool c) [n = dict<string, int32>({{"a", 1}, {"b", 2}})]
+        { } -> (c); }"#;
+    let mut program = from_text(text).unwrap();
+    let attributes = &mut program.functions.get_mut("main").unwrap().attributes;
+    let Some(Value::Dictionary(entries)) = attributes.get_mut("n") else { panic!("none") };
+    entries[1].1 = Value::string("two");
+    let package = Package::from_program(program).unwrap();
+    let error = compile(&package, &out, IfExists::Refuse).unwrap_err().to_string();
+    assert!(error.starts_with("in `model.mil`: line"), "{error}");
+    assert!(!out.exists());
+}
+
+/// Whatever bytes a model file has, compiling ends, and leaves a whole model or nothing.
+#[test]
+fn damaged_models_leave_nothing_behind() {
+    let room = Room::new();
+    let file = room.dir.path().join("in.mlpackage/Data/com.apple.CoreML/model.mlmodel");
+    let bytes = fs::read(&file).unwrap();
+    for step in 0..100 {
+        let mut damaged = bytes.clone();
+        let at = step * bytes.len() / 100;
+        damaged[at] = damaged[at].wrapping_add(1 + step as u8);
+        if step % 5 == 0 {
+            damaged.truncate(at);
+        }
+        fs::write(&file, damaged).unwrap();
+        let Ok(package) = Package::open(room.dir.path().join("in.mlpackage")) else { continue };
+        match compile(&package, &room.out, IfExists::Refuse) {
+            Ok(()) => {
+                assert!(opened(&room.out).program().is_ok());
+                fs::remove_dir_all(&room.out).unwrap();
+            }
+            Err(_) => assert_eq!(names(room.dir.path()), ["in.mlpackage"]),
+        }
+    }
+}
+
+/// The descriptions are those of the compiled fixtures, which are not made by this crate.
+#[test]
+fn descriptions_are_those_of_compiled_models() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["stateful", "palettized"] {
+        let out = dir.path().join(name);
+        let theirs = fixture(&format!("{name}.mlmodelc"));
+        compile(&opened(&fixture(&format!("{name}.mlpackage"))), &out, IfExists::Refuse).unwrap();
+        let read = |model: &Path| {
+            let bytes = fs::read(model.join("metadata.json")).unwrap();
+            serde_json::from_slice::<Json>(&bytes).unwrap()[0].clone()
+        };
+        assert_has(&read(&out), &read(&theirs), name);
+    }
+}
+
+/// Whether all is there that is stated; empty texts may be left out.
+fn assert_has(ours: &Json, stated: &Json, place: &str) {
+    match (ours, stated) {
+        (Json::Object(ours), Json::Object(stated)) => {
+            for (field, stated) in stated.iter().filter(|(_, stated)| **stated != "") {
+                assert_has(&ours[field], stated, &format!("{place}, {field}"));
+            }
+        }
+        (Json::Array(ours), Json::Array(stated)) => {
+            assert_eq!(ours.len(), stated.len(), "{place}");
+            for (ours, stated) in ours.iter().zip(stated) {
+                assert_has(ours, stated, place);
+            }
+        }
+        _ => assert_eq!(ours, stated, "{place}"),
+    }
 }
 
 /// A weight file that has the name of another file of the model does not become that file.
@@ -345,7 +437,7 @@ fn weights_do_not_take_the_place_of_other_files() {
     fs::write(source.join("model.mil"), renamed).unwrap();
     fs::rename(source.join("weights/weight.bin"), source.join("model.mlmodel")).unwrap();
     let out = dir.path().join("a.mlpackage");
-    let error = decompile(&opened(&source), &out, Existing::Refused).unwrap_err();
+    let error = decompile(&opened(&source), &out, IfExists::Refuse).unwrap_err();
     assert!(error.to_string().contains("model.mlmodel"), "{error}");
     assert_eq!(names(dir.path()), ["a.mlmodelc"]);
 }

@@ -5,7 +5,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use coreml_format::{Existing, Package, compile, decompile};
+use coreml_format::{IfExists, Package, compile, decompile};
 use serde_json::Value as Json;
 
 /// A source with the directory that Apple's compiler made of it.
@@ -62,7 +62,7 @@ fn assert_like_apple(pair: &Pair) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("model.mlmodelc");
     let package = Package::open(&pair.source).unwrap();
-    compile(&package, &out, Existing::Refused).unwrap();
+    compile(&package, &out, IfExists::Refuse).unwrap();
     let place = pair.source.display();
 
     let (ours, theirs) = (text(&out), text(&pair.compiled));
@@ -107,8 +107,8 @@ fn texts_of_apple_come_back() {
         let package = dir.path().join(format!("{index}.mlpackage"));
         let again = dir.path().join(format!("{index}.mlmodelc"));
         let compiled = Package::open(path).unwrap();
-        decompile(&compiled, &package, Existing::Refused).unwrap();
-        compile(&Package::open(&package).unwrap(), &again, Existing::Refused).unwrap();
+        decompile(&compiled, &package, IfExists::Refuse).unwrap();
+        compile(&Package::open(&package).unwrap(), &again, IfExists::Refuse).unwrap();
         assert_eq!(text(&again), text(path), "{}", path.display());
     }
 }

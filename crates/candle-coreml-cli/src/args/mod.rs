@@ -1,5 +1,6 @@
 //! Command line.
 
+mod compile;
 mod environment;
 mod hub;
 mod parse;
@@ -18,6 +19,7 @@ use clap::{
 };
 use clap_complete::Shell;
 
+pub use compile::{CompileArgs, DecompileArgs};
 pub use environment::with_spellings;
 pub use hub::{CacheCommand, ConfigArgs, DownloadArgs, PruneArgs, RemoveArgs, ShowArgs};
 pub use sampling::SamplingArgs;
@@ -56,6 +58,10 @@ pub enum Command {
     /// Says what half precision (fp16) does to a model: which operations overflow, lose their meaning or
     /// make NaN
     Check(CheckArgs),
+    /// Compiles an ML Program to a .mlmodelc, as Apple's compiler does
+    Compile(CompileArgs),
+    /// Makes a .mlpackage of a compiled ML Program
+    Decompile(DecompileArgs),
     /// Continues a text with a language model
     Generate(GenerateArgs),
     /// Talks with a language model, or answers one message

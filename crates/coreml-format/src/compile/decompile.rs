@@ -5,13 +5,13 @@ use std::path::Path;
 use prost::Message;
 
 use super::manifest::{self, AUTHOR, MODEL};
-use super::output::{Existing, Staging};
+use super::output::{IfExists, Staging};
 use super::{program, weights};
 use crate::description::{FunctionDescription, ModelDescription};
 use crate::mil::{self, Program};
 use crate::package::is_package;
 use crate::proto::model::WrittenModel;
-use crate::{FormatError, Package, PackageKind};
+use crate::{FormatError, Model, Package, PackageKind};
 
 /// Makes a package (`.mlpackage`) of a compiled model, in the directory `out`: the program and the
 /// description as protobuf, its weights, and a manifest. It is written beside `out` first, so that
@@ -26,7 +26,7 @@ use crate::{FormatError, Package, PackageKind};
 pub fn decompile(
     package: &Package,
     out: impl AsRef<Path>,
-    existing: Existing,
+    if_exists: IfExists,
 ) -> Result<(), FormatError> {
     if package.kind() != PackageKind::Compiled {
         return Err(FormatError::WrongForm {
@@ -42,7 +42,9 @@ pub fn decompile(
         ml_program: Some(mil::to_proto(&source)),
     };
     let model = model.encode_to_vec();
-    let staging = Staging::beside(out.as_ref(), package, existing, is_package)?;
+    // Text may nest deeper than protobuf.
+    Model::decode(&model).map_err(|error| error.in_file(Path::new(MODEL)))?;
+    let staging = Staging::beside(out.as_ref(), package, if_exists, is_package)?;
     let data = Path::new("Data").join(AUTHOR);
     staging.write(data.join(MODEL), &model)?;
     let files = weights::copy(package, &source, &staging, &data)?;

@@ -17,20 +17,20 @@ use std::path::Path;
 
 use self::output::Staging;
 use self::source::Source;
-use crate::package::is_compiled;
+use crate::package::has_description;
 use crate::{FormatError, Package, PackageKind};
 
 pub use self::decompile::decompile;
-pub use self::output::Existing;
+pub use self::output::IfExists;
 
 /// Compiles a model to the directory `out` (`.mlmodelc`): the program as MIL text, its weights, and
 /// the files that describe it. It is written beside `out` first, so that `out` is whole or not there.
 ///
 /// ```no_run
-/// use coreml_format::{Existing, Package, compile};
+/// use coreml_format::{IfExists, Package, compile};
 ///
 /// let package = Package::open("model.mlpackage")?;
-/// compile(&package, "model.mlmodelc", Existing::Refused)?;
+/// compile(&package, "model.mlmodelc", IfExists::Refuse)?;
 /// # Ok::<(), coreml_format::FormatError>(())
 /// ```
 ///
@@ -40,7 +40,7 @@ pub use self::output::Existing;
 pub fn compile(
     package: &Package,
     out: impl AsRef<Path>,
-    existing: Existing,
+    if_exists: IfExists,
 ) -> Result<(), FormatError> {
     if package.kind() == PackageKind::Compiled {
         return Err(FormatError::WrongForm {
@@ -50,8 +50,8 @@ pub fn compile(
         });
     }
     let source = Source::read(package)?;
-    let staging = Staging::beside(out.as_ref(), package, existing, is_compiled)?;
-    staging.write("model.mil", &program::text(&source)?)?;
+    let staging = Staging::beside(out.as_ref(), package, if_exists, has_description)?;
+    staging.write(program::FILE, &program::text(&source)?)?;
     staging.write("metadata.json", &metadata::json(&source)?)?;
     staging.write("coremldata.bin", &binary::description(&source))?;
     staging.write("analytics/coremldata.bin", &binary::analytics(&source))?;

@@ -11,12 +11,12 @@ use crate::{FormatError, Package};
 
 /// What is done where something lies at the path that is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
+pub enum IfExists {
     /// It stays, and nothing is written.
-    Refused,
+    Refuse,
     /// A model of the same form is replaced, in one step where the file system can exchange two
     /// directories. Anything else stays.
-    Replaced,
+    Replace,
 }
 
 /// A directory beside its final place. What is not published is removed.
@@ -34,20 +34,18 @@ impl Staging {
     pub fn beside(
         out: &Path,
         package: &Package,
-        existing: Existing,
+        if_exists: IfExists,
         is_model: fn(&Path) -> bool,
     ) -> Result<Self, FormatError> {
-        let Some(name) = out.file_name() else {
+        if out.file_name().is_none() {
             return Err(FormatError::output(out, "is no name that a new directory can have"));
-        };
-        let replaces = check_existing(out, package, existing, is_model)?;
+        }
+        let replaces = check_existing(out, package, if_exists, is_model)?;
         let parent = match out.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        let mut prefix = std::ffi::OsString::from(".");
-        prefix.push(name);
-        let holder = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent);
+        let holder = tempfile::Builder::new().prefix(".candle-coreml-").tempdir_in(parent);
         let holder = holder.map_err(FormatError::write(out))?;
         // A directory in the temporary one, which nobody else may enter.
         let dir = holder.path().join("new");
@@ -88,7 +86,11 @@ impl Staging {
             true => replace(&self.dir, &self.out, &self.holder.path().join("old")),
             false => fs::rename(&self.dir, &self.out),
         };
-        put.map_err(FormatError::write(&self.out))
+        put.map_err(FormatError::write(&self.out))?;
+        if let Err(error) = self.holder.close() {
+            tracing::warn!(%error, "what was replaced could not be removed");
+        }
+        Ok(())
     }
 }
 
@@ -96,15 +98,16 @@ impl Staging {
 fn check_existing(
     out: &Path,
     package: &Package,
-    existing: Existing,
+    if_exists: IfExists,
     is_model: fn(&Path) -> bool,
 ) -> Result<bool, FormatError> {
     let there = match out.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         there => there.map_err(FormatError::write(out))?,
     };
-    if existing == Existing::Refused {
-        let message = "already exists; choose another path, or allow it to be replaced";
+    if if_exists == IfExists::Refuse {
+        let message = "already exists; choose another path, or have it replaced (`--force`, \
+                       `IfExists::Replace`)";
         return Err(FormatError::output(out, message));
     }
     if !there.is_dir() || !is_model(out) {

@@ -1,10 +1,15 @@
 //! `model.mil`: the program with what the compiler adds to it.
 
+use std::path::Path;
+
 use super::flexible_shapes::{self, information};
 use super::source::Source;
 use crate::FormatError;
 use crate::files::FileKind;
 use crate::mil::{self, Block, NamedValueType, Operation, Program, Value, is_name};
+
+/// Name of the file.
+pub(super) const FILE: &str = "model.mil";
 
 const BUILD_INFO: &str = "buildInfo";
 
@@ -28,6 +33,8 @@ pub(super) fn text(source: &Source) -> Result<Vec<u8>, FormatError> {
         );
         return Err(FormatError::field("program", message));
     }
+    // Values of several types in one dictionary, for which there is no text.
+    mil::from_text(&text).map_err(|error| error.in_file(Path::new(FILE)))?;
     Ok(text.into_bytes())
 }
 

@@ -22,8 +22,13 @@ const DESCRIPTION: &str = "coremldata.bin";
 const LONGEST_HEADER: usize = 1024;
 
 /// Whether a directory looks like a compiled model of any kind.
-pub(crate) fn is_compiled(root: &Path) -> bool {
+pub(super) fn is_compiled(root: &Path) -> bool {
     [PROGRAM, METADATA, DESCRIPTION].iter().any(|name| root.join(name).symlink_metadata().is_ok())
+}
+
+/// Whether a directory is one that a compiler has written: all of them write this file.
+pub(crate) fn has_description(root: &Path) -> bool {
+    root.join(DESCRIPTION).symlink_metadata().is_ok()
 }
 
 /// The file with the program of the compiled model in `root`.

@@ -19,7 +19,7 @@ use crate::mil::{self, Program};
 use crate::model::{Body, Model};
 use crate::proto::model::ML_PROGRAM;
 
-pub(crate) use self::compiled::is_compiled;
+pub(crate) use self::compiled::has_description;
 pub(crate) use self::manifest::is_package;
 pub(crate) use self::paths::blob_path;
 

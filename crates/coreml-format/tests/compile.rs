@@ -408,6 +408,42 @@ fn descriptions_are_those_of_compiled_models() {
     }
 }
 
+/// The form that files of Apple's compiler have (see `docs/compiled-models.md`).
+#[test]
+fn binary_files_have_their_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("a");
+    let number = |number: u64| number.to_le_bytes().to_vec();
+    let text = |text: &str| [number(text.len() as u64), text.into()].concat();
+    for (name, form, version) in [("palettized", 5, 7), ("stateful", 9, 9)] {
+        let package = opened(&fixture(&format!("{name}.mlpackage")));
+        compile(&package, &out, IfExists::Replace).unwrap();
+        let kind = 502u32.to_le_bytes().to_vec();
+        let versions = [[form, 0, 0].map(number).concat(), [version, 0, 0, 0].map(number).concat()];
+        let header = [kind, versions[0].clone(), text("generic"), versions[1].clone()].concat();
+        let bytes = fs::read(out.join("coremldata.bin")).unwrap();
+        let rest = bytes.strip_prefix(header.as_slice()).unwrap();
+        let rest = rest.strip_suffix([502, 0].map(number).concat().as_slice()).unwrap();
+        let (length, message) = rest.split_at(8);
+        assert_eq!(length, number(message.len() as u64));
+        // The message is a part of the source's file.
+        let file = package.path().join("Data/com.apple.CoreML/model.mlmodel");
+        let file = fs::read(file).unwrap();
+        assert!(file.windows(message.len()).any(|window| window == message));
+
+        let analytics = fs::read(out.join("analytics/coremldata.bin")).unwrap();
+        let start =
+            ["NeuralNetworkModelDetails", "containsCustomLayer", "0", "modelDimension", "0"];
+        let [details, parts @ ..] = start.map(text);
+        let start = [details, number(2), parts.concat(), text("SpecificationDetails"), number(2)];
+        let rest = analytics.strip_prefix(start.concat().as_slice()).unwrap();
+        // A hash of 32 bytes takes 44 letters.
+        let names = [text("modelName"), text("model")].concat();
+        assert_eq!(rest.len(), text("modelHash").len() + 8 + 44 + names.len());
+        assert!(rest.starts_with(&text("modelHash")) && rest.ends_with(&names));
+    }
+}
+
 /// Whether all is there that is stated; empty texts and flags that are not set may be left out.
 fn assert_has(ours: &Json, stated: &Json, place: &str) {
     match (ours, stated) {

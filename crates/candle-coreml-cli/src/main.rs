@@ -1,5 +1,5 @@
-//! `candle-coreml`: inspects and runs Core ML models, downloads language models, generates text with
-//! them and talks with them.
+//! `candle-coreml`: inspects, runs and compiles Core ML models, downloads language models, generates text
+//! with them and talks with them.
 
 // `term` prints, and does not panic where nobody reads.
 #![deny(clippy::print_stderr)]
@@ -10,6 +10,7 @@ mod cache;
 mod chat;
 mod check;
 mod compare;
+mod compile;
 mod config;
 mod contents;
 mod demo;
@@ -83,6 +84,8 @@ fn execute(command: &Command, verbose: bool) -> anyhow::Result<()> {
         Command::Predict(args) => predict::run(args),
         Command::Check(args) => check::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Compile(args) => compile::run(args),
+        Command::Decompile(args) => compile::run_back(args),
         Command::Generate(args) => generate::run(args),
         Command::Config(args) => config::run(args),
         Command::Chat(args) => chat::run(args, verbose),

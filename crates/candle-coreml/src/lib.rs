@@ -48,8 +48,8 @@ pub use coreml_format::model::{
     Body, ClassLabels, KindInWords, Layer, Model, NeuralNetwork, Stage,
 };
 pub use coreml_format::{
-    BlobFile, BlobRecord, BlobView, Cause, ErrorKind, FormatError, InFile, Package, PackageKind,
-    description,
+    BlobFile, BlobRecord, BlobView, Cause, ErrorKind, FormatError, IfExists, InFile, Package,
+    PackageKind, compile, decompile, description,
 };
 #[cfg(feature = "llm")]
 pub use error::GenerationError;
@@ -106,6 +106,9 @@ mod documents {
 
     #[doc = include_str!("../../../README.md")]
     struct RepositoryReadme;
+
+    #[doc = include_str!("../../../docs/compiled-models.md")]
+    struct CompiledModels;
 
     #[doc = include_str!("../../../docs/generation.md")]
     struct Generation;

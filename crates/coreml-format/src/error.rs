@@ -1,8 +1,9 @@
-//! What can go wrong while a model is read.
+//! What can go wrong while a model is read or written.
 
 use std::path::{Path, PathBuf};
 
 use crate::model::KindInWords;
+use crate::package::PackageKind;
 use crate::printable::{printable_message, printable_name, printable_path};
 
 /// The error behind an error, of whatever type.
@@ -49,7 +50,7 @@ impl ErrorKind {
     }
 }
 
-/// Why a model could not be read. The text names the file, the field or the place, what was
+/// Why a model could not be read or written. The text names the file, the field or the place, what was
 /// expected and what was found.
 /// Text from files in it is [`printable`](crate::printable) and cut where it is long; fields have it whole.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,32 @@ pub enum FormatError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The operating system refused to write.
+    #[error("cannot write `{}`: {source}{}", printable_path(path), writing_remedy(source))]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Nothing may be written to the path that was given.
+    #[error("`{}` {}", printable_path(path), printable_message(message))]
+    Output {
+        /// The path.
+        path: PathBuf,
+        /// Why not, and what to do, as the rest of a sentence that starts with the path.
+        message: String,
+    },
+    /// A model in another form than the one that is needed.
+    #[error("`{}` is a {found}, not {expected}", printable_path(path))]
+    WrongForm {
+        /// The model.
+        path: PathBuf,
+        /// Its form.
+        found: PackageKind,
+        /// What it should be.
+        expected: &'static str,
     },
     /// The path leads to something that is not a Core ML model, or to a damaged container.
     #[error("`{}` {}", printable_path(path), printable_message(message))]
@@ -181,6 +208,16 @@ fn remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
+fn writing_remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "; its directory has to be there",
+        std::io::ErrorKind::PermissionDenied => {
+            "; it takes the right to write to the directory (`chmod u+wx`)"
+        }
+        _ => "",
+    }
+}
+
 impl FormatError {
     pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         FormatError::Field { field: field.into(), message: message.into(), source: None }
@@ -203,7 +240,8 @@ impl FormatError {
     pub fn kind(&self) -> ErrorKind {
         use FormatError::*;
         match self {
-            Io { source, .. } => ErrorKind::of_io(source),
+            Io { source, .. } | Write { source, .. } => ErrorKind::of_io(source),
+            Output { .. } | WrongForm { .. } => ErrorKind::InvalidInput,
             FormatError::InFile(error) => error.source.kind(),
             CoreAi { .. } | NotAProgram { .. } => ErrorKind::Unsupported,
             Container { .. }
@@ -221,11 +259,22 @@ impl FormatError {
         |source| FormatError::Io { path: path.to_owned(), source }
     }
 
+    pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |source| FormatError::Write { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn output(path: &Path, message: impl Into<String>) -> Self {
+        FormatError::Output { path: path.to_owned(), message: message.into() }
+    }
+
     /// Says in which file the error is, unless it says so already.
     pub(crate) fn in_file(self, path: &Path) -> Self {
         use FormatError::*;
         match self {
             Io { .. }
+            | Write { .. }
+            | Output { .. }
+            | WrongForm { .. }
             | Container { .. }
             | GitLfsPointer { .. }
             | CoreAi { .. }

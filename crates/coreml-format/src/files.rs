@@ -30,7 +30,7 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    fn largest(self) -> u64 {
+    pub(crate) fn largest(self) -> u64 {
         match self {
             FileKind::Settings => 32 << 20,
             FileKind::Tokenizer => 128 << 20,

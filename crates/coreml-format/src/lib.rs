@@ -1,9 +1,11 @@
 //! Reads Core ML models without any Apple code: containers (`.mlpackage`, `.mlmodel`,
-//! `.mlmodelc`), feature descriptions, MIL programs (protobuf and text) and weight blobs.
+//! `.mlmodelc`), feature descriptions, MIL programs (protobuf and text) and weight blobs; and
+//! [compiles](compile()) packages, or makes packages of compiled models.
 //!
 //! Everything read here is untrusted: malformed bytes give a [`FormatError`], never a panic.
 
 pub mod blob;
+mod compile;
 pub mod description;
 mod error;
 pub mod files;
@@ -14,6 +16,7 @@ mod printable;
 mod proto;
 
 pub use blob::{BlobFile, BlobRecord, BlobView, refuse_lfs_pointer, unpack_sub_byte};
+pub use compile::{IfExists, compile, decompile};
 pub use description::ModelDescription;
 pub use error::{Cause, ErrorKind, FormatError, InFile};
 pub use files::FileKind;

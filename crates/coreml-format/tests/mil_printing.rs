@@ -4,7 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use coreml_format::Package;
 use coreml_format::mil::{
@@ -15,26 +15,10 @@ use coreml_format::mil::{
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-/// Models in a directory: packages, files and compiled ones.
-fn models(directory: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let found = paths.into_iter().flat_map(|path| {
-        let extension = path.extension().unwrap_or_default().to_owned();
-        match path.is_dir() {
-            _ if extension == "mlpackage" || extension == "mlmodelc" => vec![path],
-            true => models(&path),
-            false if extension == "mlmodel" => vec![path],
-            false => Vec::new(),
-        }
-    });
-    found.collect()
-}
-
 /// Prints and reads every ML Program in the directory; returns their number.
 fn print_all(directory: &Path) -> usize {
-    let packages = models(directory).into_iter().filter_map(|path| Package::open(path).ok());
+    let packages =
+        support::models(directory).into_iter().filter_map(|path| Package::open(path).ok());
     packages
         .filter_map(|package| {
             let program = package.program().ok()?;

@@ -30,6 +30,7 @@ const OF_ONE_CALL: &[&str] = &[
     "all",
     "dry_run",
     "yes",
+    "force",
 ];
 
 /// Gives every option a variable: `CANDLE_COREML_` and its name.

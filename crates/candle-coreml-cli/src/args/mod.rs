@@ -1,5 +1,6 @@
 //! Command line.
 
+mod compile;
 mod environment;
 mod hub;
 mod parse;
@@ -18,6 +19,7 @@ use clap::{
 };
 use clap_complete::Shell;
 
+pub use compile::{CompileArgs, DecompileArgs};
 pub use environment::with_spellings;
 pub use hub::{CacheCommand, ConfigArgs, DownloadArgs, PruneArgs, RemoveArgs, ShowArgs};
 pub use sampling::SamplingArgs;
@@ -58,6 +60,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Compares two models, or two ways to run one, on the same inputs
     Compare(CompareArgs),
+    /// Compiles an ML Program to a .mlmodelc, as Apple's compiler does
+    Compile(CompileArgs),
+    /// Makes a .mlpackage of a compiled ML Program
+    Decompile(DecompileArgs),
     /// Continues a text with a language model
     Generate(GenerateArgs),
     /// Talks with a language model, or answers one message

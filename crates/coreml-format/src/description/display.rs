@@ -83,7 +83,7 @@ impl fmt::Display for ImageType {
 }
 
 /// `2`, `1...64` or `1...`.
-pub(super) fn range_text((smallest, largest): (usize, Option<usize>)) -> String {
+pub(crate) fn range_text((smallest, largest): (usize, Option<usize>)) -> String {
     match largest {
         Some(largest) if largest == smallest => smallest.to_string(),
         Some(largest) => format!("{smallest}...{largest}"),

@@ -6,6 +6,7 @@ mod from_metadata_json;
 mod from_program;
 mod from_proto;
 mod shapes;
+mod to_proto;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 pub use shapes::{ImageFlexibility, ShapeFlexibility, ShapeMismatch};
 
+pub(crate) use display::range_text;
 pub(crate) use from_metadata_json::CompiledMetadata;
 pub(crate) use from_program::specification_version;
 
@@ -203,6 +205,10 @@ const ARRAY_ELEMENT_TYPES: &[(ArrayElementType, i32, &str)] = &[
 ];
 
 impl ArrayElementType {
+    fn code(self) -> i32 {
+        ARRAY_ELEMENT_TYPES.iter().find(|row| row.0 == self).map_or(0, |row| row.1)
+    }
+
     fn from_code(code: i32) -> Option<Self> {
         ARRAY_ELEMENT_TYPES.iter().find(|row| row.1 == code).map(|row| row.0)
     }
@@ -277,6 +283,10 @@ const COLOR_SPACES: &[(ColorSpace, i32, &str)] = &[
 ];
 
 impl ColorSpace {
+    fn code(self) -> i32 {
+        COLOR_SPACES.iter().find(|row| row.0 == self).map_or(0, |row| row.1)
+    }
+
     fn from_code(code: i32) -> Option<Self> {
         COLOR_SPACES.iter().find(|row| row.1 == code).map(|row| row.0)
     }

@@ -140,6 +140,11 @@ fn unescape(c: char) -> Option<char> {
     })
 }
 
+/// Whether a text is read as one name.
+pub(crate) fn is_name(text: &str) -> bool {
+    text.starts_with(is_name_start) && text.chars().all(is_name_part)
+}
+
 fn is_name_start(c: char) -> bool {
     c.is_alphabetic() || matches!(c, '_' | '@' | '$')
 }

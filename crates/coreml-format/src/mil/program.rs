@@ -108,8 +108,18 @@ impl Opset {
 
     /// From the tag in the protobuf message: `CoreML5` (iOS 15) to `CoreML9` (iOS 26).
     pub fn from_proto(tag: &str) -> Option<Self> {
-        let version: usize = tag.strip_prefix("CoreML")?.parse().ok()?;
-        Self::ALL.get(version.checked_sub(5)?).copied()
+        Self::ALL.into_iter().find(|opset| opset.proto_tag() == tag)
+    }
+
+    /// The tag in the protobuf message.
+    pub(crate) fn proto_tag(self) -> &'static str {
+        match self {
+            Opset::Ios15 => "CoreML5",
+            Opset::Ios16 => "CoreML6",
+            Opset::Ios17 => "CoreML7",
+            Opset::Ios18 => "CoreML8",
+            Opset::Ios26 => "CoreML9",
+        }
     }
 
     /// From the tag in MIL text: `ios15` to `ios18`, `ios26`.

@@ -67,6 +67,11 @@ impl ElementType {
         ELEMENT_TYPES.iter().find(|row| row.1 == code).map(|row| row.0)
     }
 
+    /// The code in `MILSpec.DataType`.
+    pub(crate) fn code(self) -> i32 {
+        self.row().1
+    }
+
     /// The element type with this name in MIL text (`fp16`, `int32`, …).
     pub fn from_name(name: &str) -> Option<Self> {
         ELEMENT_TYPES.iter().find(|row| row.2 == name).map(|row| row.0)

@@ -26,6 +26,11 @@ pub(super) fn is_compiled(root: &Path) -> bool {
     [PROGRAM, METADATA, DESCRIPTION].iter().any(|name| root.join(name).symlink_metadata().is_ok())
 }
 
+/// Whether a directory is one that a compiler has written: all of them write this file.
+pub(crate) fn has_description(root: &Path) -> bool {
+    root.join(DESCRIPTION).symlink_metadata().is_ok()
+}
+
 /// The file with the program of the compiled model in `root`.
 pub(super) fn program_file(root: &Path) -> PathBuf {
     root.join(PROGRAM)
@@ -168,18 +173,32 @@ fn model_in(bytes: &[u8]) -> Option<Result<Model, FormatError>> {
     Some(model).filter(|model| model.as_ref().map_or(true, |model| model.kind != UNKNOWN))
 }
 
+/// The serialized `ModelDescription` in the compiled model in `root`, and whether it describes
+/// functions; `None` where there is none.
+pub(super) fn description_message(root: &Path) -> Result<Option<(Vec<u8>, bool)>, FormatError> {
+    let Some((_, bytes)) = optional_file(root, DESCRIPTION, FileKind::Message)? else {
+        return Ok(None);
+    };
+    Ok(find_description(&bytes).map(|(bytes, found)| (bytes.to_vec(), !found.functions.is_empty())))
+}
+
+fn description_in(bytes: &[u8]) -> Option<ModelDescription> {
+    find_description(bytes).map(|(_, description)| description)
+}
+
 /// Finds the serialized `ModelDescription` in `coremldata.bin`: the first run of bytes after a
 /// matching u64 length that decodes to a description with an output.
-fn description_in(bytes: &[u8]) -> Option<ModelDescription> {
+fn find_description(bytes: &[u8]) -> Option<(&[u8], ModelDescription)> {
     let starts = 0..bytes.len().min(LONGEST_HEADER);
     starts.filter_map(|at| description_at(bytes.get(at..)?)).next()
 }
 
-fn description_at(bytes: &[u8]) -> Option<ModelDescription> {
+fn description_at(bytes: &[u8]) -> Option<(&[u8], ModelDescription)> {
     let (length, rest) = bytes.split_first_chunk()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-    let message = proto::model::ModelDescription::decode(rest.get(..length)?).ok()?;
+    let bytes = rest.get(..length)?;
+    let message = proto::model::ModelDescription::decode(bytes).ok()?;
     let features = message.output.len() + message.functions.len();
     let description = ModelDescription::from_proto(0, message).ok()?;
-    (features > 0).then_some(description)
+    (features > 0).then_some((bytes, description))
 }

@@ -35,6 +35,11 @@ pub(super) struct ModelFile {
     pub(super) dir: PathBuf,
 }
 
+/// Whether a directory looks like a package.
+pub(crate) fn is_package(root: &Path) -> bool {
+    [MANIFEST, DATA].iter().all(|name| root.join(name).symlink_metadata().is_ok())
+}
+
 /// The model file of the package in `root` (canonical); `None` when it is no package at all.
 pub(super) fn model_file(root: &Path) -> Result<Option<ModelFile>, FormatError> {
     let data = root.join(DATA);

@@ -19,6 +19,10 @@ use crate::mil::{self, Program};
 use crate::model::{Body, Model};
 use crate::proto::model::ML_PROGRAM;
 
+pub(crate) use self::compiled::has_description;
+pub(crate) use self::manifest::is_package;
+pub(crate) use self::paths::blob_path;
+
 /// The program of a Core AI model (`.aimodel`), as MLIR bytecode.
 const CORE_AI_PROGRAM: &str = "main.mlirb";
 
@@ -194,6 +198,17 @@ impl Package {
             PackageKind::Compiled => compiled::program_file(&self.root),
             _ => self.model_file.clone(),
         }
+    }
+
+    /// The file with the `Model` message of a `.mlpackage` or a `.mlmodel`.
+    pub(crate) fn model_file(&self) -> &Path {
+        &self.model_file
+    }
+
+    /// The description's message in a compiled model, if it holds one, and whether it describes
+    /// functions.
+    pub(crate) fn compiled_description(&self) -> Result<Option<(Vec<u8>, bool)>, FormatError> {
+        compiled::description_message(&self.root)
     }
 
     /// The path that was opened; empty for a program in memory.

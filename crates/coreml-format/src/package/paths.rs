@@ -9,7 +9,7 @@ use crate::files;
 const MODEL_PATH: &str = "@model_path/";
 
 /// The part of a blob file's name behind `@model_path/`.
-pub(super) fn blob_path(name: &str) -> Result<&str, FormatError> {
+pub(crate) fn blob_path(name: &str) -> Result<&str, FormatError> {
     name.strip_prefix(MODEL_PATH).ok_or_else(|| FormatError::FileName {
         name: name.to_owned(),
         message: format!("blob file names start with `{MODEL_PATH}`"),

@@ -1,7 +1,7 @@
 //! Messages of Core ML's public protobuf schema, with the field numbers of `MIL.proto`,
 //! `FeatureTypes.proto` and `Model.proto` in coremltools (`mlmodel/format`).
 //!
-//! Only what the readers need is declared; unknown fields are skipped by the decoder.
+//! Only what readers and writers need is declared; unknown fields are skipped by the decoder.
 
 pub(crate) mod feature_types;
 pub(crate) mod mil;

@@ -21,6 +21,17 @@ pub struct Model {
     pub ml_program: Option<Program>,
 }
 
+/// A `Model` with an ML Program as it is written: its description is encoded already.
+#[derive(Clone, PartialEq, Message)]
+pub struct WrittenModel {
+    #[prost(int32, tag = "1")]
+    pub specification_version: i32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub description: Vec<u8>,
+    #[prost(message, optional, tag = "502")]
+    pub ml_program: Option<Program>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelDescription {
     #[prost(message, repeated, tag = "1")]
@@ -84,6 +95,9 @@ pub struct Metadata {
 /// Name of the one kind of model that has a program.
 pub const ML_PROGRAM: &str = "mlProgram";
 
+/// Number of that kind in `Model`.
+pub const ML_PROGRAM_NUMBER: u32 = 502;
+
 /// Members of `Model`'s oneof `Type`: field number, name.
 const MODEL_KINDS: &[(u32, &str)] = &[
     (200, "pipelineClassifier"),
@@ -101,7 +115,7 @@ const MODEL_KINDS: &[(u32, &str)] = &[
     (404, "kNearestNeighborsClassifier"),
     (500, "neuralNetwork"),
     (501, "itemSimilarityRecommender"),
-    (502, ML_PROGRAM),
+    (ML_PROGRAM_NUMBER, ML_PROGRAM),
     (555, "customModel"),
     (556, "linkedModel"),
     (560, "classConfidenceThresholding"),

@@ -35,3 +35,20 @@ pub fn real_models() -> Option<PathBuf> {
     }
     Some(dir)
 }
+
+/// Models in a directory and those below it: packages, files and compiled ones.
+pub fn models(directory: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let found = paths.into_iter().flat_map(|path| {
+        let extension = path.extension().unwrap_or_default().to_owned();
+        match path.is_dir() {
+            _ if extension == "mlpackage" || extension == "mlmodelc" => vec![path],
+            true => models(&path),
+            false if extension == "mlmodel" => vec![path],
+            false => Vec::new(),
+        }
+    });
+    found.collect()
+}

@@ -298,7 +298,7 @@ mod tests {
     fn bound(model: &CoreMLModel) -> BoundCall {
         let mut call = model.bind().unwrap();
         let x = Tensor::new(&[1.0f32, 2.0, -3.0, 0.5], &Device::Cpu).unwrap();
-        call.set(0, x.into()).unwrap();
+        call.set(0, x).unwrap();
         call
     }
 

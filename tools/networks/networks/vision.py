@@ -115,5 +115,4 @@ NETWORKS = [
     of_timm("selecsls42b", 64),
     of_timm("botnet26t_256", 128, img_size=128),
     of_timm("beit_base_patch16_224", 64, title="beit", img_size=64, depth=2, embed_dim=128, num_heads=4),
-    of_timm("eva02_tiny_patch14_224", 56, title="eva02", img_size=56, depth=2),
 ]

@@ -30,10 +30,11 @@ def main():
     if options.table:
         return table.write(run.read_results(folder))
     names = catalogue.SAMPLE if options.sample else options.names or list(catalogue.NETWORKS)
+    recipes = catalogue.FEW if options.sample else None
     failed = 0
     for name in names:
         rows = []
-        for row in run.rows(catalogue.NETWORKS[name], folder, options.turns, options.reuse):
+        for row in run.rows(catalogue.NETWORKS[name], folder, options.turns, options.reuse, recipes):
             rows.append(row)
             wrong = run.verdict(row)
             failed += wrong is not None

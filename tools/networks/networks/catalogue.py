@@ -27,6 +27,10 @@ LEFT_OUT = {
 SAMPLE = ["squeezenet1_1", "unet", "gru_tagger", "llama", "segformer", "diffusion_unet", "encodec_decoder"]
 
 
+#: Recipes that the sample takes of each network.
+FEW = 4
+
+
 def settings(name):
     """(opset, precision, recipe) of each conversion of a network; no recipe leaves weights as they are."""
     pair = PLAIN[list(NETWORKS).index(name) % len(PLAIN)]

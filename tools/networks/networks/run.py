@@ -84,10 +84,13 @@ def error(expected, got):
     return float(worst) if np.isfinite(worst) else float("inf")
 
 
-def rows(network, folder, turns, reuse=False):
-    """A row of the table for each setting; conversions stay in `folder`, and are taken from there with `reuse`."""
+def rows(network, folder, turns, reuse=False, recipes=None):
+    """A row of the table for each setting; conversions stay in `folder`, and are taken from there with `reuse`.
+
+    Of recipes so many are taken, evenly from all of them; `None` for all.
+    """
     converted, plain = None, 0
-    for opset, precision, recipe in settings(network.name):
+    for opset, precision, recipe in some(settings(network.name), recipes):
         row = {"network": network.name, "opset": opset, "precision": precision, "recipe": recipe}
         if recipe and not plain:
             break
@@ -102,6 +105,12 @@ def rows(network, folder, turns, reuse=False):
             yield row | {"unconverted": f"{type(e).__name__}: {str(e).strip()}"}
             continue
         yield row | compare(converted, place, turns)
+
+
+def some(settings, recipes):
+    plain = [setting for setting in settings if setting[2] is None]
+    compressed = [setting for setting in settings if setting[2] is not None]
+    return plain + compressed[:: max(1, len(compressed) // recipes) if recipes else 1]
 
 
 def write(converted, place, setting, reuse):

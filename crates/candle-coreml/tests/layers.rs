@@ -18,6 +18,7 @@ const ROOMS: &[&[&str]] = &[
     &["backend"],
     &["call"],
     &["model"],
+    &["compare"],
     &["config"],
     &["llm"],
     &["compat"],

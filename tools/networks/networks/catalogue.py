@@ -17,6 +17,8 @@ PLAIN = [
 #: What coremltools says of networks that it can't convert, or why its conversion is another network.
 LEFT_OUT = {
     "Bloom": "PyTorch convert function for op 'pythonop' not implemented (its GELU is a function with a gradient of its own)",
+    "Mamba of transformers": "the traced model fails: expected padding to be a single integer value […], got padding=[]",
+    "Mixtral": "PyTorch convert function for op 'histc' not implemented",
     "EVA-02": "PyTorch convert function for op 'tensor_split' not implemented",
     "ResMLP": "PyTorch convert function for op 'addcmul' not implemented",
     "LSTM with projections": "Incorrect weights shape for lstm layer: Expected: 4. Received 5",

@@ -81,13 +81,6 @@ def funnel():
     return t.FunnelModel(config)
 
 
-def mamba(**options):
-    config = t.MambaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, state_size=8, num_hidden_layers=1, use_cache=False, **options
-    )
-    return t.MambaForCausalLM(config)
-
-
 def gpt2():
     config = t.GPT2Config(
         vocab_size=VOCABULARY, n_embd=64, n_layer=2, n_head=4, n_positions=64, attn_implementation="eager"
@@ -178,8 +171,6 @@ NETWORKS = [
     decoder("gemma2", "Gemma2ForCausalLM", "Gemma2Config", head_dim=16, sliding_window=8),
     decoder("phi", "PhiForCausalLM", "PhiConfig"),
     decoder("opt", "OPTForCausalLM", "OPTConfig", dict(SMALL, ffn_dim=128, word_embed_proj_dim=64)),
-    decoder("mixtral", "MixtralForCausalLM", "MixtralConfig", num_local_experts=4, num_experts_per_tok=2),
-    Network("mamba", mamba, tokens(8, VOCABULARY), lambda m, ids: m(ids).logits),
     Network("selective_scan", SelectiveScan, features(1, 12, 24)),
     Network("t5_encoder", t5, tokens(16, VOCABULARY), lambda m, ids: m.encoder(ids).last_hidden_state),
     Network(

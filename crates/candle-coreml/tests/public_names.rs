@@ -29,7 +29,7 @@ const GROUPS: &[(&str, &[&str], &[&str])] = &[
             "decompile",
             "IfExists",
         ],
-        &["backend", "call", "model", "state", "coreml_engine"],
+        &["backend", "call", "compare", "model", "state", "coreml_engine"],
     ),
     (
         "Values, descriptions and programs",

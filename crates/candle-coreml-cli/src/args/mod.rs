@@ -46,7 +46,7 @@ pub struct Args {
 
 const HELP: &str = "RUST_LOG=candle_coreml=debug chooses what is logged, on standard error.
 Options that [env: …] stands at can be set in the environment; the command line goes first.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `check` or `compare` has found something, 130 stopped by Ctrl-C.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something was found, 130 stopped by Ctrl-C.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

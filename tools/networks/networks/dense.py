@@ -178,23 +178,6 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-class VNet(nn.Module):
-    """A U-Net of volumes."""
-
-    def __init__(self, width=8):
-        super().__init__()
-        self.into = nn.Conv3d(1, width, 3, padding=1)
-        self.down = nn.Conv3d(width, 2 * width, 2, 2)
-        self.deep = nn.Sequential(nn.InstanceNorm3d(2 * width, affine=True), nn.PReLU(2 * width))
-        self.up = nn.ConvTranspose3d(2 * width, width, 3, 2, 1, 1)
-        self.out = nn.Conv3d(2 * width, 3, 1)
-
-    def forward(self, x):
-        x = self.into(x)
-        y = self.up(self.deep(self.down(x)))
-        return self.out(torch.cat([x, y], 1)).softmax(1)
-
-
 NETWORKS = [
     detector("ssd300_vgg16", 300, num_classes=5),
     detector("ssdlite320_mobilenet_v3_large", 320, num_classes=21),
@@ -209,10 +192,5 @@ NETWORKS = [
     segmenter("fcn_resnet50", 64),
     segmenter("lraspp_mobilenet_v3_large", 128),
     Network("unet", UNet, image(128)),
-    Network("vnet", VNet, features(1, 1, 16, 16, 16)),
-    Network("r3d_18", lambda: video.r3d_18(weights=None, num_classes=10), features(1, 3, 8, 56, 56)),
-    Network(
-        "r2plus1d_18", lambda: video.r2plus1d_18(weights=None, num_classes=10), features(1, 3, 8, 32, 32)
-    ),
     Network("s3d", lambda: video.s3d(weights=None, num_classes=10), features(1, 3, 16, 64, 64)),
 ]

@@ -8,7 +8,7 @@ import torch
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from .recipes import SMALLEST
+from .recipes import LAYERS, SMALLEST
 from .weights import BATCH_NORMS, is_norm
 
 
@@ -178,9 +178,12 @@ def skipped_weights(model):
     """Weights that were not compressed, as groups don't divide their channels. coremltools 9.0 leaves them divided by
     the scales of their channels (`enable_per_channel_scale`): the model is another one then."""
     for op in model._mil_program.functions["main"].operations:
-        weight = op.weight.val if op.op_type in ("conv", "linear") else None
-        if weight is not None and not is_compressed(op.weight.op) and weight.size >= SMALLEST:
-            yield op.name, np.asarray(weight, np.float64)
+        weight = op.inputs.get({"gather": "x"}.get(op.op_type, "weight")) if op.op_type in LAYERS else None
+        if weight is None or weight.val is None or is_compressed(weight.op):
+            continue
+        value = np.asarray(weight.val)
+        if value.dtype.kind == "f" and value.ndim > 1 and value.size >= SMALLEST:
+            yield op.name, value.astype(np.float64)
 
 
 def is_compressed(op):

@@ -48,12 +48,6 @@ def swin_v1():
     return swin(s.SwinTransformerBlock, s.PatchMerging)
 
 
-def swin_v2():
-    from torchvision.models import swin_transformer as s
-
-    return swin(s.SwinTransformerBlockV2, s.PatchMergingV2)
-
-
 def max_vit():
     return models.MaxVit(
         input_size=(64, 64),
@@ -89,7 +83,6 @@ NETWORKS = [
     torchvision("googlenet", 128, aux_logits=False, init_weights=False),
     Network("vit", vision_transformer, image(96)),
     Network("swin", swin_v1, image(96)),
-    Network("swin_v2", swin_v2, image(96)),
     Network("maxvit", max_vit, image(64)),
     of_timm("mixer_s32_224", 224, num_classes=100),
     of_timm("ghostnet_100", 96),

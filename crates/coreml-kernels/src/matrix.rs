@@ -228,7 +228,7 @@ pub enum Order {
     /// As sixteen sums of every sixteenth product, of which the upper half is added to the lower
     /// half until one is left. Fast for few rows, which are read as they lie.
     Lanes,
-    /// One after the other, and blocks of 256 one after the other. Fast for many rows, which are
+    /// One after the other, and blocks of 512 one after the other. Fast for many rows, which are
     /// arranged for tiles of registers first.
     Chain,
 }

@@ -58,7 +58,7 @@ fn sum(order: Order, fused: bool, products: &[(f32, f32)]) -> f32 {
     };
     match order {
         Order::Chain => {
-            let blocks = products.chunks(256).map(|block| chain(&mut block.iter()));
+            let blocks = products.chunks(512).map(|block| chain(&mut block.iter()));
             blocks.reduce(|sum, block| sum + block).unwrap_or(0.0)
         }
         Order::Lanes => {

@@ -49,24 +49,25 @@ def with_halves(plain):
 
 
 @torch.no_grad()
-def as_converted(plain, inputs, model, precision, compressed):
+def as_converted(plain, inputs, model, precision):
     """A copy in float64 that computes what a model computes."""
     plain = folded(plain, inputs)
     scale_group_norms(plain, model)
     if precision == "fp16":
         plain = with_halves(plain)
-    return with_weights_of(plain, model) if compressed else plain
+    return with_weights_of(plain, model)
 
 
 @torch.no_grad()
 def with_weights_of(plain, model):
-    """The network with the weights that a compressed model stands for.
+    """The network with the weights that a model has.
 
-    Which parameter a compressed weight comes from is found by likeness: of all of its size one is nearly the
+    Which parameter a weight comes from is found by likeness: of all of its size one is nearly the
     same, turned perhaps, and the others have nothing to do with it.
     """
     left = {name: p for name, p in plain.named_parameters() if p.dim() > 1}
-    for name, weight in (*dense_weights(model), *skipped_weights(model)):
+    compressed = list(dense_weights(model))
+    for place, (name, weight) in enumerate((*compressed, *plain_weights(model))):
         found = [
             (likeness(way, weight), parameter, way)
             for parameter, p in left.items()
@@ -74,6 +75,8 @@ def with_weights_of(plain, model):
             if [n for n in way.shape if n > 1] == [n for n in weight.shape if n > 1]
         ]
         best, parameter, way = max(found, key=lambda entry: entry[0], default=(0, None, None))
+        if best < 0.5 and place >= len(compressed):
+            continue  # The converter made it from others.
         if best < 0.5:
             raise LookupError(f"no parameter is like the compressed weight {name} {weight.shape}")
         way.copy_(torch.from_numpy(weight.reshape(way.shape)))
@@ -174,9 +177,10 @@ def dense_weights(model):
             yield op.name, np.asarray(decompressed(op), np.float64)
 
 
-def skipped_weights(model):
-    """Weights that were not compressed, as groups don't divide their channels. coremltools 9.0 leaves them divided by
-    the scales of their channels (`enable_per_channel_scale`): the model is another one then."""
+def plain_weights(model):
+    """Weights that are not compressed, as the converter has folded and rounded them. Those that groups don't divide
+    coremltools 9.0 leaves divided by the scales of their channels (`enable_per_channel_scale`): the model is another
+    one then."""
     for op in model._mil_program.functions["main"].operations:
         weight = op.inputs.get({"gather": "x"}.get(op.op_type, "weight")) if op.op_type in LAYERS else None
         if weight is None or weight.val is None or is_compressed(weight.op):

@@ -49,7 +49,7 @@ class Converted:
         model = convert.convert(self.network, self.program, len(self.exact), opset, precision)
         if recipe is not None:
             model = RECIPES[recipe][1](model)
-        twin = reference.as_converted(self.plain, self.inputs, model, precision, recipe is not None)
+        twin = reference.as_converted(self.plain, self.inputs, model, precision)
         return model, reference.results(twin, self.inputs)
 
     def arrays(self):

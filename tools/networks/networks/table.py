@@ -33,7 +33,8 @@ scales for channels leaves weights divided by these scales where its groups don'
 computes something else than the original.
 
 Times are milliseconds of one prediction on two threads: of `candle-coreml predict --threads 2 --repeat 3`, and of
-PyTorch eager in float32 with `torch.set_num_threads(2)`; in three turns, the fastest of each. Machine: {machine};
+PyTorch eager in float32 with `torch.set_num_threads(2)`; in three turns, the fastest of each. Other work ran on the
+machine beside some of them. Machine: {machine};
 {versions}.
 
 | network | opset | weights and precision | error | PyTorch's own | ms | PyTorch, ms | ratio |

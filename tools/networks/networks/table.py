@@ -13,11 +13,12 @@ PACKAGES = ("coremltools", "torch", "torchvision", "transformers", "timm")
 TEXT = """# Networks
 
 {networks} networks of torchvision, transformers, timm and the field at large, converted with coremltools in {count}
-ways and run here, held against PyTorch. `tools/networks` makes this file:
+ways and run here, held against PyTorch. `tools/networks` makes this file of the networks that it was told to run
+(its catalogue has {known}):
 
 ```sh
 cargo build --release -p candle-coreml-cli
-cd tools/networks && python -m networks --turns 3 && python -m networks --table
+cd tools/networks && python -m networks --turns 3 NAME … && python -m networks --table
 ```
 
 Weights are random (a fixed seed), configurations often smaller than published ones, architectures whole. The
@@ -34,7 +35,7 @@ computes something else than the original.
 
 Times are milliseconds of one prediction on two threads: of `candle-coreml predict --threads 2 --repeat 3`, and of
 PyTorch eager in float32 with `torch.set_num_threads(2)`; in three turns, the fastest of each. Other work ran on the
-machine beside some of them. Machine: {machine};
+machine beside some of them; where none stands, only errors were measured. Machine: {machine};
 {versions}.
 
 | network | opset | weights and precision | error | PyTorch's own | ms | PyTorch, ms | ratio |
@@ -64,6 +65,7 @@ def write(rows):
     text = TEXT.format(
         networks=len({row["network"] for row in rows}),
         count=len(rows),
+        known=len(NETWORKS),
         machine=machine(),
         versions=", ".join(f"{name} {version(name)}" for name in PACKAGES),
         rows="\n".join(line(row) for row in rows if "error" in row),

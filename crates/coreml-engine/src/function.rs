@@ -177,7 +177,7 @@ impl Function {
         let mut ran = || run::run(plan, context, std::slice::from_mut(&mut call), None);
         let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
             true => ran(),
-            false => context.workers().enter(ran),
+            false => enter(context, cancel, ran),
         };
         let mut result = ran.map_err(|error| self.step_error(error));
         for (number, (name, operand)) in plan.outputs.iter().enumerate() {
@@ -280,6 +280,21 @@ impl Function {
             operator: error.source.operator,
             source: *error.error,
         }))
+    }
+}
+
+/// Runs a call on the threads of the pool. A token that asks something on this thread does so meanwhile.
+fn enter<R: Send>(
+    context: &Context,
+    cancel: Option<&CancelToken>,
+    call: impl FnOnce() -> R + Send,
+) -> R {
+    let asking = cancel.and_then(|token| Some((token, token.asks_every()?)));
+    match asking {
+        None => context.workers().enter(call),
+        Some((token, every)) => context.workers().enter_beside(call, every, || {
+            token.is_cancelled();
+        }),
     }
 }
 

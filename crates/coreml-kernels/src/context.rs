@@ -1,17 +1,21 @@
 //! What every kernel is given besides its operands: threads, an instruction set and memory.
 //!
 //! One [`Context`] serves a whole process or one model; kernels and their parallel tasks share it
-//! by reference. This file is the only one that names the thread pool in use; another one takes an
+//! by reference. `threads` is the only file that names the thread pool in use; another one takes an
 //! implementation of [`Pool`].
 #![allow(unsafe_code)]
+
+mod threads;
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 
+use self::threads::{Rayon, Serial};
 use crate::error::KernelError;
 use crate::isa::Isa;
 use crate::thresholds;
@@ -70,6 +74,18 @@ pub trait Pool: Send + Sync {
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
         work();
     }
+
+    /// As [`enter`](Self::enter); where the work is on another thread, the calling one calls `meanwhile`
+    /// again and again, after so much time each.
+    fn enter_beside(
+        &self,
+        work: &mut (dyn FnMut() + Send),
+        every: Duration,
+        meanwhile: &mut dyn FnMut(),
+    ) {
+        let _ = (every, meanwhile);
+        self.enter(work);
+    }
 }
 
 /// A shared handle to a [`Pool`] and to the scratch memory of what it computes. Clones use the same
@@ -91,7 +107,7 @@ impl Workers {
     /// number of CPUs says. A caller within another rayon pool stays in that one.
     pub fn shared() -> Self {
         static SHARED: OnceLock<Workers> = OnceLock::new();
-        SHARED.get_or_init(|| Self::from_pool(Arc::new(Rayon::Global))).clone()
+        SHARED.get_or_init(|| Self::from_pool(Arc::new(Rayon::of_the_process()))).clone()
     }
 
     /// So many threads of their own, which end with the last handle: 1 to 1024.
@@ -130,13 +146,21 @@ impl Workers {
     /// # Panics
     /// If the pool does not run the work, against its contract.
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        let (mut work, mut result) = (Some(work), None);
-        self.pool.enter(&mut || {
-            if let Some(work) = work.take() {
-                result = Some(work());
-            }
-        });
-        result.expect("a pool runs the work that enters it")
+        once(work, |work| self.pool.enter(work))
+    }
+
+    /// As [`enter`](Self::enter), for a caller who has to look after something else, too: while the work
+    /// is on another thread, `meanwhile` is called on this one, after so much time each.
+    ///
+    /// # Panics
+    /// As for `enter`.
+    pub fn enter_beside<R: Send>(
+        &self,
+        work: impl FnOnce() -> R + Send,
+        every: Duration,
+        mut meanwhile: impl FnMut(),
+    ) -> R {
+        once(work, |work| self.pool.enter_beside(work, every, &mut meanwhile))
     }
 
     /// Calls `task` with every number below `tasks`, in parallel.
@@ -225,6 +249,20 @@ impl Workers {
     }
 }
 
+/// What `work` gives, which `run` runs once.
+fn once<R: Send>(
+    work: impl FnOnce() -> R + Send,
+    run: impl FnOnce(&mut (dyn FnMut() + Send)),
+) -> R {
+    let (mut work, mut result) = (Some(work), None);
+    run(&mut || {
+        if let Some(work) = work.take() {
+            result = Some(work());
+        }
+    });
+    result.expect("a pool runs the work that enters it")
+}
+
 /// The tasks that no thread has taken yet.
 ///
 /// It is this counter, not the pool, that says which task is whose: no pool, however wrong, can run
@@ -281,63 +319,6 @@ impl<T> Shared<T> {
 // SAFETY: whoever dereferences the pointer sees to it that no two threads touch the same element;
 // the elements themselves may move to other threads.
 unsafe impl<T: Send> Sync for Shared<T> {}
-
-/// The calling thread alone.
-struct Serial;
-
-impl Pool for Serial {
-    fn threads(&self) -> usize {
-        1
-    }
-
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        (0..tasks).for_each(task);
-    }
-}
-
-/// Rayon's threads.
-enum Rayon {
-    /// Those of the pool that the caller is in, or else the process's.
-    Global,
-    /// Those of a pool of our own.
-    Own(rayon::ThreadPool),
-}
-
-impl Rayon {
-    fn new(threads: usize) -> Result<Self, KernelError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("coreml-kernels-{index}"))
-            .build();
-        pool.map(Self::Own)
-            .map_err(|error| KernelError::Threads { threads, source: Arc::new(error) })
-    }
-}
-
-impl Pool for Rayon {
-    fn threads(&self) -> usize {
-        match self {
-            Self::Global => rayon::current_num_threads(),
-            Self::Own(pool) => pool.current_num_threads(),
-        }
-    }
-
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        use rayon::prelude::*;
-        let run = || (0..tasks).into_par_iter().for_each(task);
-        match self {
-            Self::Global => run(),
-            Self::Own(pool) => pool.install(run),
-        }
-    }
-
-    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
-        match self {
-            Self::Global => rayon::scope(|_| work()),
-            Self::Own(pool) => pool.install(work),
-        }
-    }
-}
 
 /// Alignment of scratch memory: a cache line, and the widest vector.
 const ALIGNMENT: usize = 64;

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use coreml_kernels::Context;
 
-use super::Function;
+use super::{Function, enter};
 use crate::cancel::CancelToken;
 use crate::check::{Checker, OutputDifference, PrecisionReport, WIDE};
-use crate::error::{Error, OpError, Result};
+use crate::error::{Error, Result};
 use crate::plan::{self, Plan, Precision};
-use crate::run::{self, Call, Workspace};
+use crate::run::{self, Call};
 use crate::value::{Buffer, Shape};
 
 /// The calls: one in `f32`, one that rounds.
@@ -32,14 +32,8 @@ impl Function {
     ) -> Result<PrecisionReport> {
         let started = Instant::now();
         let plan = self.plan_to_check(context, shapes).map_err(Error::of_these_inputs)?;
-        let failed = |source: OpError| Error::Function { function: self.name.clone(), source };
-        let mut memory = Vec::with_capacity(CALLS);
-        for _ in 0..CALLS {
-            let workspace = Workspace::new(&plan, &self.limits).map_err(failed)?;
-            let copies = states.iter().map(|state| Buffer::copy_of(state.bytes()));
-            let copies: Result<Vec<Buffer>, _> = copies.collect();
-            memory.push((workspace, copies.map_err(|error| failed(error.into()))?));
-        }
+        let memory: Result<Vec<_>> = (0..CALLS).map(|_| self.memory_apart(&plan, states)).collect();
+        let mut memory = memory?;
         let limits = self.limits;
         let mut calls = Vec::with_capacity(CALLS);
         for (number, (workspace, states)) in memory.iter_mut().enumerate() {
@@ -47,9 +41,7 @@ impl Function {
             calls.push(Call { inputs, shapes, states, workspace, limits, started, cancel, wide });
         }
         let mut checker = Checker::default();
-        context
-            .workers()
-            .enter(|| run::run(&plan, context, &mut calls, Some(&mut checker)))
+        enter(context, cancel, || run::run(&plan, context, &mut calls, Some(&mut checker)))
             .map_err(|error| self.step_error(error))?;
         let [wide, rounded] = calls.as_mut_slice() else { return Ok(checker.report(Vec::new())) };
         let mut differences = Vec::with_capacity(plan.outputs.len());

@@ -5,11 +5,11 @@ use std::time::Instant;
 use coreml_format::mil::ElementType;
 use coreml_kernels::Context;
 
-use super::Function;
+use super::{Function, enter};
 use crate::cancel::CancelToken;
 use crate::check::numbers;
 use crate::error::{Error, OpError, Result};
-use crate::plan::{self, Rewrites};
+use crate::plan::{self, Plan, Rewrites};
 use crate::run::{self, Call, Observer, Position, Shown, Workspace};
 use crate::value::{Buffer, Shape, TensorRef};
 
@@ -53,19 +53,26 @@ impl Function {
         let options = plan::Options { rewrites: Rewrites::Off, ..self.options };
         let plan = plan::build(&self.name, self.program()?, &open, &self.weights, context, options)
             .map_err(Error::of_these_inputs)?;
-        let failed = |source: OpError| Error::Function { function: self.name.clone(), source };
         let limits = self.limits;
-        let mut workspace = Workspace::new(&plan, &limits).map_err(failed)?;
-        let copies: Result<Vec<Buffer>, _> =
-            states.iter().map(|state| Buffer::copy_of(state.bytes())).collect();
-        let mut states = copies.map_err(|error| failed(error.into()))?;
+        let (mut workspace, mut states) = self.memory_apart(&plan, states)?;
         let (states, workspace) = (states.as_mut_slice(), &mut workspace);
         let call = Call { inputs, shapes, states, workspace, limits, started, cancel, wide: false };
         let mut reader = Reader(read);
-        context
-            .workers()
-            .enter(|| run::run(&plan, context, &mut [call], Some(&mut reader)))
+        enter(context, cancel, || run::run(&plan, context, &mut [call], Some(&mut reader)))
             .map_err(|error| self.step_error(error))
+    }
+
+    /// Memory for a call that leaves no trace: a workspace of its own, and copies of the states.
+    pub(super) fn memory_apart(
+        &self,
+        plan: &Plan,
+        states: &[Buffer],
+    ) -> Result<(Workspace, Vec<Buffer>)> {
+        let failed = |source: OpError| Error::Function { function: self.name.clone(), source };
+        let workspace = Workspace::new(plan, &self.limits).map_err(failed)?;
+        let copies = states.iter().map(|state| Buffer::copy_of(state.bytes()));
+        let copies: Result<Vec<Buffer>, _> = copies.collect();
+        Ok((workspace, copies.map_err(|error| failed(error.into()))?))
     }
 }
 

@@ -70,6 +70,37 @@ fn work_enters_and_tasks_nest() {
 }
 
 #[test]
+fn the_caller_looks_after_something_else_meanwhile() {
+    let beside = |workers: &Workers| {
+        let (calls, here) = (AtomicUsize::new(0), std::thread::current().id());
+        let work = || {
+            let elsewhere = std::thread::current().id() != here;
+            while elsewhere && calls.load(Ordering::Relaxed) < 3 {
+                std::thread::yield_now();
+            }
+            (elsewhere, "done")
+        };
+        let answer = workers.enter_beside(work, Duration::from_millis(1), || {
+            assert_eq!(std::thread::current().id(), here);
+            calls.fetch_add(1, Ordering::Relaxed);
+        });
+        (answer, calls.into_inner() >= 3)
+    };
+    let own = Workers::new(2).unwrap();
+    assert_eq!(beside(&own), ((true, "done"), true));
+    assert_eq!(beside(&Workers::shared()), ((true, "done"), true));
+    assert_eq!(beside(&Workers::serial()), ((false, "done"), false));
+    assert_eq!(own.enter(|| beside(&own)), ((false, "done"), false));
+}
+
+#[test]
+#[should_panic(expected = "the work's own")]
+fn a_panic_beside_the_caller_is_the_callers() {
+    let work = || panic!("the work's own");
+    Workers::new(2).unwrap().enter_beside(work, Duration::from_secs(1), || {});
+}
+
+#[test]
 fn numbers_of_threads() {
     assert_eq!(Workers::serial().threads(), 1);
     assert_eq!(Workers::new(1).unwrap().threads(), 1);

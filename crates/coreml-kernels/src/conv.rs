@@ -169,6 +169,13 @@ fn grouped(
             Call { w, rows, x, bias }.run(ctx, out, layout)?;
             continue;
         }
+        if points <= thresholds::SOME_COLUMNS {
+            let mut fields = ctx.scratch().take(w.cols * points)?;
+            gather(shape, x, &mut fields);
+            let x = Matrix::row_major(&fields, points, w.cols).transposed();
+            Call { w, rows, x, bias }.run(ctx, out, layout)?;
+            continue;
+        }
         let tile = (thresholds::UNFOLDED / w.cols).clamp(1, points);
         let mut unfolded = ctx.scratch().take(w.cols * tile)?;
         for start in (0..points).step_by(tile) {
@@ -180,6 +187,38 @@ fn grouped(
         }
     }
     Ok(())
+}
+
+/// Lays out, for every output, the inputs that its filters meet, by channel and tap: better than
+/// [`unfold`] where there are few outputs, as the pieces are longer and a product takes them as they are.
+fn gather(shape: &Shape, x: &[f32], fields: &mut [f32]) {
+    let [depth, height, width] = shape.dims;
+    let [_, out_height, out_width] = shape.output;
+    for (point, field) in fields.chunks_exact_mut(shape.in_per_group * shape.taps).enumerate() {
+        let (z, y, at) = split(point, out_height, out_width);
+        let taps = width.taps_inside(at);
+        let first = width.input_at(taps.start, at).unwrap_or(0);
+        let channels = x.chunks_exact(shape.points_in);
+        for (channel, field) in channels.zip(field.chunks_exact_mut(shape.taps)) {
+            for (row, line) in field.chunks_exact_mut(width.kernel).enumerate() {
+                let (tap_z, tap_y) = (row / height.kernel, row % height.kernel);
+                let (in_z, in_y) = (depth.input_at(tap_z, z), height.input_at(tap_y, y));
+                let (Some(in_z), Some(in_y), false) = (in_z, in_y, taps.is_empty()) else {
+                    line.fill(0.0);
+                    continue;
+                };
+                let source = &channel[(in_z * height.input + in_y) * width.input + first..];
+                line[..taps.start].fill(0.0);
+                line[taps.end..].fill(0.0);
+                let line = &mut line[taps.clone()];
+                if width.dilation == 1 {
+                    line.copy_from_slice(&source[..line.len()]);
+                } else {
+                    zip_strided(line, source, width.dilation, |to, from| *to = from);
+                }
+            }
+        }
+    }
 }
 
 /// Lays out, for every channel and tap, the inputs it meets at outputs `start..start + count`.

@@ -164,6 +164,22 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// Adds `values[i]` to all of row `i`.
+    pub(crate) fn add_to_rows(&mut self, values: &[f32]) {
+        assert!(values.len() <= self.rows, "a value for each row");
+        for (row, &value) in values.iter().enumerate() {
+            for col in 0..self.cols {
+                // SAFETY: the element is one of the matrix, all of which lie within the slice.
+                unsafe { *self.start.add(row * self.row_stride + col * self.col_stride) += value }
+            }
+        }
+    }
+
+    /// The same matrix, for a while.
+    pub(crate) fn reborrow(&mut self) -> Block<'_> {
+        Block { elements: PhantomData, ..*self }
+    }
+
     /// A column, if its elements lie next to each other.
     pub(crate) fn column_mut(&mut self, col: usize) -> Option<&mut [f32]> {
         if col >= self.cols || (self.row_stride != 1 && self.rows > 1) {

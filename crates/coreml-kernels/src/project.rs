@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::context::{Context, Lease};
 use crate::error::{KernelError, check_len};
 use crate::gemm::{Sum, multiply};
+use crate::lanes;
 use crate::matrix::{Block, Matrix, MatrixMut, Threads};
 use crate::thresholds;
 use crate::weights::{Encoding, Weights};
@@ -30,8 +31,8 @@ pub struct OutputLayout {
 }
 
 /// `out[n, s] = sum over k of w[n, k] * x[k, s] + bias[n]`, with `n < w.rows`, `k < w.cols` and
-/// `s < count_s`. A few columns are computed straight from the compressed weights; for more, blocks
-/// of rows are expanded and multiplied. Divided among threads if large.
+/// `s < count_s`. A few columns are computed straight from the compressed weights, one by one; some more
+/// row by row; for many, blocks of rows are expanded and multiplied. Divided among threads if large.
 ///
 /// # Errors
 /// If the weights are not valid, a slice is shorter than its layout reaches, `bias` does not have
@@ -108,7 +109,12 @@ impl Call<'_> {
         if out.is_empty() {
             return Ok(());
         }
-        if cols <= thresholds::FEW_COLUMNS { self.few(ctx, out) } else { self.many(ctx, out) }
+        // What hangs on shapes alone, for every form of weights to give the same sums.
+        match cols {
+            ..=thresholds::FEW_COLUMNS => self.few(ctx, out),
+            ..=thresholds::SOME_COLUMNS => self.some(ctx, out),
+            _ => self.many(ctx, out),
+        }
     }
 
     /// Columns one by one, straight from the weights.
@@ -167,7 +173,41 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// All columns at once: blocks of rows are expanded and multiplied.
+    /// Some columns: each row with all of them, while it is at hand. Compressed rows are expanded first.
+    fn some(&self, ctx: &Context, out: Block) -> Result<(), KernelError> {
+        let dense = self.dense_columns(ctx)?;
+        let x = match &dense {
+            Some(values) => Matrix::row_major(values, self.x.cols, self.w.cols),
+            None => self.x.transposed(),
+        };
+        let task = |first: usize, mut out: Block| {
+            let rows = self.rows.start + first..self.rows.start + first + out.rows;
+            let one = Threads::One;
+            if let Encoding::F16(halves) = &self.w.encoding {
+                let w = Matrix::row_major(*halves, self.w.rows, self.w.cols);
+                let w = w.rows_from(rows.start, rows.len()).transposed();
+                lanes::multiply(KERNEL, ctx, one, x, w, out.reborrow().transposed())?;
+            } else {
+                let floats = self.w.rows_in_floats(ctx, rows.clone())?;
+                let w = Matrix::row_major(&floats, rows.len(), self.w.cols).transposed();
+                lanes::multiply(KERNEL, ctx, one, x, w, out.reborrow().transposed())?;
+            }
+            if let Some(bias) = self.bias {
+                out.add_to_rows(&bias[first..first + out.rows]);
+            }
+            Ok(())
+        };
+        let work = self.w.cols.saturating_mul(out.rows).saturating_mul(out.cols);
+        let workers = (work >= thresholds::GEMM).then(|| ctx.workers());
+        out.try_for_each_rows(workers, self.rows_in_cache(), task)
+    }
+
+    /// Rows of a task that multiplies each with some columns: so many that they stay at hand when expanded.
+    fn rows_in_cache(&self) -> usize {
+        (thresholds::EXPANDED / self.w.cols.max(1)).max(1).next_multiple_of(self.w.group())
+    }
+
+    /// Many columns: blocks of rows are expanded and multiplied.
     fn many(&self, ctx: &Context, out: Block) -> Result<(), KernelError> {
         let per_block = self.rows_per_block();
         if out.rows <= per_block || matches!(self.w.encoding, Encoding::F32(_)) {

@@ -111,6 +111,16 @@ impl SpatialDim {
         (at < self.input).then_some(at)
     }
 
+    /// The taps that meet the input at `output`, and not its padding.
+    #[inline(always)]
+    pub(crate) fn taps_inside(&self, output: usize) -> Range<usize> {
+        let start = output * self.stride;
+        let first = self.pad_begin.saturating_sub(start).div_ceil(self.dilation);
+        let room = (self.pad_begin + self.input).saturating_sub(start);
+        let end = room.div_ceil(self.dilation).min(self.kernel);
+        first.min(end)..end
+    }
+
     /// The inputs under the window at `output`, whose taps are neighbours.
     #[inline(always)]
     pub(crate) fn window(&self, output: usize) -> Range<usize> {

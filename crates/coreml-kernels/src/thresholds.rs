@@ -60,6 +60,10 @@ pub(crate) const SAMPLE: usize = 1 << 15;
 /// costs as much as so many.
 pub(crate) const FEW_COLUMNS: usize = 3;
 
+/// Columns up to which each row of the weights is multiplied with all of them, while it is in registers or
+/// the nearest cache: fewer fill no tile of registers of a product of matrices.
+pub(crate) const SOME_COLUMNS: usize = 8;
+
 /// Rows, or columns, up to which a product is computed row by row from the matrix as it lies.
 pub(crate) const LANE_ROWS: usize = 3;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use candle_coreml::{
-    CoreMLModel, LoadOptions, OutputDifference, PrecisionFinding, PrecisionLoss, PrecisionReport,
+    CoreMLModel, OutputDifference, PrecisionFinding, PrecisionLoss, PrecisionReport,
 };
 use coreml_format::mil::{Block, Operation, Value};
 use coreml_format::{Package, printable_name};
@@ -70,15 +70,11 @@ struct Difference<'a> {
 
 /// Runs the check and tells what was found, which the exit code tells, too.
 pub fn run(args: &CheckArgs) -> Result<()> {
-    let mut options = LoadOptions::new().limits(args.limits.limits());
-    options.function.clone_from(&args.function);
-    if let Some(threads) = args.threads.threads {
-        options = options.threads(threads)?;
-    }
     let package = Arc::new(Package::open(&args.model)?);
+    let options = args.trial.load_options(&args.threads)?;
     let model = CoreMLModel::from_package(package.clone(), &options)?;
     let function = model.function_description();
-    let inputs = made_up::fill_in(&args.inputs, function, args.resizing.resizing())?;
+    let inputs = made_up::fill_in(&args.trial, function)?;
     let report = check(&model, &inputs)?;
     let program = package.model()?.program();
     let block = program.and_then(|program| program.functions.get(&function.name));

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use candle_coreml::description::{FeatureType, FunctionDescription};
 use candle_coreml::{
-    CoreMLModel, Difference, FeatureDifference, Features, LoadOptions, OperationDifference,
-    Precision, compare_features, compare_operations,
+    CoreMLModel, Difference, FeatureDifference, Features, OperationDifference, Precision,
+    compare_features, compare_operations,
 };
 use coreml_format::{printable_name, printable_path};
 use serde::Serialize;
@@ -85,7 +85,7 @@ struct Numbers {
 pub fn run(args: &CompareArgs) -> Result<()> {
     let reference = load(args, &args.reference, Precision::Single)?;
     let function = reference.function_description();
-    let inputs = made_up::fill_in(&args.inputs, function, args.resizing.resizing())?;
+    let inputs = made_up::fill_in(&args.trial, function)?;
     let expected = made_up::bind(&reference, &inputs)?
         .run_to_features(made_up::state(&reference)?.as_mut())?;
     let place = args.other.as_deref().unwrap_or(&args.reference);
@@ -135,11 +135,7 @@ pub fn run(args: &CompareArgs) -> Result<()> {
 }
 
 fn load(args: &CompareArgs, path: &Path, precision: Precision) -> Result<CoreMLModel> {
-    let mut options = LoadOptions::new().limits(args.limits.limits()).precision(precision);
-    options.function.clone_from(&args.function);
-    if let Some(threads) = args.compute.threads.threads {
-        options = options.threads(threads)?;
-    }
+    let options = args.trial.load_options(&args.compute.threads)?.precision(precision);
     Ok(CoreMLModel::load(path, &options)?)
 }
 

@@ -161,7 +161,7 @@ fn from_json(feature: &FeatureDescription, json: &Json, resizing: Resizing) -> R
 }
 
 /// An array as what the feature needs; `kind` is what to call it in errors.
-pub fn of_array(
+fn of_array(
     feature: &FeatureDescription,
     array: Array,
     kind: &str,
@@ -186,7 +186,8 @@ pub fn of_array(
 }
 
 impl Input {
-    fn new(feature: &FeatureDescription, value: impl Into<FeatureValue>) -> Self {
+    /// A value that is what the feature takes.
+    pub fn new(feature: &FeatureDescription, value: impl Into<FeatureValue>) -> Self {
         let value = value.into();
         let (dtype, shape) = match (&value, &feature.ty) {
             (FeatureValue::Tensor(tensor), FeatureType::MultiArray(ty)) => {

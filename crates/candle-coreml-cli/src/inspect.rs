@@ -1,61 +1,21 @@
 //! `inspect`: what a model is made of, and how a function of it is run.
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::Arc;
 
 use anyhow::Result;
 use candle_coreml::description::{FeatureDescription, FunctionDescription, Metadata};
-use candle_coreml::{CoreMLModel, LoadOptions, operation_hint, supports_operation};
-use coreml_format::mil::{Block, Opset, Program};
-use coreml_format::{Model, Package, printable_message, printable_name};
+use candle_coreml::{
+    CoreMLModel, Inspection, LoadOptions, OperationCount, Package, WeightEncoding, inspect,
+};
+use coreml_format::{printable_message, printable_name};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
 use crate::args::InspectArgs;
-use crate::contents::Contents;
+use crate::contents;
 use crate::printable::{self, LONGEST_TEXT, prose};
 use crate::table::Table;
 use crate::term;
-use crate::weights::{self, Encoding};
-
-/// Everything that is shown.
-#[derive(Debug, Serialize)]
-struct Inspection {
-    path: String,
-    container: String,
-    model_kind: &'static str,
-    /// The kind in words.
-    kind: String,
-    /// Whether the model can be run here.
-    runs: bool,
-    /// Why not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    /// Compiled models of classic kinds do not state one.
-    specification_version: Option<i32>,
-    default_function: String,
-    functions: Vec<FunctionDescription>,
-    metadata: Metadata,
-    #[serde(flatten)]
-    contents: Contents,
-    /// Of ML Programs only, as is what follows.
-    opsets: BTreeMap<String, String>,
-    operations: Vec<OperationCount>,
-    weights: Vec<Encoding>,
-}
-
-/// How often an operator occurs in all functions.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct OperationCount {
-    operator: String,
-    count: usize,
-    /// Whether the portable engine computes it.
-    supported: bool,
-    /// What to know besides where it does not.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    hint: String,
-}
 
 /// How a function is run.
 #[derive(Debug, Serialize)]
@@ -89,10 +49,7 @@ fn show_plan(args: &InspectArgs) -> Result<()> {
 }
 
 fn show_parts(args: &InspectArgs) -> Result<()> {
-    let package = Arc::new(Package::open(&args.model)?);
-    let model = package.model()?;
-    let reason = CoreMLModel::from_package(package.clone(), &LoadOptions::new()).err();
-    let inspection = inspect(&package, model, reason.map(|error| error.to_string()));
+    let inspection = inspect(Package::open(&args.model)?)?;
     let mut stdout = term::out();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&inspection)?)?;
@@ -101,67 +58,6 @@ fn show_parts(args: &InspectArgs) -> Result<()> {
         write!(stdout, "{}", printable::lines(&text, LONGEST_TEXT))?;
     }
     Ok(())
-}
-
-fn inspect(package: &Package, model: &Model, reason: Option<String>) -> Inspection {
-    let description = model.description.clone();
-    let program = model.program().map(|program| &**program);
-    let functions = match description.functions.as_slice() {
-        [] => description.function(&description.default_function).into_iter().collect(),
-        functions => functions.to_vec(),
-    };
-    let opset = |program: &Program| {
-        let opset = |(name, function): (&String, &coreml_format::mil::Function)| {
-            (name.clone(), function.opset.to_string())
-        };
-        program.functions.iter().map(opset).collect()
-    };
-    Inspection {
-        path: package.path().display().to_string(),
-        container: package.kind().to_string(),
-        model_kind: model.kind,
-        kind: model.kind_in_words().to_string(),
-        runs: reason.is_none(),
-        reason,
-        specification_version: Some(description.specification_version)
-            .filter(|&stated| stated != 0),
-        default_function: description.default_function,
-        functions,
-        metadata: description.metadata,
-        contents: Contents::of(model),
-        opsets: program.map(opset).unwrap_or_default(),
-        operations: program.map(operations).unwrap_or_default(),
-        weights: program.map(weights::encodings).unwrap_or_default(),
-    }
-}
-
-/// Operators by how often they occur, the most frequent first.
-fn operations(program: &Program) -> Vec<OperationCount> {
-    let mut counts: BTreeMap<String, OperationCount> = BTreeMap::new();
-    for function in program.functions.values() {
-        count(&function.block, function.opset, &mut counts);
-    }
-    let mut counts: Vec<OperationCount> = counts.into_values().collect();
-    counts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.operator.cmp(&b.operator)));
-    counts
-}
-
-fn count(block: &Block, opset: Opset, counts: &mut BTreeMap<String, OperationCount>) {
-    for operation in &block.operations {
-        let operator = &operation.operator;
-        let entry = counts.entry(operator.clone()).or_insert_with(|| OperationCount {
-            operator: operator.clone(),
-            count: 0,
-            supported: true,
-            hint: String::new(),
-        });
-        entry.count += 1;
-        if !supports_operation(operator, opset) {
-            entry.supported = false;
-            entry.hint = operation_hint(operator, opset);
-        }
-        operation.blocks.iter().for_each(|inner| count(inner, opset, counts));
-    }
 }
 
 /// All parts, for people.
@@ -182,7 +78,7 @@ fn text(inspection: &Inspection, width: Option<usize>) -> String {
         text.push_str(&function_text(function, inspection, width));
     }
     text.push_str(&metadata(&inspection.metadata).titled("Metadata", width));
-    text.push_str(&inspection.contents.text(width));
+    text.push_str(&contents::text(&inspection.contents, width));
     text.push_str(&operation_rows(&inspection.operations).titled("Operations", width));
     text.push_str(&weight_rows(&inspection.weights).titled("Weights", width));
     text
@@ -241,7 +137,7 @@ fn metadata(metadata: &Metadata) -> Table {
 
 fn operation_rows(operations: &[OperationCount]) -> Table {
     let mut table = Table::new(&[]).right(&[0]);
-    for OperationCount { operator, count, supported, hint } in operations {
+    for OperationCount { operator, count, supported, hint, .. } in operations {
         let note = match (supported, hint.as_str()) {
             (true, _) => String::new(),
             (false, "") => "not supported".to_owned(),
@@ -252,9 +148,9 @@ fn operation_rows(operations: &[OperationCount]) -> Table {
     table
 }
 
-fn weight_rows(weights: &[Encoding]) -> Table {
+fn weight_rows(weights: &[WeightEncoding]) -> Table {
     let mut table = Table::new(&["size", "tensors", "stored as"]).right(&[0, 1]);
-    for Encoding { encoding, tensors, bytes } in weights {
+    for WeightEncoding { encoding, tensors, bytes, .. } in weights {
         let size = HumanBytes(*bytes as u64).to_string();
         table.row([size, tensors.to_string(), printable_name(encoding).into_owned()]);
     }

@@ -31,7 +31,6 @@ mod prompt;
 mod screen;
 mod table;
 mod term;
-mod weights;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -13,8 +13,10 @@ pub mod config;
 mod error;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod inspection;
 #[cfg(feature = "llm")]
 pub mod llm;
+mod made_up;
 mod model;
 mod state;
 mod tensors;
@@ -56,6 +58,10 @@ pub use error::GenerationError;
 pub use error::{Error, Result, ValueError};
 #[cfg(feature = "hub")]
 pub use hub::{DownloadOptions, HubClient, HubError, OwnCache};
+pub use inspection::{
+    Contents, Inspection, LayerCount, OperationCount, StageContents, WeightEncoding, inspect,
+    operation_hint, supports_operation,
+};
 #[cfg(feature = "async")]
 pub use llm::AsyncTokenStream;
 #[cfg(feature = "llm")]
@@ -64,10 +70,12 @@ pub use llm::{
     GenerationOptions, LanguageModel, LanguageModelOptions, MessageContent, RecommendedSampling,
     Session, Speculation, TextTokenizer, Timings, Token, TokenStream, Usage,
 };
+pub use made_up::{MadeUp, make_up};
 pub use model::CoreMLModel;
 pub use state::{BackendState, CoreMLState};
 pub use values::{
-    Array, Dictionary, FeatureValue, Features, Image, OutputValue, Pixels, RawPixels, Sequence,
+    Array, Dictionary, FeatureValue, Features, Image, Numbers, NumbersMut, OutputValue, Pixels,
+    RawPixels, Sequence,
 };
 #[cfg(feature = "image")]
 pub use values::{Resize, ResizeFilter};
@@ -85,18 +93,6 @@ pub use compat::{
     BUILTIN_CONFIGS, ConfigGenerator, ModelNamingConfig, QwenConfig, QwenModel, get_builtin_config,
     qwen, utils,
 };
-
-/// Whether the portable engine computes an operator of an opset: `conv`, say. Combinations of
-/// arguments that it does not take are reported when a model is loaded.
-pub fn supports_operation(operator: &str, opset: coreml_format::mil::Opset) -> bool {
-    coreml_engine::supports(operator, opset)
-}
-
-/// What to know besides of an operator that [`supports_operation`] denies: that another version of it
-/// is computed, or that the opset has none. Empty where there is nothing to say.
-pub fn operation_hint(operator: &str, opset: coreml_format::mil::Opset) -> String {
-    coreml_engine::support_hint(operator, opset).trim_start_matches("; ").to_owned()
-}
 
 /// Compiles the examples of the documents; `tests/snippets.rs` looks that none is left out.
 #[cfg(all(doctest, feature = "llm", feature = "hub", feature = "image"))]

@@ -18,7 +18,7 @@ const ROOMS: &[&[&str]] = &[
     &["backend"],
     &["call"],
     &["model"],
-    &["compare"],
+    &["compare", "inspection", "made_up"],
     &["config"],
     &["llm"],
     &["compat"],
@@ -74,6 +74,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("coreml-engine", &["coreml-format", "coreml-kernels"]),
     ("candle-coreml", &["coreml-engine", "coreml-format"]),
     ("candle-coreml-cli", &["candle-coreml", "coreml-format"]),
+    ("candle-coreml-python", &["candle-coreml"]),
 ];
 
 #[test]

@@ -121,7 +121,7 @@ pub enum FormatError {
         path: PathBuf,
     },
     /// A program is asked of a model of another kind.
-    #[error("`{}` is a {kind}, not an ML Program", printable_path(path))]
+    #[error("`{}` is a {kind}, not an ML Program: {}", printable_path(path), kind.remedy())]
     NotAProgram {
         /// The model.
         path: PathBuf,

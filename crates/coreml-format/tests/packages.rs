@@ -260,7 +260,8 @@ fn other_kinds_of_models_are_named() {
         let model = [vec![8, 4], description.clone(), field(number, b"")].concat();
         std::fs::write(&file, model).unwrap();
         let error = error(&file);
-        assert!(error.ends_with(&format!("is a {words}, not an ML Program")), "{error}");
+        assert!(error.contains(&format!("is a {words}, not an ML Program: ")), "{error}");
+        assert!(error.contains("coremlcompiler"), "{error}");
         let package = Package::open(&file).unwrap();
         assert_eq!(package.model().unwrap().kind, kind);
         let description = package.description().unwrap();
@@ -274,7 +275,7 @@ fn other_kinds_of_models_are_named() {
     let text = std::fs::read_to_string(&metadata).unwrap();
     std::fs::write(&metadata, text.replace("_mlProgram", "_neuralNetwork")).unwrap();
     let error = error(&compiled.path);
-    assert!(error.ends_with("is a neural network, not an ML Program"), "{error}");
+    assert!(error.contains("is a neural network, not an ML Program: convert"), "{error}");
     let package = Package::open(&compiled.path).unwrap();
     assert_eq!(package.description().unwrap().inputs[0].name, "x");
 }

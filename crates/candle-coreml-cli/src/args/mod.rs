@@ -24,7 +24,7 @@ pub use environment::with_spellings;
 pub use hub::{CacheCommand, ConfigArgs, DownloadArgs, PruneArgs, RemoveArgs, ShowArgs};
 pub use sampling::SamplingArgs;
 pub use text::{ChatArgs, GenerateArgs, PromptArgs};
-pub use values::{CheckArgs, CompareArgs, InspectArgs, PredictArgs};
+pub use values::{CheckArgs, CompareArgs, InspectArgs, PredictArgs, TrialArgs};
 
 /// Runs Core ML models on any CPU.
 #[derive(Debug, Parser)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use candle_coreml::{Resize, ResizeFilter};
+use candle_coreml::{LoadOptions, Resize, ResizeFilter};
 use clap::ValueEnum;
 
 use super::{ComputeArgs, LimitArgs, ThreadArgs};
@@ -65,25 +65,44 @@ pub struct PredictArgs {
     pub compute: ComputeArgs,
 }
 
+/// What a model is tried on, by `check` and `compare`.
+#[derive(Debug, clap::Args)]
+pub struct TrialArgs {
+    /// An input, as for `predict`; those that are not given are made up, which is told
+    #[arg(long = "input", value_name = "NAME=FILE|VALUE", value_parser = named_input)]
+    pub inputs: Vec<(String, String)>,
+    /// The function to run; the model's default one unless given
+    #[arg(long)]
+    pub function: Option<String>,
+    #[command(flatten)]
+    pub resizing: ResizeArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+impl TrialArgs {
+    /// How a model is loaded to be tried, on so many threads.
+    pub fn load_options(&self, threads: &ThreadArgs) -> candle_coreml::Result<LoadOptions> {
+        let mut options = LoadOptions::new().limits(self.limits.limits());
+        options.function.clone_from(&self.function);
+        match threads.threads {
+            Some(threads) => options.threads(threads),
+            None => Ok(options),
+        }
+    }
+}
+
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = CHECK_HELP)]
 pub struct CheckArgs {
     /// A .mlpackage, .mlmodel or .mlmodelc
     pub model: PathBuf,
-    /// An input, as for `predict`; those that are not given are made up, which is told
-    #[arg(long = "input", value_name = "NAME=FILE|VALUE", value_parser = named_input)]
-    pub inputs: Vec<(String, String)>,
-    /// The function to check; the model's default one unless given
-    #[arg(long)]
-    pub function: Option<String>,
     #[command(flatten)]
-    pub resizing: ResizeArgs,
+    pub trial: TrialArgs,
     /// Prints one JSON object with all findings
     #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
-    pub limits: LimitArgs,
     #[command(flatten)]
     pub threads: ThreadArgs,
 }
@@ -101,12 +120,8 @@ pub struct CompareArgs {
     /// Another model of the same inputs, a folder of .npy files or an .npz archive of outputs; the same model
     /// unless given
     pub other: Option<PathBuf>,
-    /// An input, as for `predict`; those that are not given are made up, which is told
-    #[arg(long = "input", value_name = "NAME=FILE|VALUE", value_parser = named_input)]
-    pub inputs: Vec<(String, String)>,
-    /// The function to run in both; the models' default ones unless given
-    #[arg(long)]
-    pub function: Option<String>,
+    #[command(flatten)]
+    pub trial: TrialArgs,
     /// The error up to which both count as the same, as a part of the size
     #[arg(long, value_name = "PART", default_value = "0.001", value_parser = part)]
     pub tolerance: f64,
@@ -116,13 +131,9 @@ pub struct CompareArgs {
     /// With --per-op goes on behind that operation: JSON has all, the table those that are farthest off
     #[arg(long, requires = "per_op")]
     pub all: bool,
-    #[command(flatten)]
-    pub resizing: ResizeArgs,
     /// Prints one JSON object with all differences
     #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
-    pub limits: LimitArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }

@@ -128,6 +128,20 @@ impl Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindInWords(pub(crate) &'static str);
 
+impl KindInWords {
+    /// What to do where a program is needed and the model is of this kind.
+    pub(crate) fn remedy(self) -> &'static str {
+        match self.0 {
+            UNKNOWN => "the file names no kind; it is damaged, or newer than this program",
+            kind if kind.starts_with("neuralNetwork") => {
+                "convert the original model again with coremltools' `convert_to=\"mlprogram\"`, or, to \
+                 compile it as it is, use Apple's `coremlcompiler` on a Mac"
+            }
+            _ => "Apple's `coremlcompiler` on a Mac compiles models of every kind",
+        }
+    }
+}
+
 impl fmt::Display for KindInWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

@@ -6,8 +6,9 @@ use coreml_format::mil::{Binding, Block, Operation, Program, Value};
 use serde::Serialize;
 
 /// Tensors of a weight file that are stored in the same way.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Encoding {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct WeightEncoding {
     /// What they are: `fp16`, or for compressed weights `constexpr_lut_to_dense indices uint6`.
     pub encoding: String,
     /// How many there are; functions that share a tensor count it once.
@@ -17,7 +18,7 @@ pub struct Encoding {
 }
 
 /// The encodings of all tensors in weight files, by name.
-pub fn encodings(program: &Program) -> Vec<Encoding> {
+pub(super) fn encodings(program: &Program) -> Vec<WeightEncoding> {
     let mut collector = Collector::default();
     for function in program.functions.values() {
         let mut uses = BTreeMap::new();
@@ -51,7 +52,7 @@ fn collect_uses<'a>(block: &'a Block, uses: &mut Uses<'a>) {
 #[derive(Default)]
 struct Collector {
     seen: BTreeSet<(String, u64)>,
-    encodings: BTreeMap<String, Encoding>,
+    encodings: BTreeMap<String, WeightEncoding>,
 }
 
 impl Collector {

@@ -3,9 +3,10 @@
 
 use std::io;
 
+use candle_coreml::description::ShapeMismatch;
 use candle_coreml::{EngineError, Error, ErrorKind, FormatError, OperationError, ValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 /// The exception of an error.
 pub(crate) fn to_py(error: Error) -> PyErr {
@@ -13,10 +14,28 @@ pub(crate) fn to_py(error: Error) -> PyErr {
 }
 
 fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
+    // What Python raised within a call goes through the library.
+    if let Error::Other(cause) = error
+        && let Some(raised) = cause.downcast_ref::<PyErr>()
+    {
+        return Ok(raised.clone_ref(py));
+    }
     let details = PyDict::new(py);
     details.set_item("kind", format!("{:?}", error.kind()))?;
     let class = describe(error, &details)?;
-    raise(py, class, &error.to_string(), &details)
+    raise(py, class, &message(error), &details)
+}
+
+/// The library's message, in Python's words where it says what to call.
+fn message(error: &Error) -> String {
+    match error {
+        Error::Shared(error) => message(error),
+        Error::State { name, source: ValueError::NoState { function } } => format!(
+            "state `{name}`: function `{function}` has states; call `make_state` once and give what it \
+             makes to each prediction"
+        ),
+        other => other.to_string(),
+    }
 }
 
 /// An exception of one of the classes of `candle_coreml.errors`, with attributes.
@@ -28,6 +47,38 @@ pub(crate) fn raise(
 ) -> PyResult<PyErr> {
     let class = py.import("candle_coreml.errors")?.getattr(class)?;
     Ok(PyErr::from_value(class.call((message,), Some(attributes))?))
+}
+
+/// An exception of `candle_coreml.errors` about an input, or about the inputs, that the library does not
+/// come to see.
+pub(crate) fn input(class: &str, name: Option<&str>, message: &str) -> PyErr {
+    Python::attach(|py| {
+        let details = PyDict::new(py);
+        details.set_item("kind", "InvalidInput")?;
+        details.set_item("name", name)?;
+        match name {
+            Some(name) => raise(py, class, &format!("input `{name}`: {message}"), &details),
+            None => raise(py, class, message, &details),
+        }
+    })
+    .unwrap_or_else(|failed| failed)
+}
+
+/// An exception about a value of a sort that this package does not know.
+pub(crate) fn unsupported(what: &str) -> PyErr {
+    new("UnsupportedError", ErrorKind::Unsupported, &format!("{what} has no counterpart in Python"))
+}
+
+/// The same exception with its place in a list of inputs, if it is one of this package.
+pub(crate) fn with_index(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
+    let value = error.value(py);
+    let is_ours = value.hasattr("kind").unwrap_or(false);
+    if is_ours && let Ok(message) = value.getattr("message") {
+        // Whatever prevents it, the exception is told.
+        let _ = value.setattr("message", format!("inputs[{index}]: {message}"));
+        let _ = value.setattr("index", index);
+    }
+    error
 }
 
 /// An exception of one of the classes of `candle_coreml.errors`, for a thing that the library does not
@@ -56,12 +107,12 @@ fn describe(error: &Error, details: &Bound<'_, PyDict>) -> PyResult<&'static str
         Error::Hub(_) => return Ok("DownloadError"),
         Error::Format(error) => {
             if let Some((path, source)) = file(error) {
-                details.set_item("filename", path)?;
+                details.set_item("filename", path.as_os_str())?;
                 return describe_file(source, details);
             }
         }
         Error::Io { path, source } => {
-            details.set_item("filename", path)?;
+            details.set_item("filename", path.as_os_str())?;
             return describe_file(source, details);
         }
         Error::Engine(EngineError::Run(operation)) if error.kind() == ErrorKind::InvalidInput => {
@@ -93,14 +144,45 @@ fn describe_value(
     error: &ValueError,
     details: &Bound<'_, PyDict>,
 ) -> PyResult<Option<&'static str>> {
-    if matches!(error, ValueError::Unknown { .. }) {
-        return Ok(Some("UnknownNameError"));
+    if error.kind() != ErrorKind::InvalidInput {
+        return Ok(None);
     }
-    if error.kind() == ErrorKind::InvalidInput {
-        details.set_item("name", name)?;
-        return Ok(Some("InputError"));
+    details.set_item("name", name)?;
+    if let ValueError::Shape { mismatch: Some(mismatch), .. } = error {
+        details.set_item("mismatch", self::mismatch(details.py(), mismatch)?)?;
     }
-    Ok(None)
+    Ok(Some(match error {
+        ValueError::Unknown { .. } => "UnknownNameError",
+        ValueError::Dtype { .. } => "DtypeError",
+        _ => "InputError",
+    }))
+}
+
+/// Why a shape does not fit.
+fn mismatch<'py>(py: Python<'py>, mismatch: &ShapeMismatch) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    match mismatch {
+        ShapeMismatch::Rank { expected, got } => {
+            dict.set_item("kind", "rank")?;
+            dict.set_item("expected", expected)?;
+            dict.set_item("got", got)?;
+        }
+        ShapeMismatch::OutOfRange { dimension, size, allowed } => {
+            dict.set_item("kind", "out_of_range")?;
+            dict.set_item("dimension", dimension)?;
+            dict.set_item("size", size)?;
+            dict.set_item("allowed", allowed)?;
+        }
+        ShapeMismatch::NotEnumerated { shape, allowed } => {
+            dict.set_item("kind", "not_enumerated")?;
+            dict.set_item("shape", PyTuple::new(py, shape)?)?;
+            let allowed = allowed.iter().map(|shape| PyTuple::new(py, shape));
+            let allowed: Vec<_> = allowed.collect::<PyResult<_>>()?;
+            dict.set_item("allowed", PyTuple::new(py, allowed)?)?;
+        }
+        other => dict.set_item("kind", other.to_string())?,
+    }
+    Ok(dict)
 }
 
 fn describe_operation(error: &OperationError, details: &Bound<'_, PyDict>) -> PyResult<()> {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use coreml_engine::{CancelToken, OperationResult, PrecisionReport};
 use coreml_format::description::{FeatureDescription, FeatureType, FunctionDescription};
 
-use crate::backend::{BackendCall, Executable};
+use crate::backend::{self, BackendCall, Executable};
 use crate::error::{Error, Result, ValueError};
 use crate::state::CoreMLState;
-use crate::values::{FeatureValue, Features, OutputValue};
+use crate::values::{Array, FeatureValue, Features, OutputValue};
 
 /// Calls of one function that nobody uses just now, to be used again.
 const MOST_IDLE: usize = 8;
@@ -128,6 +128,21 @@ impl BoundCall {
         result.map_err(|source| self.input_error(index, source))
     }
 
+    /// Gives an input a copy of an array, which it keeps for the calls to come.
+    ///
+    /// # Errors
+    /// When there is no such input, or the array is not what it takes.
+    pub fn set_array(&mut self, index: usize, array: &Array) -> Result<()> {
+        let result = self.call_mut().set_array(index, array);
+        result.map_err(|source| self.input_error(index, source))
+    }
+
+    /// Lets this token end the runs to come, as
+    /// [`CoreMLModel::with_cancel`](crate::CoreMLModel::with_cancel) does; none without one.
+    pub fn set_cancel(&mut self, token: Option<CancelToken>) {
+        self.cancel = token;
+    }
+
     /// Gives an input of floats a value of this shape, whose elements `write` writes where the backend
     /// reads them. What was written before is still there if the shape is the same.
     ///
@@ -197,11 +212,36 @@ impl BoundCall {
     pub fn run(
         &mut self,
         state: Option<&mut CoreMLState>,
+        read: impl FnMut(usize, &OutputValue) -> Result<()>,
+    ) -> Result<()> {
+        self.run_with(&[], state, read)
+    }
+
+    /// As [`run`](Self::run), with arrays for inputs of these indices, which are theirs for this run: they
+    /// are read where they lie if the backend holds numbers as they do, and copied otherwise.
+    ///
+    /// ```no_run
+    /// # fn main() -> candle_coreml::Result<()> {
+    /// # let model = candle_coreml::CoreMLModel::load("", &candle_coreml::LoadOptions::new())?;
+    /// # let (mut x, mut total) = (vec![0.0f32; 1000], [0.0; 10]);
+    /// let mut call = model.bind()?;
+    /// let array = candle_coreml::Array::new(&[10, 100], x.as_slice())?;
+    /// call.run_with(&[(0, array)], None, |_, y| Ok(y.array()?.read_floats(0..10, &mut total)?))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for `run`, and when an input does not take its array.
+    pub fn run_with(
+        &mut self,
+        arrays: &[(usize, Array)],
+        state: Option<&mut CoreMLState>,
         mut read: impl FnMut(usize, &OutputValue) -> Result<()>,
     ) -> Result<()> {
         let mut reading = 0;
         let call = self.call.as_deref_mut().expect("a call that is not dropped");
-        let result = call.run(state, self.cancel.as_ref(), &mut |index, output| {
+        let result = call.run_with(arrays, state, self.cancel.as_ref(), &mut |index, output| {
             reading = index;
             read(index, output)
         });
@@ -254,8 +294,7 @@ impl BoundCall {
     }
 
     fn input_error(&self, index: usize, source: ValueError) -> Error {
-        let name = self.inputs().get(index).map_or_else(|| format!("#{index}"), String::clone);
-        Error::Input { name, source }
+        backend::input_error(self.inputs(), index, source)
     }
 }
 

@@ -92,6 +92,14 @@ impl CoreMLModel {
         self.share(self.executable.clone(), name)
     }
 
+    /// How many threads a prediction computes on.
+    ///
+    /// # Errors
+    /// When the backend chooses its threads itself.
+    pub fn threads(&self) -> Result<usize> {
+        self.executable.threads()
+    }
+
     /// The same function on other threads: a share, which costs no more than these, since weights
     /// and plans are common. Results are the same on any number of threads.
     ///

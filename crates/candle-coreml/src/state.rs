@@ -4,7 +4,9 @@ use std::any::Any;
 
 use candle_core::Tensor;
 
-use crate::error::Result;
+use crate::error::{Error, Result, ValueError};
+use crate::tensors;
+use crate::values::Array;
 
 /// The states of a stateful model, zeroed at first and updated in place by
 /// [`predict_with_state`](crate::CoreMLModel::predict_with_state). After a prediction that fails, also
@@ -30,6 +32,28 @@ pub trait BackendState: Any + Send {
     /// # Errors
     /// When there is no state of that name, or shape or dtype do not fit.
     fn write(&mut self, name: &str, value: &Tensor) -> Result<()>;
+    /// Calls `read` with a state's value.
+    ///
+    /// # Errors
+    /// When there is no state of that name, or `read` fails.
+    fn read_array(
+        &self,
+        name: &str,
+        read: &mut dyn FnMut(&Array) -> Result<(), ValueError>,
+    ) -> Result<()> {
+        let value = self.read(name)?;
+        tensors::with_array(&value, read)
+            .map_err(|source| Error::State { name: name.to_owned(), source })
+    }
+    /// As [`write`](Self::write), with an array of the caller's.
+    ///
+    /// # Errors
+    /// As for `write`.
+    fn write_array(&mut self, name: &str, value: &Array) -> Result<()> {
+        let value = value.to_tensor();
+        let value = value.map_err(|source| Error::State { name: name.to_owned(), source })?;
+        self.write(name, &value)
+    }
     /// Sets all states to zero.
     fn reset(&mut self);
     /// For the backend to get its own type back.
@@ -62,6 +86,26 @@ impl CoreMLState {
     /// When there is no state of that name, or shape or dtype do not fit.
     pub fn write(&mut self, name: &str, value: &Tensor) -> Result<()> {
         self.inner.write(name, value)
+    }
+
+    /// Calls `read` with a state's value, where it lies: it has the type that the model declares.
+    ///
+    /// # Errors
+    /// When there is no state of that name, or `read` fails.
+    pub fn read_array(
+        &self,
+        name: &str,
+        mut read: impl FnMut(&Array) -> Result<(), ValueError>,
+    ) -> Result<()> {
+        self.inner.read_array(name, &mut read)
+    }
+
+    /// As [`write`](Self::write), with an array of the caller's.
+    ///
+    /// # Errors
+    /// As for `write`.
+    pub fn write_array(&mut self, name: &str, value: &Array) -> Result<()> {
+        self.inner.write_array(name, value)
     }
 
     /// Sets all states to zero.

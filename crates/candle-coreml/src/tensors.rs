@@ -10,7 +10,8 @@ use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use crate::error::ValueError;
-use crate::words::{numpy_dtype, numpy_element};
+use crate::values::{self, Array, Numbers};
+use crate::words::numpy_dtype;
 
 /// Bytes of an input: a tensor's own where its dtype and layout are what the engine holds, else written
 /// into memory that serves again.
@@ -32,25 +33,31 @@ impl InputBytes {
         storage: Storage,
     ) -> Result<(), ValueError> {
         self.borrowed = None;
-        let tensor = match tensor.device() {
-            Device::Cpu => tensor.clone(),
-            _ => tensor.to_device(&Device::Cpu)?,
-        };
-        let same = matches!(
-            (tensor.dtype(), storage),
-            (DType::F32, Storage::F32) | (DType::I32, Storage::I32) | (DType::I16, Storage::I16)
-        );
-        let offsets = tensor.storage_and_layout().1.contiguous_offsets();
-        if let (true, Some((start, end))) = (same, offsets) {
-            if storage == Storage::F32 {
-                let held = tensor.storage_and_layout().0;
-                let values = elements_of(&held, start..end);
-                check_floats::<f32>(bytemuck::cast_slice(values), tensor.dims(), element)?;
-            }
+        let wants_floats = matches!(storage, Storage::F16 | Storage::F32 | Storage::F64);
+        if tensor.dtype().is_float() != wants_floats {
+            return Err(values::wrong_dtype(wants_floats, element, &numpy_dtype(tensor.dtype())));
+        }
+        let tensor = on_the_cpu(tensor)?;
+        let place = tensor.storage_and_layout().1.contiguous_offsets();
+        if let Some((start, end)) = place
+            && with_array(&tensor, |array| values::fits_as_it_is(array, element, storage))?
+        {
             self.borrowed = Some((tensor, start, end));
             return Ok(());
         }
-        if self.widen(&tensor, storage)? { Ok(()) } else { self.convert(&tensor, element, storage) }
+        with_array(&tensor, |array| self.set_array(array, element, storage))
+    }
+
+    /// Takes a copy of an array.
+    pub(crate) fn set_array(
+        &mut self,
+        array: &Array,
+        element: ElementType,
+        storage: Storage,
+    ) -> Result<(), ValueError> {
+        self.borrowed = None;
+        self.len = values::convert(array, element, storage, &mut self.buffer)?;
+        Ok(())
     }
 
     /// Lets `write` write the elements of a shape, which mean this type. Those of the write before are
@@ -65,7 +72,7 @@ impl InputBytes {
         let room = self.room(len)?;
         write(bytemuck::cast_slice_mut(room))?;
         match T::STORAGE {
-            Storage::F32 => check_floats::<f32>(bytemuck::cast_slice(room), shape, element),
+            Storage::F32 => values::check_floats::<f32>(bytemuck::cast_slice(room), shape, element),
             _ => Ok(()),
         }
     }
@@ -78,12 +85,16 @@ impl InputBytes {
         element: ElementType,
         storage: Storage,
     ) -> Result<(), ValueError> {
-        let dtype = match storage {
-            Storage::F32 | Storage::F16 | Storage::F64 => DType::F64,
-            _ => DType::I64,
-        };
-        self.set(&Tensor::new(value, &Device::Cpu)?.to_dtype(dtype)?, element, storage)?;
-        let one: SmallVec<[u8; 8]> = self.buffer.bytes()[..self.len].into();
+        match storage {
+            Storage::F16 | Storage::F32 | Storage::F64 => {
+                self.set_array(&Array::new(&[], [value].as_slice())?, element, storage)?;
+            }
+            _ => {
+                let value = [value as i64];
+                self.set_array(&Array::new(&[], value.as_slice())?, element, storage)?;
+            }
+        }
+        let one: SmallVec<[u8; 8]> = self.bytes().into();
         let room = self.room(storage.byte_len(shape).unwrap_or(usize::MAX))?;
         room.chunks_exact_mut(one.len()).for_each(|element| element.copy_from_slice(&one));
         Ok(())
@@ -102,103 +113,30 @@ impl InputBytes {
         Ok(&mut self.buffer.bytes_mut()[..len])
     }
 
-    /// Halves as floats, the usual case, without a detour; false for other tensors.
-    fn widen(&mut self, tensor: &Tensor, storage: Storage) -> Result<bool, ValueError> {
-        let (held, layout) = tensor.storage_and_layout();
-        let (CandleStorage::Cpu(CpuStorage::F16(halves)), Storage::F32, Some((start, end))) =
-            (&*held, storage, layout.contiguous_offsets())
-        else {
-            return Ok(false);
-        };
-        let halves = halves.get(start..end).unwrap_or_default();
-        let room = self.room(size_of_val(halves) * 2)?;
-        halves.convert_to_f32_slice(bytemuck::cast_slice_mut(room));
-        Ok(true)
-    }
-
-    /// A converted copy of a tensor's elements.
-    fn convert(
-        &mut self,
-        tensor: &Tensor,
-        element: ElementType,
-        storage: Storage,
-    ) -> Result<(), ValueError> {
-        let given = tensor.dtype();
-        let wrong = || {
-            let wanted = match storage {
-                Storage::F32 | Storage::F64 | Storage::F16 => {
-                    "a float dtype (float16, bfloat16, float32, float64)"
-                }
-                _ => "an integer dtype (uint8, uint32, int16, int32, int64)",
-            };
-            let expected = format!("{wanted} for `{}`", numpy_element(element));
-            ValueError::mismatch(expected, format!("`{}`", numpy_dtype(given)))
-        };
-        let flat = tensor.flatten_all()?;
-        let is_float = matches!(storage, Storage::F32 | Storage::F16 | Storage::F64);
-        if is_float && given == DType::F64 {
-            check_floats(&flat.to_vec1::<f64>()?, tensor.dims(), element)?;
-        } else if is_float && given.is_float() && given != DType::F16 {
-            check_floats(&flat.to_dtype(DType::F32)?.to_vec1::<f32>()?, tensor.dims(), element)?;
-        }
-        match storage {
-            Storage::F32 | Storage::F16 | Storage::F64 if !given.is_float() => Err(wrong()),
-            Storage::F32 => self.copy(&flat.to_dtype(DType::F32)?.to_vec1::<f32>()?),
-            Storage::F16 => self.copy(&flat.to_dtype(DType::F16)?.to_vec1::<f16>()?),
-            Storage::F64 => self.copy(&flat.to_dtype(DType::F64)?.to_vec1::<f64>()?),
-            _ if given.is_float() => Err(wrong()),
-            _ => {
-                let values = flat.to_dtype(DType::I64)?.to_vec1()?;
-                self.integers(&values, tensor.dims(), element, storage)
-            }
-        }
-    }
-
-    fn integers(
-        &mut self,
-        values: &[i64],
-        shape: &[usize],
-        element: ElementType,
-        storage: Storage,
-    ) -> Result<(), ValueError> {
-        match storage {
-            Storage::Bool => {
-                self.copy(&values.iter().map(|&value| u8::from(value != 0)).collect::<Vec<u8>>())
-            }
-            Storage::I8 => self.copy(&narrowed::<i8>(values, shape, element)?),
-            Storage::U8 => self.copy(&narrowed::<u8>(values, shape, element)?),
-            Storage::I16 => self.copy(&narrowed::<i16>(values, shape, element)?),
-            Storage::U16 => self.copy(&narrowed::<u16>(values, shape, element)?),
-            Storage::U32 => self.copy(&narrowed::<u32>(values, shape, element)?),
-            Storage::U64 => self.copy(&narrowed::<u64>(values, shape, element)?),
-            Storage::I64 => self.copy(values),
-            _ => self.copy(&narrowed::<i32>(values, shape, element)?),
-        }
-    }
-
-    fn copy<T: Element>(&mut self, values: &[T]) -> Result<(), ValueError> {
-        self.room(size_of_val(values))?.copy_from_slice(bytemuck::cast_slice(values));
-        Ok(())
-    }
-
-    /// Calls `use_bytes` with the bytes of all inputs.
+    /// Calls `use_bytes` with the bytes of all inputs: of those with an array the array's.
     pub(crate) fn with_all<'i, R>(
-        inputs: impl Iterator<Item = &'i InputBytes> + Clone,
+        inputs: impl Iterator<Item = (&'i InputBytes, Option<&'i [u8]>)> + Clone,
         use_bytes: impl FnOnce(&[&[u8]]) -> R,
     ) -> R {
-        let borrowed = |input: &'i InputBytes| {
-            let (tensor, start, end) = input.borrowed.as_ref()?;
+        let borrowed = |(input, array): (&'i InputBytes, Option<_>)| {
+            let (tensor, start, end) = input.borrowed.as_ref().filter(|_| array.is_none())?;
             Some((tensor.storage_and_layout().0, *start, *end))
         };
         let guards: SmallVec<[_; MOST_INLINE]> = inputs.clone().map(borrowed).collect();
         let bytes: SmallVec<[&[u8]; MOST_INLINE]> = inputs
             .zip(&guards)
-            .map(|(input, guard)| match guard {
-                Some((held, start, end)) => elements_of(held, *start..*end),
-                None => &input.buffer.bytes()[..input.len],
+            .map(|((input, array), guard)| match (array, guard) {
+                (Some(array), _) => array,
+                (None, Some((held, start, end))) => elements_of(held, *start..*end),
+                (None, None) => input.bytes(),
             })
             .collect();
         use_bytes(&bytes)
+    }
+
+    /// The bytes that were written.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer.bytes()[..self.len]
     }
 }
 
@@ -209,61 +147,55 @@ const MOST_INLINE: usize = 8;
 fn elements_of(held: &CandleStorage, range: Range<usize>) -> &[u8] {
     let CandleStorage::Cpu(storage) = held else { return &[] };
     match storage {
-        CpuStorage::F32(values) => bytemuck::cast_slice(&values[range]),
-        CpuStorage::I32(values) => bytemuck::cast_slice(&values[range]),
+        CpuStorage::U8(values) => &values[range],
+        CpuStorage::U32(values) => bytemuck::cast_slice(&values[range]),
         CpuStorage::I16(values) => bytemuck::cast_slice(&values[range]),
+        CpuStorage::I32(values) => bytemuck::cast_slice(&values[range]),
+        CpuStorage::I64(values) => bytemuck::cast_slice(&values[range]),
+        CpuStorage::F16(values) => bytemuck::cast_slice(&values[range]),
+        CpuStorage::F32(values) => bytemuck::cast_slice(&values[range]),
+        CpuStorage::F64(values) => bytemuck::cast_slice(&values[range]),
         _ => &[],
     }
 }
 
-fn narrowed<T: Element + TryFrom<i64>>(
-    values: &[i64],
-    shape: &[usize],
-    element: ElementType,
-) -> Result<Vec<T>, ValueError> {
-    let narrow = |(place, &value): (usize, &i64)| {
-        T::try_from(value).map_err(|_| out_of_range(value, place, shape, element))
+/// A tensor in the computer's memory, of one of the types that arrays have.
+fn on_the_cpu(tensor: &Tensor) -> Result<Tensor, ValueError> {
+    let tensor = match tensor.device() {
+        Device::Cpu => tensor.clone(),
+        _ => tensor.to_device(&Device::Cpu)?,
     };
-    values.iter().enumerate().map(narrow).collect()
+    Ok(match tensor.dtype() {
+        DType::U8 | DType::U32 | DType::I16 | DType::I32 | DType::I64 => tensor,
+        DType::F16 | DType::F32 | DType::F64 => tensor,
+        _ => tensor.to_dtype(DType::F32)?,
+    })
 }
 
-/// Fails where a finite number would be infinite in its type.
-fn check_floats<T: Copy + Into<f64> + std::fmt::Debug>(
-    values: &[T],
-    shape: &[usize],
-    element: ElementType,
-) -> Result<(), ValueError> {
-    // Half a unit of the last place beyond the largest number: from there on, rounding goes to infinity.
-    let (digits, exponent) = match element {
-        ElementType::Float16 => (f16::MANTISSA_DIGITS, f16::MAX_EXP),
-        ElementType::BFloat16 => (bf16::MANTISSA_DIGITS, bf16::MAX_EXP),
-        ElementType::Float32 => (f32::MANTISSA_DIGITS, f32::MAX_EXP),
-        _ => return Ok(()),
+/// Calls `read` with a tensor as an array, which is a copy if its elements do not lie in a row.
+pub(crate) fn with_array<R>(
+    tensor: &Tensor,
+    read: impl FnOnce(&Array) -> Result<R, ValueError>,
+) -> Result<R, ValueError> {
+    let tensor = on_the_cpu(tensor)?.contiguous()?;
+    let (held, layout) = tensor.storage_and_layout();
+    let (CandleStorage::Cpu(storage), Some((start, end))) = (&*held, layout.contiguous_offsets())
+    else {
+        return Err(ValueError::mismatch("a dense tensor on the CPU", format!("{layout:?}")));
     };
-    let infinite = (2.0 - 0.5f64.powi(digits as i32)) * 2f64.powi(exponent - 1);
-    let fits = |value: T| {
-        let value: f64 = value.into();
-        value.abs() < infinite || !value.is_finite()
+    let range = start..end;
+    let numbers = match storage {
+        CpuStorage::U8(numbers) => Numbers::from(&numbers[range]),
+        CpuStorage::U32(numbers) => Numbers::from(&numbers[range]),
+        CpuStorage::I16(numbers) => Numbers::from(&numbers[range]),
+        CpuStorage::I32(numbers) => Numbers::from(&numbers[range]),
+        CpuStorage::I64(numbers) => Numbers::from(&numbers[range]),
+        CpuStorage::F16(numbers) => Numbers::from(&numbers[range]),
+        CpuStorage::F32(numbers) => Numbers::from(&numbers[range]),
+        CpuStorage::F64(numbers) => Numbers::from(&numbers[range]),
+        _ => return Err(ValueError::mismatch("numbers", format!("{:?}", tensor.dtype()))),
     };
-    match values.iter().position(|&value| !fits(value)) {
-        Some(place) => Err(out_of_range(values[place], place, shape, element)),
-        None => Ok(()),
-    }
-}
-
-/// The error of a number at a place among those of a shape.
-fn out_of_range(
-    value: impl std::fmt::Debug,
-    mut place: usize,
-    shape: &[usize],
-    element: ElementType,
-) -> ValueError {
-    let mut index = vec![0; shape.len()];
-    for (index, &size) in index.iter_mut().zip(shape).rev() {
-        *index = place % size.max(1);
-        place /= size.max(1);
-    }
-    ValueError::OutOfRange { value: format!("{value:?}"), index, element }
+    read(&Array::new(tensor.dims(), numbers)?)
 }
 
 /// A tensor of elements that `write` writes.
@@ -273,7 +205,7 @@ pub(crate) fn written<T: WithDType + Element>(
 ) -> Result<Tensor, ValueError> {
     let mut bytes = InputBytes::default();
     bytes.write(shape, ElementType::Float32, write)?;
-    let values = bytemuck::cast_slice::<u8, T>(&bytes.buffer.bytes()[..bytes.len]);
+    let values = bytemuck::cast_slice::<u8, T>(bytes.bytes());
     Ok(Tensor::from_slice(values, shape, &Device::Cpu)?)
 }
 

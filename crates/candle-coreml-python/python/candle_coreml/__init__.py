@@ -1,6 +1,6 @@
-"""Core ML models on any CPU."""
+"""Core ML models on any CPU: `MLModel` loads and runs them. See `docs/python.md` of the project."""
 
-from ._native import MLModel
+from ._native import CancelToken, Feature, MLModel, MLState
 from .errors import (
     CancelledError,
     ClosedError,
@@ -19,15 +19,18 @@ from .errors import (
 )
 
 __all__ = [
+    "CancelToken",
     "CancelledError",
     "ClosedError",
     "DownloadError",
     "DtypeError",
     "Error",
+    "Feature",
     "FileError",
     "InputError",
     "LimitError",
     "MLModel",
+    "MLState",
     "ModelError",
     "ModelNotFoundError",
     "ModelPermissionError",

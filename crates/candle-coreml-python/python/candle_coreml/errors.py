@@ -30,6 +30,9 @@ class Error(Exception):
     """The library's own sort of the error: `InvalidInput`, `NotFound`, `Denied`, `Unsupported`,
     `BrokenModel`, `Limit`, `Cancelled`, `Unavailable` or `Other`."""
 
+    index: int | None = None
+    """Which of a list of inputs it is about, if there was one."""
+
     def __init__(self, message: str = "", *, kind: str = "Other", **attributes: Any) -> None:
         super().__init__(message)
         self.message = message

@@ -11,7 +11,7 @@ use coreml_format::description::ModelDescription;
 
 use crate::error::{Error, Result, ValueError};
 use crate::state::CoreMLState;
-use crate::values::{FeatureValue, OutputValue};
+use crate::values::{Array, FeatureValue, OutputValue};
 
 pub use self::options::{BackendKind, LoadOptions, THREADS_VARIABLE};
 
@@ -62,6 +62,14 @@ pub trait Executable: Send + Sync {
         Ok(0)
     }
 
+    /// How many threads a prediction computes on.
+    ///
+    /// # Errors
+    /// When the backend chooses its threads itself.
+    fn threads(&self) -> Result<usize> {
+        Err(Error::NotByBackend("chooses its threads itself"))
+    }
+
     /// The same model on other threads, with which it shares all that it has made ready.
     ///
     /// # Errors
@@ -91,6 +99,14 @@ pub trait BackendCall: Send {
     /// # Errors
     /// When there is no such input, or the value is not what it takes.
     fn set(&mut self, index: usize, value: &FeatureValue) -> Result<(), ValueError>;
+
+    /// Gives an input a copy of an array, which it keeps as [`set`](Self::set) has it.
+    ///
+    /// # Errors
+    /// As for `set`.
+    fn set_array(&mut self, index: usize, array: &Array) -> Result<(), ValueError> {
+        self.set(index, &array.to_tensor()?.into())
+    }
 
     /// Gives an input of floats a value of this shape, which `write` writes: over what was written before,
     /// if the shape is the same.
@@ -130,6 +146,25 @@ pub trait BackendCall: Send {
         read: ReadOutput,
     ) -> Result<()>;
 
+    /// As [`run`](Self::run), with arrays for inputs of these indices. They are read where they lie if
+    /// the backend holds numbers as they do, and copied otherwise.
+    ///
+    /// # Errors
+    /// As for `run` and [`set`](Self::set).
+    fn run_with(
+        &mut self,
+        arrays: &[(usize, Array)],
+        state: Option<&mut CoreMLState>,
+        cancel: Option<&CancelToken>,
+        read: ReadOutput,
+    ) -> Result<()> {
+        for (index, array) in arrays {
+            self.set_array(*index, array)
+                .map_err(|source| input_error(self.inputs(), *index, source))?;
+        }
+        self.run(state, cancel, read)
+    }
+
     /// Runs the function with each result of `fp16` rounded as the program states it, beside one that
     /// computes in `f32`, and says which operations do harm. The state stays as it is.
     ///
@@ -156,6 +191,12 @@ pub trait BackendCall: Send {
     ) -> Result<()> {
         Err(Error::NotByBackend("does not show what operations give"))
     }
+}
+
+/// An error of the input with this index among those of these names.
+pub(crate) fn input_error(names: &[String], index: usize, source: ValueError) -> Error {
+    let name = names.get(index).map_or_else(|| format!("#{index}"), String::clone);
+    Error::Input { name, source }
 }
 
 /// The backend of this kind.

@@ -41,6 +41,15 @@ pub enum ValueError {
         got: String,
     },
 
+    /// Its elements are floats where integers are taken, or the other way around.
+    #[error("expected {expected}, got {got}")]
+    Dtype {
+        /// What would do.
+        expected: String,
+        /// Its elements' type.
+        got: String,
+    },
+
     /// Its shape is none that the model takes.
     #[error("expected {expected}, got shape {got:?}{}", because(mismatch.as_deref()))]
     Shape {
@@ -144,6 +153,7 @@ impl ValueError {
             | ValueError::Missing { .. }
             | ValueError::GivenTwice
             | ValueError::Mismatch { .. }
+            | ValueError::Dtype { .. }
             | ValueError::OutOfRange { .. }
             | ValueError::NoState { .. }
             | ValueError::OtherBackend

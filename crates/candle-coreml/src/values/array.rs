@@ -9,7 +9,7 @@ use coreml_format::mil::ElementType;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::{FeatureValue, Image};
+use super::{FeatureValue, Image, Numbers, NumbersMut};
 use crate::error::ValueError;
 use crate::tensors;
 
@@ -62,13 +62,42 @@ impl OutputValue<'_> {
     }
 }
 
-/// A dense multi-array in a backend's memory.
-pub struct Array<'a>(TensorRef<'a>);
+/// A dense multi-array that is read where it lies: in a backend's memory, or in a caller's.
+pub struct Array<'a>(pub(super) TensorRef<'a>);
 
 impl<'a> Array<'a> {
+    /// An array of numbers in row-major order.
+    ///
+    /// ```
+    /// use candle_coreml::Array;
+    ///
+    /// let array = Array::new(&[1, 2], [0.5f32, 7.0].as_slice()).unwrap();
+    /// assert!(Array::new(&[2, 2], [0.5f32, 7.0].as_slice()).is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// When there are not as many numbers as the shape has.
+    pub fn new(shape: &'a [usize], numbers: impl Into<Numbers<'a>>) -> Result<Self, ValueError> {
+        let (element, storage, bytes) = numbers.into().parts();
+        Self::of_bytes(element, storage, shape, bytes)
+    }
+
     /// An array of the engine's.
-    pub(crate) fn new(tensor: TensorRef<'a>) -> Self {
+    pub(crate) fn of_engine(tensor: TensorRef<'a>) -> Self {
         Array(tensor)
+    }
+
+    fn of_bytes(
+        element: ElementType,
+        storage: Storage,
+        shape: &'a [usize],
+        bytes: &'a [u8],
+    ) -> Result<Self, ValueError> {
+        if storage.byte_len(shape) != Some(bytes.len()) {
+            let expected = format!("the elements of shape {shape:?}");
+            return Err(ValueError::mismatch(expected, bytes.len() / storage.size()));
+        }
+        Ok(Array(TensorRef::dense(element, storage, shape, bytes)))
     }
 
     /// An array of floats for a backend of one's own: `element` is the type that they have in the
@@ -81,12 +110,7 @@ impl<'a> Array<'a> {
         shape: &'a [usize],
         values: &'a [f32],
     ) -> Result<Self, ValueError> {
-        let bytes = bytemuck::cast_slice(values);
-        if Storage::F32.byte_len(shape) != Some(bytes.len()) {
-            let expected = format!("the elements of shape {shape:?}");
-            return Err(ValueError::mismatch(expected, values.len()));
-        }
-        Ok(Array(TensorRef::dense(element, Storage::F32, shape, bytes)))
+        Self::of_bytes(element, Storage::F32, shape, bytemuck::cast_slice(values))
     }
 
     /// The elements' type in the program.
@@ -143,6 +167,44 @@ impl<'a> Array<'a> {
         Ok(())
     }
 
+    /// Copies all elements in row-major order, as numbers of the type that they have in the program, or of
+    /// the next wider one that there is: `f32` for `bf16`, `u8` for `uint4`. This is the only copy on the
+    /// way from the backend's memory.
+    ///
+    /// # Errors
+    /// When `to` is of another type, or there are not as many.
+    pub fn read(&self, to: NumbersMut) -> Result<(), ValueError> {
+        if to.len() != self.len() {
+            let expected = format!("{} elements", to.len());
+            return Err(ValueError::mismatch(expected, format!("{} elements", self.len())));
+        }
+        match (self.0.storage, to) {
+            (Storage::F16 | Storage::F32, NumbersMut::Float32(to)) => {
+                self.read_floats(0..self.len(), to)?;
+            }
+            (Storage::F32, NumbersMut::Float16(to)) => to.convert_from_f32_slice(self.elements()?),
+            (Storage::F16, NumbersMut::Float16(to)) => to.copy_from_slice(self.elements()?),
+            (Storage::F64, NumbersMut::Float64(to)) => to.copy_from_slice(self.elements()?),
+            (Storage::Bool, NumbersMut::Bool(to)) => {
+                let elements = self.elements::<u8>()?;
+                to.iter_mut().zip(elements).for_each(|(to, &element)| *to = element != 0);
+            }
+            (Storage::I8, NumbersMut::Int8(to)) => to.copy_from_slice(self.elements()?),
+            (Storage::U8, NumbersMut::UInt8(to)) => to.copy_from_slice(self.elements()?),
+            (Storage::I16, NumbersMut::Int16(to)) => to.copy_from_slice(self.elements()?),
+            (Storage::U16, NumbersMut::UInt16(to)) => to.copy_from_slice(self.elements()?),
+            (Storage::I32, NumbersMut::Int32(to)) => to.copy_from_slice(self.elements()?),
+            (Storage::U32, NumbersMut::UInt32(to)) => to.copy_from_slice(self.elements()?),
+            (Storage::I64, NumbersMut::Int64(to)) => to.copy_from_slice(self.elements()?),
+            (Storage::U64, NumbersMut::UInt64(to)) => to.copy_from_slice(self.elements()?),
+            (_, to) => {
+                let got = format!("`{}`", self.0.element);
+                return Err(ValueError::mismatch(format!("`{}`", to.element()), got));
+            }
+        }
+        Ok(())
+    }
+
     /// The elements of an array of integers in row-major order.
     ///
     /// # Errors
@@ -154,7 +216,12 @@ impl<'a> Array<'a> {
         Ok(self.0.ints().map_err(tensors::refused)?.to_vec())
     }
 
-    fn elements<T: coreml_engine::Element>(&self) -> Result<&[T], ValueError> {
+    /// The bytes of the elements, as they are held.
+    pub(crate) fn bytes(&self) -> Result<&'a [u8], ValueError> {
+        self.0.dense_bytes().map_err(tensors::refused)
+    }
+
+    pub(super) fn elements<T: coreml_engine::Element>(&self) -> Result<&'a [T], ValueError> {
         self.0.slice::<T>().map_err(tensors::refused)
     }
 }

@@ -5,6 +5,8 @@ mod classes;
 mod dictionary;
 mod features;
 mod image;
+mod input_array;
+mod numbers;
 
 use candle_core::Tensor;
 
@@ -15,6 +17,8 @@ pub use self::features::Features;
 pub use self::image::{Image, Pixels, RawPixels};
 #[cfg(feature = "image")]
 pub use self::image::{Resize, ResizeFilter};
+pub(crate) use self::input_array::{check_floats, convert, fits_as_it_is, wrong_dtype};
+pub use self::numbers::{Numbers, NumbersMut};
 use crate::error::ValueError;
 
 /// The value of an input or an output.

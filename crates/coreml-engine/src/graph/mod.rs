@@ -72,6 +72,14 @@ pub struct StateType {
     pub shape: Shape,
 }
 
+impl StateType {
+    /// States of this name, element type and shape; `None` of elements that no state has.
+    pub fn of(name: impl Into<String>, element: ElementType, shape: &[usize]) -> Option<Self> {
+        let storage = Storage::of_state(element)?;
+        Some(StateType { name: name.into(), element, storage, shape: shape.into() })
+    }
+}
+
 /// Nodes with the values that they leave for whoever runs them.
 #[derive(Default)]
 pub(crate) struct Block {

@@ -9,9 +9,10 @@ use coreml_engine::{
     PrecisionReport, Shape,
 };
 use coreml_format::description::{FeatureType, FunctionDescription};
+use smallvec::SmallVec;
 
 use super::state::PortableState;
-use crate::backend::{BackendCall, ReadOutput, WriteElements};
+use crate::backend::{BackendCall, ReadOutput, WriteElements, input_error};
 use crate::error::{Error, Result, ValueError};
 use crate::state::CoreMLState;
 use crate::tensors::{self, InputBytes};
@@ -29,6 +30,9 @@ pub(super) struct PortableCall {
     /// States while a call runs.
     states: Vec<Buffer>,
 }
+
+/// The bytes of inputs that lie in the caller's memory; few functions have more inputs.
+type Borrowed<'a> = SmallVec<[Option<&'a [u8]>; 8]>;
 
 /// The value of an input.
 #[derive(Default)]
@@ -97,6 +101,24 @@ impl PortableCall {
         Ok(())
     }
 
+    /// The bytes of an array where an input takes them as they are, for one run; else it gets a copy.
+    fn borrow<'a>(
+        &mut self,
+        index: usize,
+        array: &Array<'a>,
+    ) -> Result<Option<&'a [u8]>, ValueError> {
+        let (input, shape) = self.accept(index, array.shape())?;
+        let (element, storage) = (input.ty.element, input.storage);
+        if values::fits_as_it_is(array, element, storage)? {
+            self.shapes[index] = shape;
+            self.values[index].given = false;
+            return array.bytes().map(Some);
+        }
+        self.bytes(index).set_array(array, element, storage)?;
+        self.note(index, shape);
+        Ok(None)
+    }
+
     fn set_image(&mut self, index: usize, image: &Image) -> Result<(), ValueError> {
         let expected = self.expected(index)?;
         let Some(FeatureType::Image(ty)) = &self.types[index] else {
@@ -150,9 +172,9 @@ impl PortableCall {
     }
 
     /// Gives inputs without a value that of the description, where they may be left out.
-    fn fill_in(&mut self) -> Result<()> {
+    fn fill_in(&mut self, borrowed: &[Option<&[u8]>]) -> Result<()> {
         for index in 0..self.values.len() {
-            if self.values[index].given {
+            if self.values[index].given || borrowed.get(index).is_some_and(Option::is_some) {
                 continue;
             }
             let input = &self.function.inputs()[index];
@@ -227,6 +249,14 @@ impl BackendCall for PortableCall {
         }
     }
 
+    fn set_array(&mut self, index: usize, array: &Array) -> Result<(), ValueError> {
+        let (input, shape) = self.accept(index, array.shape())?;
+        let (element, storage) = (input.ty.element, input.storage);
+        self.bytes(index).set_array(array, element, storage)?;
+        self.note(index, shape);
+        Ok(())
+    }
+
     fn write_floats(
         &mut self,
         index: usize,
@@ -258,14 +288,30 @@ impl BackendCall for PortableCall {
         cancel: Option<&CancelToken>,
         read: ReadOutput,
     ) -> Result<()> {
-        self.fill_in()?;
+        self.run_with(&[], state, cancel, read)
+    }
+
+    fn run_with(
+        &mut self,
+        arrays: &[(usize, Array)],
+        state: Option<&mut CoreMLState>,
+        cancel: Option<&CancelToken>,
+        read: ReadOutput,
+    ) -> Result<()> {
+        let mut borrowed = Borrowed::from_elem(None, self.inputs.len());
+        for (index, array) in arrays {
+            let bytes = self.borrow(*index, array);
+            let bytes = bytes.map_err(|source| input_error(&self.inputs, *index, source))?;
+            borrowed[*index] = bytes;
+        }
+        self.fill_in(&borrowed)?;
         let taken = self.take_states(state)?;
         let mut failed = None;
         let PortableCall { function, context, values, shapes, states, .. } = self;
-        let inputs = values.iter().map(|value| &value.bytes);
+        let inputs = values.iter().map(|value| &value.bytes).zip(borrowed.iter().copied());
         let result = InputBytes::with_all(inputs, |bytes| {
             function.predict(context, shapes, bytes, states, cancel, |index, tensor| {
-                let result = output(function, index, Array::new(*tensor));
+                let result = output(function, index, Array::of_engine(*tensor));
                 match result.and_then(|output| read(index, &output)) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(error) => {
@@ -287,10 +333,10 @@ impl BackendCall for PortableCall {
         state: Option<&mut CoreMLState>,
         cancel: Option<&CancelToken>,
     ) -> Result<PrecisionReport> {
-        self.fill_in()?;
+        self.fill_in(&[])?;
         let taken = self.take_states(state)?;
         let PortableCall { function, context, values, shapes, states, .. } = self;
-        let inputs = values.iter().map(|value| &value.bytes);
+        let inputs = values.iter().map(|value| (&value.bytes, None));
         let report = InputBytes::with_all(inputs, |bytes| {
             function.check_precision(context, shapes, bytes, states, cancel)
         });
@@ -306,10 +352,10 @@ impl BackendCall for PortableCall {
         cancel: Option<&CancelToken>,
         read: &mut (dyn FnMut(OperationResult) + Send),
     ) -> Result<()> {
-        self.fill_in()?;
+        self.fill_in(&[])?;
         let taken = self.take_states(state)?;
         let PortableCall { function, context, values, shapes, states, .. } = self;
-        let inputs = values.iter().map(|value| &value.bytes);
+        let inputs = values.iter().map(|value| (&value.bytes, None));
         let ran = InputBytes::with_all(inputs, |bytes| {
             function.observe(context, shapes, bytes, states, cancel, read)
         });

@@ -75,6 +75,10 @@ impl Executable for PortableModel {
         Ok(self.model.function(function)?.plans_made())
     }
 
+    fn threads(&self) -> Result<usize> {
+        Ok(self.model.context().workers().threads())
+    }
+
     fn with_workers(&self, workers: &Workers) -> Result<Arc<dyn Executable>> {
         Ok(Arc::new(PortableModel { model: self.model.with_workers(workers.clone()) }))
     }

@@ -6,8 +6,9 @@ use candle_core::Tensor;
 use coreml_engine::{Buffer, StateType, TensorRef};
 
 use crate::error::{Error, Result, ValueError};
-use crate::state::BackendState;
-use crate::tensors::{self, InputBytes};
+use crate::state::{BackendState, CoreMLState};
+use crate::tensors;
+use crate::values::{self, Array};
 
 /// States by name.
 pub(crate) struct PortableState {
@@ -63,6 +64,53 @@ impl PortableState {
             }
         }
     }
+
+    fn tensor(&self, index: usize) -> TensorRef<'_> {
+        let (state, buffer) = &self.states[index];
+        TensorRef::dense(state.element, state.storage, &state.shape, buffer.bytes())
+    }
+
+    fn put(&mut self, index: usize, value: &Array) -> Result<(), ValueError> {
+        let (state, buffer) = &mut self.states[index];
+        if value.shape() != &state.shape[..] {
+            let expected = format!("shape {:?}", state.shape.as_slice());
+            return Err(ValueError::mismatch(expected, format!("{:?}", value.shape())));
+        }
+        // In a buffer of its own first: a number that does not fit leaves the state as it is.
+        let mut converted = Buffer::default();
+        let len = values::convert(value, state.element, state.storage, &mut converted)?;
+        buffer.bytes_mut().copy_from_slice(&converted.bytes()[..len]);
+        Ok(())
+    }
+}
+
+/// An error of the state of this name.
+fn wrong(name: &str) -> impl FnOnce(ValueError) -> Error {
+    |source| Error::State { name: name.to_owned(), source }
+}
+
+impl CoreMLState {
+    /// States of the portable backend with these names and values, of the types of the arrays' elements:
+    /// what [`read_array`](Self::read_array) gave, to go on from there elsewhere.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn from_arrays(arrays: &[(&str, Array)]) -> Result<Self> {
+        let mut types = Vec::with_capacity(arrays.len());
+        for (name, array) in arrays {
+            let element = array.element();
+            let ty = StateType::of(*name, element, array.shape());
+            types.push(ty.ok_or_else(|| {
+                let expected = "numbers that a state holds";
+                wrong(name)(ValueError::mismatch(expected, format!("`{element}`")))
+            })?);
+        }
+        let mut state = CoreMLState::new(Box::new(PortableState::new(&types)?));
+        for (name, array) in arrays {
+            state.write_array(name, array)?;
+        }
+        Ok(state)
+    }
 }
 
 fn in_words(state: &StateType) -> String {
@@ -75,26 +123,25 @@ impl BackendState for PortableState {
     }
 
     fn read(&self, name: &str) -> Result<Tensor> {
-        let (state, buffer) = &self.states[self.index(name)?];
-        let (element, storage) = (state.element, state.storage);
-        tensors::to_candle(&TensorRef::dense(element, storage, &state.shape, buffer.bytes()))
-            .map_err(|source| Error::State { name: name.to_owned(), source })
+        tensors::to_candle(&self.tensor(self.index(name)?)).map_err(wrong(name))
     }
 
     fn write(&mut self, name: &str, value: &Tensor) -> Result<()> {
         let index = self.index(name)?;
-        let (state, buffer) = &mut self.states[index];
-        let wrong = |source| Error::State { name: name.to_owned(), source };
-        if value.dims() != &state.shape[..] {
-            let expected = format!("shape {:?}", state.shape.as_slice());
-            return Err(wrong(ValueError::mismatch(expected, format!("{:?}", value.dims()))));
-        }
-        let mut bytes = InputBytes::default();
-        bytes.set(value, state.element, state.storage).map_err(wrong)?;
-        InputBytes::with_all(std::iter::once(&bytes), |bytes| {
-            buffer.bytes_mut().copy_from_slice(bytes[0]);
-        });
-        Ok(())
+        tensors::with_array(value, |array| self.put(index, array)).map_err(wrong(name))
+    }
+
+    fn read_array(
+        &self,
+        name: &str,
+        read: &mut dyn FnMut(&Array) -> Result<(), ValueError>,
+    ) -> Result<()> {
+        read(&Array::of_engine(self.tensor(self.index(name)?))).map_err(wrong(name))
+    }
+
+    fn write_array(&mut self, name: &str, value: &Array) -> Result<()> {
+        let index = self.index(name)?;
+        self.put(index, value).map_err(wrong(name))
     }
 
     fn reset(&mut self) {

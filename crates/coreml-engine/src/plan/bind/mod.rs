@@ -109,16 +109,15 @@ impl StateType {
     /// If it holds something else than numbers or has no fixed shape.
     pub(crate) fn new(function: &str, parameter: &NamedValueType) -> Result<Self> {
         let declared = parameter.ty.as_tensor().and_then(|tensor| {
-            Some((tensor.element, Storage::of_state(tensor.element)?, tensor.fixed_shape()?))
+            StateType::of(&parameter.name, tensor.element, &tensor.fixed_shape()?)
         });
-        let (element, storage, shape) = declared.ok_or_else(|| Error::Program {
+        declared.ok_or_else(|| Error::Program {
             function: function.to_owned(),
             message: format!(
                 "state `{}` has type {}; states need numbers and a fixed shape",
                 parameter.name, parameter.ty
             ),
-        })?;
-        Ok(StateType { name: parameter.name.clone(), element, storage, shape: shape.into() })
+        })
     }
 }
 

@@ -1,0 +1,81 @@
+//! Ending what takes long: by Ctrl-C, or by a token.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use candle_coreml::{Error, ErrorKind};
+use pyo3::prelude::*;
+
+use crate::errors;
+
+/// How often a call that takes long looks for signals.
+const EVERY: Duration = Duration::from_millis(50);
+
+/// Ends the calls that were given it, from any thread.
+///
+/// A prediction ends between two operations with `CancelledError`; states are then as they were before it.
+#[pyclass(frozen, module = "candle_coreml")]
+#[derive(Default)]
+pub(crate) struct CancelToken(candle_coreml::CancelToken);
+
+#[pymethods]
+impl CancelToken {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends all calls that have the token, also those to come.
+    fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether `cancel` was called.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    fn __repr__(&self) -> String {
+        let cancelled = if self.0.is_cancelled() { "True" } else { "False" };
+        format!("<CancelToken cancelled={cancelled}>")
+    }
+}
+
+/// What ends one call: the caller's token, and a signal such as Ctrl-C. Signals are looked for on the thread
+/// that makes the call; Python hears of them on its main thread alone.
+pub(crate) struct Interrupt {
+    token: candle_coreml::CancelToken,
+    /// What a signal's handler raised.
+    raised: Arc<Mutex<Option<PyErr>>>,
+}
+
+impl Interrupt {
+    pub(crate) fn new(token: Option<&CancelToken>) -> Self {
+        let raised = Arc::new(Mutex::new(None));
+        let found = raised.clone();
+        let look = move || match Python::attach(|py| py.check_signals()) {
+            Ok(()) => false,
+            Err(error) => {
+                *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                true
+            }
+        };
+        let token = token.map_or_else(Default::default, |token| token.0.clone());
+        Interrupt { token: token.asking(EVERY, look), raised }
+    }
+
+    /// What the library asks whether to end.
+    pub(crate) fn token(&self) -> candle_coreml::CancelToken {
+        self.token.clone()
+    }
+
+    /// The exception of an error of the call.
+    pub(crate) fn exception(&self, error: Error) -> PyErr {
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match raised {
+            Some(raised) if error.kind() == ErrorKind::Cancelled => raised,
+            _ => errors::to_py(error),
+        }
+    }
+}

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,13 @@ def save_regression(path: Path, rows: Any) -> Path:
     if isinstance(rows, list):
         return save(path, program, inputs=[ct.TensorType("x", ct.EnumeratedShapes([(n, 4) for n in rows]))])
     return save(path, program, inputs=[ct.TensorType("x", (rows, 4))])
+
+
+def describe_anew(package: Path, change: Callable[[Any], None]) -> None:
+    """Changes the description of a package's model."""
+    spec = ct.utils.load_spec(str(package))
+    change(spec.description)
+    (package / "Data" / "com.apple.CoreML" / "model.mlmodel").write_bytes(spec.SerializeToString())
 
 
 @pytest.fixture(scope="module")
@@ -176,16 +183,17 @@ def test_images(tmp_path: Path) -> None:
     def program(image: Any) -> Any:
         return mb.sub(x=np.float32(255), y=image, name="negative")
 
-    path = save(
-        tmp_path / "negative.mlpackage",
-        program,
-        inputs=[ct.ImageType("image", (1, 3, 5, 6), color_layout=ct.colorlayout.RGB)],
-        outputs=[ct.ImageType("negative", color_layout=ct.colorlayout.RGB)],
-    )
+    image = ct.ImageType("image", (1, 3, 5, 6), color_layout=ct.colorlayout.RGB)
+    path = save(tmp_path / "negative.mlpackage", program, inputs=[image])
+
+    def give_an_image(description: Any) -> None:
+        description.output[0].type.CopyFrom(description.input[0].type)
+
+    describe_anew(path, give_an_image)
     pixels = GENERATOR.integers(0, 256, (4, 5, 6, 3), np.uint8)
     predicted = Predictor(path)({"image": pixels})["negative"]
     assert predicted.dtype == np.uint8
-    np.testing.assert_array_equal(predicted[..., :3], 255 - pixels)
+    np.testing.assert_array_equal(predicted, 255 - pixels)
 
 
 def test_none_leaves_out_an_optional_input(tmp_path: Path) -> None:
@@ -194,12 +202,13 @@ def test_none_leaves_out_an_optional_input(tmp_path: Path) -> None:
         return mb.add(x=x, y=offset, name="y")
 
     path = save(tmp_path / "sum.mlpackage", program)
-    spec = ct.utils.load_spec(str(path))
-    kind = next(feature for feature in spec.description.input if feature.name == "offset").type
-    kind.isOptional = True
-    kind.multiArrayType.floatDefaultValue = 5.0
-    ct.utils.save_spec(spec, str(path), weights_dir=str(path / "Data" / "com.apple.CoreML" / "weights"))
 
+    def make_optional(description: Any) -> None:
+        kind = next(feature for feature in description.input if feature.name == "offset").type
+        kind.isOptional = True
+        kind.multiArrayType.floatDefaultValue = 5.0
+
+    describe_anew(path, make_optional)
     predictor = Predictor(path)
     offset = [X[4], None, X[5]]
     predicted = predictor({"x": X[:3], "offset": offset})["y"]
@@ -224,7 +233,9 @@ class Mortal(Predictor):
         if 500 in batch["id"] and not self.marker.exists():
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return {**predicted, "process": np.full(len(batch["id"]), os.getpid())}
+        threads = self.model.__getnewargs_ex__()[1]["threads"]
+        count = len(batch["id"])
+        return {**predicted, "process": np.full(count, os.getpid()), "threads": np.full(count, threads)}
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +268,7 @@ def test_ray_predicts_each_row_once_though_a_worker_is_killed(
     assert (tmp_path / "killed").exists()
     assert sorted(row["id"] for row in predicted) == list(range(len(x)))
     assert len({row["process"] for row in predicted}) >= 2
+    assert {row["threads"] for row in predicted} == {1}, "an actor has one CPU"
     for row in predicted:
         np.testing.assert_array_equal(row["x"], x[row["id"]])
         np.testing.assert_allclose(row["y"], expected(x[row["id"]]), rtol=1e-5, atol=1e-5)

@@ -57,19 +57,12 @@ class Predictor:
         count = len(next(iter(batch.values()), ()))
         columns = [column for feature in self.model.inputs if (column := self._column(feature, batch))]
         slices = list(self._slices(columns, count))
-        calls = [{c.feature.name: c.value(rows) for c in columns if c.has_value(rows)} for rows in slices]
-        try:
-            results = self.model.predict(calls)
-        except Error as error:
-            if error.index is not None:
-                message = error.message.removeprefix(f"inputs[{error.index}]: ")
-                error.message = f"{self._place(error, slices[error.index])}: {message}"
-            raise
-        short = any(column.is_short for column in columns)
+        results = self._predict(columns, slices)
+        is_short = any(column.is_short for column in columns)
         outputs = {}
-        for name, column in self.outputs.items():
-            parts = [_part(name, result[name], len(rows), short) for rows, result in zip(slices, results)]
-            outputs[column] = _joined(parts)[:count]
+        for name, output in self.outputs.items():
+            parts = [_part(name, result[name], len(rows), is_short) for rows, result in zip(slices, results)]
+            outputs[output] = _joined(parts)[:count]
         return {**batch, **outputs}
 
     def _column(self, feature: Feature, batch: Mapping[str, Any]) -> _Column | None:
@@ -94,6 +87,20 @@ class Predictor:
             yield range(start, start + size)
             start += size
 
+    def _predict(self, columns: list[_Column], slices: list[range]) -> list[dict[str, Any]]:
+        """The outputs for the rows of each slice."""
+        calls: list[Mapping[str, object]] = [
+            {column.feature.name: column.value(rows) for column in columns if column.has_value(rows)}
+            for rows in slices
+        ]
+        try:
+            return self.model.predict(calls)
+        except Error as error:
+            if error.index is not None:
+                message = error.message.removeprefix(f"inputs[{error.index}]: ")
+                error.message = f"{self._place(error, slices[error.index])}: {message}"
+            raise
+
     def _place(self, error: Error, rows: range) -> str:
         """Where a prediction of these rows has failed."""
         place = f"row {rows.start}" if len(rows) == 1 else f"rows {rows.start} to {rows.stop - 1}"
@@ -107,19 +114,23 @@ class _Column:
     def __init__(self, name: str, feature: Feature, values: Sequence[Any]) -> None:
         self.name = name
         self.feature = feature
-        self.values = _dense(name, values) if feature.type == "multi_array" else values
-        rank = next((np.ndim(row) for row in self.values if row is not None), None)
+        self.values = values
         # Whether rows are without the input's first dimension.
-        self.is_short = feature.shape is not None and rank == len(feature.shape) - 1
+        self.is_short = False
+        if feature.type == "multi_array":
+            self.values = _dense(name, values)
+            rank = next((np.ndim(row) for row in self.values if row is not None), None)
+            self.is_short = feature.shape is not None and rank == len(feature.shape) - 1
 
     def rows_at_once(self, left: int) -> int:
         """How many rows the model takes in one call: of the `left` ones, or more if it takes no fewer."""
-        if not self.is_short or not isinstance(self.values, np.ndarray):
+        shape = self.feature.shape
+        if shape is None or not self.is_short or not isinstance(self.values, np.ndarray):
             return 1
         if self.feature.shape_ranges:
             smallest, largest = self.feature.shape_ranges[0]
             return max(smallest, left if largest is None else min(left, largest), 1)
-        sizes = [shape[0] for shape in self.feature.allowed_shapes or [self.feature.shape]]
+        sizes = [allowed[0] for allowed in self.feature.allowed_shapes or [shape]]
         return max((size for size in sizes if size <= left), default=min(sizes))
 
     def has_value(self, rows: range) -> bool:
@@ -146,12 +157,14 @@ def _dense(name: str, values: Sequence[Any]) -> Any:
     """The arrays of a column as one array, or as a list if they differ in shape or some are None."""
     if isinstance(values, np.ndarray) and values.dtype != object:
         return values
-    rows = []
+    rows: list[Any] = []
     for index, value in enumerate(values):
         try:
             rows.append(None if value is None else _array(value))
         except ValueError as error:
-            raise InputError(f"column `{name}`, row {index}: its lists are of different lengths") from error
+            raise InputError(
+                f"column `{name}`, row {index}: its lists are of different lengths", name=name
+            ) from error
     alike = bool(rows) and all(row is not None and row.shape == rows[0].shape for row in rows)
     return np.stack(rows) if alike else rows
 

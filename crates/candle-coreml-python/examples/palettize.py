@@ -115,16 +115,19 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-left.boxplot([np.maximum(error, 1e-9) for error in errors.values()], whis=(0, 100), tick_labels=list(errors))
+left.boxplot(list(errors.values()), whis=(1, 100), showfliers=False, tick_labels=list(errors))
 left.set_yscale("log")
 left.set_ylabel("difference of logits / largest logit")
-left.set_title(f"Beside PyTorch ({len(test_labels)} digits; box: quartiles, line: range)", fontsize=10)
+left.set_title(
+    f"Beside PyTorch ({len(test_labels)} digits)\nbox: quartiles, lines: from the lowest percent to the largest",
+    fontsize=10,
+)
 left.grid(axis="y", alpha=0.3)
 
 bars = right.bar(list(sizes), list(sizes.values()), color="tab:gray")
 right.bar_label(bars, [f"{accuracy[name]:.1%}" for name in sizes], padding=2)
 right.set_ylabel("weights in MB")
-right.set_title(f"Size, and accuracy above it (PyTorch: {accuracy['PyTorch']:.1%})", fontsize=10)
+right.set_title(f"Size of the weights\nabove: accuracy (PyTorch: {accuracy['PyTorch']:.1%})", fontsize=10)
 right.margins(y=0.1)
 for axes in (left, right):
     axes.tick_params(axis="x", labelsize=9)

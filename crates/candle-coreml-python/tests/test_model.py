@@ -86,7 +86,7 @@ def test_a_model_describes_itself(linear: str) -> None:
     assert (x.name, x.type, x.dtype, x.shape) == ("x", "multi_array", "float32", (2, 3))
     assert (y.name, y.type, y.dtype) == ("y", "multi_array", "float32")
     assert (x.allowed_shapes, x.shape_ranges, x.optional, x.description) == (None, None, False, "")
-    assert str(x) == "x: Float32 [2, 3]"
+    assert str(x) == "x: MultiArray Float32 [2, 3]"
     assert x == cm.MLModel(linear).inputs[0] and x != y and len({x, y}) == 2
     assert model.states == ()
     assert (model.function_name, model.functions) == ("main", ("main",))
@@ -191,7 +191,7 @@ def test_the_first_error_of_many_names_its_place(ranged: str) -> None:
     good = {"x": np.zeros((3, 2), np.float32)}
     with pytest.raises(cm.InputError, match=r"^inputs\[2\]: input `x`") as caught:
         model.predict([good, good, {"x": np.zeros((9, 2), np.float32)}, good])
-    assert caught.value.name == "x"
+    assert (caught.value.name, caught.value.index) == ("x", 2)
     with pytest.raises(cm.UnknownNameError, match=r"^inputs\[1\]: input `z`"):
         model.predict([good, {"z": good["x"]}])
     with pytest.raises(cm.InputError, match="a state serves one"):

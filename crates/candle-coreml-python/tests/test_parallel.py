@@ -214,6 +214,6 @@ def test_a_token_ends_lists_and_later_calls(endless: str, linear: str) -> None:
 def test_one_error_ends_all_of_a_list(endless: str) -> None:
     good, bad = {"x": [0.0]}, {"x": [0.0, 1.0]}
     with pytest.raises(cm.InputError, match=r"inputs\[3\]"):
-        cm.MLModel(endless).predict([good, good, good, bad])
+        cm.MLModel(endless, threads=4).predict([good, good, good, bad])
 
 

@@ -51,18 +51,18 @@ impl Rayon {
         Self { own, process: std::process::id(), forked: Mutex::default() }
     }
 
-    /// The threads to compute on.
+    /// The threads to compute on. Whoever is on one of them already need not ask the system which process
+    /// it is.
     fn current(&self) -> Current<'_> {
-        // Whoever is on a thread of a pool is in the process that has it; others ask the system.
-        let process = match rayon::current_thread_index() {
-            Some(_) => self.process,
-            None => std::process::id(),
+        let here = match &self.own {
+            None => rayon::current_thread_index().map(|_| Current::Global),
+            Some(pool) => pool.current_thread_index().map(|_| Current::Own(pool)),
         };
-        match (&self.own, process == self.process) {
-            (Some(pool), true) => Current::Own(pool),
-            (None, true) => Current::Global,
-            (_, false) => self.of_fork(process).map_or(Current::Caller, Current::Forked),
-        }
+        here.unwrap_or_else(|| match (&self.own, std::process::id()) {
+            (None, process) if process == self.process => Current::Global,
+            (Some(pool), process) if process == self.process => Current::Own(pool),
+            (_, process) => self.of_fork(process).map_or(Current::Caller, Current::Forked),
+        })
     }
 
     /// The threads of a process that was forked; none where they can't be started.

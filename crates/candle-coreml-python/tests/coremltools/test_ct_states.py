@@ -26,7 +26,7 @@ def test_a_state_is_read_and_written(counter: Any) -> None:
     assert state.read_state("total").tolist() == [11, 21, 1.5]
 
 
-def test_what_is_refused(counter: Any, linear: Any) -> None:
+def test_what_is_refused(counter: Any) -> None:
     state = counter.make_state()
     with pytest.raises(RuntimeError, match="sum"):
         state.read_state("sum")
@@ -35,5 +35,3 @@ def test_what_is_refused(counter: Any, linear: Any) -> None:
     with pytest.raises(RuntimeError, match="total"):
         state.write_state("total", np.zeros(4, np.float32))
     assert state.read_state("total").tolist() == [0, 0, 0]
-    with pytest.raises(RuntimeError, match="state"):
-        linear.predict({"x": np.zeros((4, 20), np.float32)}, state)

@@ -93,7 +93,7 @@ def specification(path: Path) -> Model:
 
 def stages_in(compiled: Path) -> list[Path]:
     """The compiled models of a compiled pipeline in their order; none, if it is no such pipeline."""
-    stages = []
+    stages: list[Path] = []
     while (stage := compiled / f"model{len(stages)}").is_dir():
         stages.append(stage)
     return stages

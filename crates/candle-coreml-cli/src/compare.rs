@@ -1,5 +1,6 @@
 //! `compare`: how far two models, or two ways to run one, are apart.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -92,8 +93,9 @@ pub fn run(args: &CompareArgs) -> Result<()> {
     let (got, operations) = match saved(place, function)? {
         Some(saved) => {
             ensure!(
-                !args.per_op,
-                "--per-op needs a second model, and {} has outputs only",
+                !args.compares_operations(),
+                "{} needs a second model, and {} has outputs only",
+                if args.per_op { "--per-op" } else { "--plot" },
                 shown(place)
             );
             (saved, Vec::new())
@@ -104,7 +106,7 @@ pub fn run(args: &CompareArgs) -> Result<()> {
                 format!("{} takes other inputs than the reference", shown(place))
             })?;
             let got = call.run_to_features(made_up::state(&other)?.as_mut())?;
-            let operations = match args.per_op {
+            let operations = match args.compares_operations() {
                 true => operations(args, &reference, &other, &inputs)?,
                 false => Vec::new(),
             };
@@ -125,6 +127,12 @@ pub fn run(args: &CompareArgs) -> Result<()> {
         parts_at: operations.iter().find(is_apart).map(operation),
         operations: args.per_op.then(|| operations.iter().map(operation).collect()),
     };
+    if let Some(file) = &args.plot {
+        let title = titled(&report);
+        let svg = plot_operations(&title, &operations, args.tolerance);
+        fs::write(file, svg).with_context(|| format!("can't write {}", shown(file)))?;
+        term::tell(format_args!("wrote {}", printable_path(file)));
+    }
     let mut stdout = term::out();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
@@ -175,7 +183,7 @@ fn operations(
     Ok(compare_operations(
         (&mut first, reference_state.as_mut()),
         (&mut second, other_state.as_mut()),
-        |difference| !args.all && !difference.is_within(args.tolerance),
+        |of| !args.all && args.plot.is_none() && !of.is_within(args.tolerance),
     )?)
 }
 
@@ -256,18 +264,19 @@ impl<'a> Operation<'a> {
     }
 }
 
+/// What is compared.
+fn titled(report: &Report) -> String {
+    let names = [&report.reference, &report.other].map(|name| printable_name(name));
+    let function = printable_name(report.function);
+    match names[0] == names[1] {
+        true => format!("{}, function {function}", names[0]),
+        false => format!("{} beside {}, function {function}", names[1], names[0]),
+    }
+}
+
 /// All parts, for people.
 fn text(report: &Report, all: bool, width: Option<usize>) -> String {
-    let names = [&report.reference, &report.other].map(|name| printable_name(name));
-    let mut text = match names[0] == names[1] {
-        true => format!("{}, function {}\n", names[0], printable_name(report.function)),
-        false => format!(
-            "{} beside {}, function {}\n",
-            names[1],
-            names[0],
-            printable_name(report.function)
-        ),
-    };
+    let mut text = format!("{}\n", titled(report));
     text.push_str(&made_up::rows(&report.inputs).titled("Inputs", width));
     text.push_str(&output_rows(&report.outputs).titled("Outputs", width));
     if let Some(operations) = &report.operations {

@@ -68,6 +68,25 @@ fn models_part_at_the_operation_that_differs() {
 }
 
 #[test]
+fn a_plot_has_all_operations() {
+    let (reference, other) = (scaled("2.0"), scaled("3.0"));
+    let paths = [&reference, &other].map(|model| model.path().to_str().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plot.svg");
+    let output = run(&["compare", paths[0], paths[1], "--plot", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert_eq!(stderr(&output), format!("wrote {}\n", file.display()));
+    let svg = std::fs::read_to_string(&file).unwrap();
+    assert!(svg.contains("They part at first (mul): error 5.0e-1"), "{svg}");
+    for operation in ["first", "second", "third"] {
+        assert!(svg.contains(&format!("<title>{operation} (")), "no {operation} in {svg}");
+    }
+    let nowhere = folder.path().join("no/plot.svg");
+    let message = failure_alone(&run(&["compare", paths[0], "--plot", nowhere.to_str().unwrap()]));
+    assert!(message.contains("plot.svg"), "{message}");
+}
+
+#[test]
 fn rounding_is_compared_with_no_other_model() {
     let model = scaled("300.0");
     let path = model.path().to_str().unwrap();

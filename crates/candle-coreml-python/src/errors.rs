@@ -104,7 +104,7 @@ fn describe(error: &Error, details: &Bound<'_, PyDict>) -> PyResult<&'static str
             }
         }
         Error::UnknownFunction { .. } => return Ok("UnknownNameError"),
-        Error::Hub(_) => return Ok("DownloadError"),
+        Error::Hub(error) if error.kind() != ErrorKind::Cancelled => return Ok("DownloadError"),
         Error::Format(error) => {
             if let Some((path, source)) = file(error) {
                 details.set_item("filename", path.as_os_str())?;

@@ -42,6 +42,13 @@ impl CancelToken {
     }
 }
 
+impl CancelToken {
+    /// The library's token.
+    pub(crate) fn inner(&self) -> &candle_coreml::CancelToken {
+        &self.0
+    }
+}
+
 /// What ends one call: the caller's token, and a signal such as Ctrl-C. Signals are looked for on the thread
 /// that makes the call; Python hears of them on its main thread alone.
 pub(crate) struct Interrupt {

@@ -37,7 +37,9 @@ pub use backend::{
     WriteElements,
 };
 pub use call::BoundCall;
-pub use compare::{FeatureDifference, OperationDifference, compare_features, compare_operations};
+pub use compare::{
+    FeatureDifference, OperationDifference, compare_features, compare_operations, plot_operations,
+};
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{

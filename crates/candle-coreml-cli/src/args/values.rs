@@ -131,11 +131,21 @@ pub struct CompareArgs {
     /// With --per-op goes on behind that operation: JSON has all, the table those that are farthest off
     #[arg(long, requires = "per_op")]
     pub all: bool,
+    /// Draws all operations' errors in the order in which they run, and where the two part
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
     /// Prints one JSON object with all differences
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+impl CompareArgs {
+    /// Whether operations are compared.
+    pub fn compares_operations(&self) -> bool {
+        self.per_op || self.plot.is_some()
+    }
 }
 
 const COMPARE_HELP: &str = "Runs both on the same inputs and tells how far each output is off: the error is the root \

@@ -1,6 +1,22 @@
-"""Core ML models on any CPU: `MLModel` loads and runs them. See `docs/python.md` of the project."""
+"""Core ML models on any CPU: `MLModel` loads and runs them, `LanguageModel` generates text, and `inspect`,
+`compile`, `compare` and `download` do the rest. See `docs/python.md` of the project."""
 
-from ._native import CancelToken, Feature, MLModel, MLState
+from ._native import (
+    CancelToken,
+    Comparison,
+    Difference,
+    Feature,
+    LanguageModel,
+    MLModel,
+    MLState,
+    Session,
+    TokenStream,
+    compare,
+    compile,
+    decompile,
+    download,
+    inspect,
+)
 from .errors import (
     CancelledError,
     ClosedError,
@@ -17,24 +33,52 @@ from .errors import (
     UnknownNameError,
     UnsupportedError,
 )
+from .generation import (
+    ChooseToken,
+    Generation,
+    GenerationOptions,
+    LogProbability,
+    Timings,
+    Token,
+    TokenLogProbabilities,
+    Usage,
+)
 
 __all__ = [
     "CancelToken",
     "CancelledError",
+    "ChooseToken",
     "ClosedError",
+    "Comparison",
+    "Difference",
     "DownloadError",
     "DtypeError",
     "Error",
     "Feature",
     "FileError",
+    "Generation",
+    "GenerationOptions",
     "InputError",
+    "LanguageModel",
     "LimitError",
+    "LogProbability",
     "MLModel",
     "MLState",
     "ModelError",
     "ModelNotFoundError",
     "ModelPermissionError",
     "PredictionError",
+    "Session",
+    "Timings",
+    "Token",
+    "TokenLogProbabilities",
+    "TokenStream",
     "UnknownNameError",
     "UnsupportedError",
+    "Usage",
+    "compare",
+    "compile",
+    "decompile",
+    "download",
+    "inspect",
 ]

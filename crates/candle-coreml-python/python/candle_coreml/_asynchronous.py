@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ._native import CancelToken
 
 if TYPE_CHECKING:
-    from ._native import MLModel, MLState
+    from ._native import MLModel, MLState, TokenStream
+    from .generation import Token
 
 
 async def predict(model: MLModel, inputs: Mapping[str, object], state: MLState | None) -> dict[str, object]:
@@ -25,3 +26,11 @@ async def predict(model: MLModel, inputs: Mapping[str, object], state: MLState |
         token.cancel()
         await asyncio.wait([prediction])
         raise
+
+
+async def next_token(stream: TokenStream) -> Token:
+    """Waits for a token on a thread of the event loop's executor."""
+    token = await asyncio.get_running_loop().run_in_executor(None, next, stream, None)
+    if token is None:
+        raise StopAsyncIteration
+    return token

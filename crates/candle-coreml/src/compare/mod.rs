@@ -1,10 +1,13 @@
 //! Two ways to compute the same: how far their outputs are apart, and at which operation they part.
 
+mod plot;
+
 use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
 use coreml_engine::{Difference, OperationResult};
 
+pub use self::plot::plot_operations;
 use crate::call::BoundCall;
 use crate::error::{Result, ValueError};
 use crate::state::CoreMLState;

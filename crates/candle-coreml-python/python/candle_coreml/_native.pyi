@@ -7,9 +7,27 @@ from typing import Any, final, overload
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self, Unpack
+from typing_extensions import Self, Unpack, disjoint_base, disjoint_base
 
 from .generation import ChooseToken, Generation, GenerationOptions, Token
+
+__all__ = [
+    "CancelToken",
+    "Comparison",
+    "Difference",
+    "Feature",
+    "LanguageModel",
+    "MLModel",
+    "MLState",
+    "Session",
+    "TokenStream",
+    "_restore_state",
+    "compare",
+    "compile",
+    "decompile",
+    "download",
+    "inspect",
+]
 
 @final
 class Feature:
@@ -60,6 +78,8 @@ class MLState:
     def __deepcopy__(self, _memo: object) -> MLState: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
 
+@disjoint_base
+@disjoint_base
 class MLModel:
     """A Core ML model, or one function of it, ready to run."""
 
@@ -133,6 +153,8 @@ class MLModel:
     def __deepcopy__(self, _memo: object) -> MLModel: ...
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
 
+@disjoint_base
+@disjoint_base
 class Session:
     """One conversation with a language model."""
 

@@ -128,7 +128,8 @@ pub fn run(args: &CompareArgs) -> Result<()> {
         operations: args.per_op.then(|| operations.iter().map(operation).collect()),
     };
     if let Some(file) = &args.plot {
-        let title = titled(&report);
+        let names = [&report.reference, &report.other].map(|name| file_name(name));
+        let title = titled(names, report.function);
         let svg = plot_operations(&title, &operations, args.tolerance);
         fs::write(file, svg).with_context(|| format!("can't write {}", shown(file)))?;
         term::tell(format_args!("wrote {}", printable_path(file)));
@@ -264,10 +265,15 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// What is compared.
-fn titled(report: &Report) -> String {
-    let names = [&report.reference, &report.other].map(|name| printable_name(name));
-    let function = printable_name(report.function);
+/// The last part of a path.
+fn file_name(path: &str) -> &str {
+    let name = Path::new(path).file_name().and_then(|name| name.to_str());
+    name.unwrap_or(path)
+}
+
+/// What is compared: a reference and another model by their names.
+fn titled(names: [&str; 2], function: &str) -> String {
+    let (names, function) = (names.map(printable_name), printable_name(function));
     match names[0] == names[1] {
         true => format!("{}, function {function}", names[0]),
         false => format!("{} beside {}, function {function}", names[1], names[0]),
@@ -276,7 +282,7 @@ fn titled(report: &Report) -> String {
 
 /// All parts, for people.
 fn text(report: &Report, all: bool, width: Option<usize>) -> String {
-    let mut text = format!("{}\n", titled(report));
+    let mut text = format!("{}\n", titled([&report.reference, &report.other], report.function));
     text.push_str(&made_up::rows(&report.inputs).titled("Inputs", width));
     text.push_str(&output_rows(&report.outputs).titled("Outputs", width));
     if let Some(operations) = &report.operations {

@@ -8,11 +8,13 @@ import json
 import pickle
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import candle_coreml as cm
 import numpy as np
+import numpy.typing as npt
 import pytest
 from conftest import REPOSITORY
 
@@ -30,7 +32,9 @@ def model() -> cm.LanguageModel:
     return cm.LanguageModel(DEMO)
 
 
-@pytest.mark.parametrize("name", ["demo", "apple-llama", "gemma3", "qwen3-monolithic-argmax", "qwen35-2chunks"])
+@pytest.mark.parametrize(
+    "name", ["demo", "apple-llama", "gemma3", "qwen3-monolithic-argmax", "qwen35-2chunks"]
+)
 def test_tokens_are_those_of_pytorch(name: str) -> None:
     directory = DEMO if name == "demo" else FIXTURES / name
     model = cm.LanguageModel(str(directory))
@@ -52,7 +56,8 @@ def test_tokens_are_those_of_pytorch(name: str) -> None:
 def test_the_text_is_that_of_the_tokens(model: cm.LanguageModel) -> None:
     prompt = expected(DEMO)[0]
     assert prompt["robust_prefix_len"] == len(prompt["next_ids"])
-    generation = model.session().generate(prompt["prompt"], max_tokens=len(prompt["next_ids"]), ignore_eos=True)
+    count = len(prompt["next_ids"])
+    generation = model.session().generate(prompt["prompt"], max_tokens=count, ignore_eos=True)
     assert generation.text == prompt["text"] == str(generation)
     assert generation.finish_reason == "length"
     assert generation.usage.generated_tokens == len(prompt["next_ids"])
@@ -83,10 +88,10 @@ def test_a_chooser_takes_the_place_of_the_sampler(model: cm.LanguageModel) -> No
     prompt = expected(DEMO)[0]
     seen: list[int] = []
 
-    def second_best(logits: np.ndarray, ids: Any, generated: Any) -> int:
+    def second_best(logits: npt.NDArray[np.float32], ids: Sequence[int], generated: Sequence[int]) -> int:
         assert logits.shape == (model.vocabulary_size,) and list(ids) == prompt["prompt_ids"]
         seen.append(len(generated))
-        return int(np.argsort(-logits)[1]) if len(generated) == 0 else np.argmax(logits)
+        return int(np.argsort(-logits)[1 if len(generated) == 0 else 0])
 
     session = model.session()
     generation = session.generate(prompt["prompt"], chooser=second_best, max_tokens=4, ignore_eos=True)
@@ -261,7 +266,8 @@ def test_sessions_run_on_several_threads(model: cm.LanguageModel) -> None:
 def test_chats_go_through_the_template(tmp_path: Path) -> None:
     directory = tmp_path / "model"
     shutil.copytree(DEMO, directory)
-    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if enable_thinking %}!{% endif %}{{ tail }}"
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    template += "{% if enable_thinking %}!{% endif %}{{ tail }}"
     (directory / "chat_template.jinja").write_text(template)
     model = cm.LanguageModel(directory)
     prompt = expected(DEMO)[0]
@@ -298,7 +304,8 @@ def test_models_without_a_template_do_not_chat(tmp_path: Path) -> None:
 
 def test_what_the_model_is(model: cm.LanguageModel) -> None:
     assert model.vocabulary_size == len(expected(DEMO)[0]["first_logits"])
-    assert set(model.end_tokens) == set(json.loads((DEMO / "generation_config.json").read_text())["eos_token_id"])
+    generation_config = json.loads((DEMO / "generation_config.json").read_text())
+    assert set(model.end_tokens) == set(generation_config["eos_token_id"])
     assert model.context_length == model.config["shapes"]["context_length"]
     assert isinstance(model, cm.Session)
     assert model.path == str(DEMO) and model.path in repr(model)
@@ -319,7 +326,12 @@ def test_closed_models_say_so() -> None:
     with cm.LanguageModel(DEMO) as model:
         session = model.session()
     assert model.closed
-    for use in [lambda: model.generate("x"), lambda: model.tokenize("x"), lambda: model.context_length, model.session]:
+    for use in [
+        lambda: model.generate("x"),
+        lambda: model.tokenize("x"),
+        lambda: model.context_length,
+        model.session,
+    ]:
         with pytest.raises(cm.ClosedError, match="closed"):
             use()
     # Other conversations go on.

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import candle_coreml as cm
 import numpy as np
+import numpy.typing as npt
 import pytest
 from conftest import BIAS, FEATURES, REPOSITORY, WEIGHT
 
@@ -53,7 +54,7 @@ def test_inspect_says_why_a_model_does_not_run() -> None:
 def test_a_compiled_model_computes_the_same(linear: str, tmp_path: Path) -> None:
     x = np.linspace(-2, 3, 6, dtype=np.float32).reshape(2, 3)
     compiled, package = tmp_path / "a.mlmodelc", tmp_path / "a.mlpackage"
-    assert cm.compile(linear, compiled) is None
+    cm.compile(linear, compiled)
     cm.decompile(compiled, package)
     for path in [compiled, package]:
         np.testing.assert_allclose(cm.MLModel(path).predict({"x": x})["y"], x @ WEIGHT + BIAS, rtol=1e-5)
@@ -98,7 +99,7 @@ def scaled(build: Callable[..., str]) -> Callable[[float], str]:
     return of
 
 
-def measures(got: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def measures(got: npt.NDArray[Any], reference: npt.NDArray[Any]) -> dict[str, float]:
     """By their definitions."""
     got, reference = got.astype(np.float64), reference.astype(np.float64)
     difference = got - reference
@@ -114,7 +115,7 @@ def measures(got: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     }
 
 
-def check(difference: cm.Difference, got: np.ndarray, reference: np.ndarray) -> None:
+def check(difference: cm.Difference, got: npt.NDArray[Any], reference: npt.NDArray[Any]) -> None:
     for name, value in measures(got, reference).items():
         assert getattr(difference, name) == pytest.approx(value, rel=1e-4), name
         assert difference.to_dict()[name] == getattr(difference, name)
@@ -166,7 +167,8 @@ def test_rounding_is_what_is_compared_without_another_model(halves: str) -> None
     # 90000 is beyond float16, as an output and as the result of the operation.
     assert comparison.outputs[0].infinite == 0
     assert comparison.operations is not None and comparison.operations[-1].operator == "mul"
-    assert cm.compare(cm.MLModel(halves), inputs={"x": x}).to_dict()["outputs"] == comparison.to_dict()["outputs"]
+    again = cm.compare(cm.MLModel(halves), inputs={"x": x})
+    assert again.to_dict()["outputs"] == comparison.to_dict()["outputs"]
     assert cm.compare(halves, strict_fp16=False).within(0.0)
 
 
@@ -178,9 +180,11 @@ def test_saved_outputs_are_compared(scaled: Callable[[float], str], tmp_path: Pa
         np.savez(tmp_path / f"{name}.npz", y=array)
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "y.npy", array)
-    for saved in [{"y": y}, tmp_path / "right.npz", tmp_path / "right"]:
+    right: list[Any] = [{"y": y}, tmp_path / "right.npz", tmp_path / "right"]
+    for saved in right:
         assert cm.compare(scaled(0.75), saved, {"x": x}).within(1e-5)
-    for saved in [{"y": wrong}, tmp_path / "wrong.npz", str(tmp_path / "wrong")]:
+    others: list[Any] = [{"y": wrong}, tmp_path / "wrong.npz", str(tmp_path / "wrong")]
+    for saved in others:
         check(cm.compare(scaled(0.75), saved, {"x": x}).outputs[0], wrong, y)
         # The other way round, the saved ones are what the model should give.
         check(cm.compare(saved, scaled(0.75), {"x": x}).outputs[0], y, wrong)

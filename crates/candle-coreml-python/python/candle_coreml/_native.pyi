@@ -7,7 +7,7 @@ from typing import Any, final, overload
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self, Unpack, disjoint_base, disjoint_base
+from typing_extensions import Self, Unpack, disjoint_base
 
 from .generation import ChooseToken, Generation, GenerationOptions, Token
 
@@ -78,7 +78,6 @@ class MLState:
     def __deepcopy__(self, _memo: object) -> MLState: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
 
-@disjoint_base
 @disjoint_base
 class MLModel:
     """A Core ML model, or one function of it, ready to run."""
@@ -153,7 +152,6 @@ class MLModel:
     def __deepcopy__(self, _memo: object) -> MLModel: ...
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
 
-@disjoint_base
 @disjoint_base
 class Session:
     """One conversation with a language model."""

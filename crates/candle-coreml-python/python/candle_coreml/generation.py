@@ -35,7 +35,7 @@ class GenerationOptions(TypedDict, total=False):
     stages in the same order."""
 
     recommended: bool
-    """Begins with what the model's makers recommend (`LanguageModel.recommended`); what is given goes first."""
+    """Begins with what the makers recommend, `LanguageModel.recommended`; what is given goes first."""
     max_tokens: int | None
     """The most tokens to generate; 256 unless `max_length` is given."""
     max_length: int | None

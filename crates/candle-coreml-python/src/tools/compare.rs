@@ -106,7 +106,13 @@ impl Comparison {
             let message = "there are no operations to plot; compare with `per_op=True`";
             return Err(errors::input("InputError", None, message));
         };
-        let title = format!("{} beside {}", self.other, self.reference);
+        let name = |path: &str| {
+            Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
+        };
+        let title = match self.other == self.reference {
+            true => format!("{}, function {}", name(&self.reference), self.function),
+            false => format!("{} beside {}", name(&self.other), name(&self.reference)),
+        };
         let svg = plot_operations(&title, operations, self.tolerance);
         if let Some(path) = path {
             std::fs::write(&path, &svg)
@@ -238,7 +244,7 @@ pub(crate) fn compare<'py>(
         };
         Ok((compare_features(&expected, &got), operations))
     });
-    let (differences, operations) = result.map_err(|error| interrupt.exception(error))?;
+    let (differences, operations) = interrupt.outcome(result)?;
     if per_op && operations.is_none() {
         let message = "`per_op` needs two models, and one side is outputs only";
         return Err(errors::input("InputError", None, message));

@@ -9,6 +9,7 @@ use numpy::{
 };
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use crate::errors;
 
@@ -96,6 +97,23 @@ where
 {
     let view = Array::new(array.shape(), array.as_slice()?);
     view.map_err(|error| errors::to_py(error.into()))
+}
+
+/// Whatever NumPy makes an array of: lists, buffers, what has `__array__` or `__dlpack__`.
+pub(crate) fn as_numpy<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
+    static ASARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static FROM_DLPACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if let Ok(array) = value.cast::<PyUntypedArray>() {
+        return Ok(array.clone());
+    }
+    let py = value.py();
+    let has = |name| value.hasattr(name);
+    let only_dlpack = has(intern!(py, "__dlpack__"))? && !has(intern!(py, "__array__"))?;
+    let convert = match only_dlpack {
+        true => FROM_DLPACK.import(py, "numpy", "from_dlpack")?,
+        false => ASARRAY.import(py, "numpy", "asarray")?,
+    };
+    Ok(convert.call1((value,))?.cast_into()?)
 }
 
 /// A new NumPy array of the type that the program declares, which the elements are written to once.

@@ -52,14 +52,23 @@ pub(crate) fn raise(
 /// An exception of `candle_coreml.errors` about an input, or about the inputs, that the library does not
 /// come to see.
 pub(crate) fn input(class: &str, name: Option<&str>, message: &str) -> PyErr {
+    match name {
+        Some(name) => named(class, name, &format!("input `{name}`: {message}")),
+        None => new(class, ErrorKind::InvalidInput, message),
+    }
+}
+
+/// An exception of `candle_coreml.errors` about what is given to a state.
+pub(crate) fn state(class: &str, name: &str, message: &str) -> PyErr {
+    named(class, name, &format!("state `{name}`: {message}"))
+}
+
+fn named(class: &str, name: &str, message: &str) -> PyErr {
     Python::attach(|py| {
         let details = PyDict::new(py);
-        details.set_item("kind", "InvalidInput")?;
+        details.set_item("kind", format!("{:?}", ErrorKind::InvalidInput))?;
         details.set_item("name", name)?;
-        match name {
-            Some(name) => raise(py, class, &format!("input `{name}`: {message}"), &details),
-            None => raise(py, class, message, &details),
-        }
+        raise(py, class, message, &details)
     })
     .unwrap_or_else(|failed| failed)
 }

@@ -2,15 +2,14 @@
 
 use candle_coreml::description::{FeatureDescription, FeatureType, ImageType};
 use candle_coreml::{Array, BoundCall, Dictionary, FeatureValue};
-use numpy::{PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
 use crate::arrays::Lent;
-use crate::{errors, images};
+use crate::{arrays, errors, images};
 
 /// What an input takes, as far as it decides how Python's values are read.
 pub(crate) struct InputType {
@@ -153,8 +152,7 @@ fn given<'py>(ty: &InputType, value: &Bound<'py, PyAny>) -> PyResult<Given<'py>>
     if let Ok(dict) = value.cast::<PyDict>() {
         return Ok(Given::Value(dictionary(ty, dict)?.into()));
     }
-    let array = as_array(ty, value)?;
-    let array = array.cast::<PyUntypedArray>()?;
+    let array = &as_array(ty, value)?;
     match array.ndim() {
         // One number, for an input of one element whatever its rank.
         0 => match number(ty, &array.call_method0(intern!(value.py(), "item"))?)? {
@@ -211,31 +209,22 @@ fn dictionary(ty: &InputType, dict: &Bound<'_, PyDict>) -> PyResult<Dictionary> 
     read().map_err(|error| unreadable(ty, dict, error))
 }
 
-/// Whatever NumPy makes an array of: lists, buffers, what has `__array__` or `__dlpack__`.
-fn as_array<'py>(ty: &InputType, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static ASARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static FROM_DLPACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// Whatever NumPy makes an array of, with the numbers that the input takes where Python's have no dtype.
+fn as_array<'py>(
+    ty: &InputType,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyUntypedArray>> {
     let py = value.py();
-    let has = |name| value.hasattr(name);
-    let only_dlpack = has(intern!(py, "__dlpack__"))? && !has(intern!(py, "__array__"))?;
-    let convert = match only_dlpack {
-        true => FROM_DLPACK.import(py, "numpy", "from_dlpack")?,
-        false => ASARRAY.import(py, "numpy", "asarray")?,
-    };
-    let array = convert.call1((value,)).map_err(|error| unreadable(ty, value, error))?;
-    let is_sequence = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
-    if !is_sequence {
+    let array = arrays::as_numpy(value).map_err(|error| unreadable(ty, value, error))?;
+    if !value.is_instance_of::<PyList>() && !value.is_instance_of::<PyTuple>() {
         return Ok(array);
     }
-    // Python's numbers have no dtype of their own.
-    let kind: String =
-        array.getattr(intern!(py, "dtype"))?.getattr(intern!(py, "kind"))?.extract()?;
-    let empty = array.cast::<PyUntypedArray>()?.is_empty();
-    match (ty.takes_floats, kind.as_str()) {
-        (true, "i" | "u") => array.call_method1(intern!(py, "astype"), ("float64",)),
-        (false, "f") if empty => array.call_method1(intern!(py, "astype"), ("int64",)),
-        _ => Ok(array),
-    }
+    let other = match (ty.takes_floats, array.dtype().kind()) {
+        (true, b'i' | b'u') => "float64",
+        (false, b'f') if array.is_empty() => "int64",
+        _ => return Ok(array),
+    };
+    Ok(array.call_method1(intern!(py, "astype"), (other,))?.cast_into()?)
 }
 
 /// The error of a value that can't be read, with what told so as its cause.

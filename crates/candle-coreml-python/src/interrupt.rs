@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use candle_coreml::{Error, ErrorKind};
+use candle_coreml::Error;
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -77,12 +77,12 @@ impl Interrupt {
         self.token.clone()
     }
 
-    /// The exception of an error of the call.
-    pub(crate) fn exception(&self, error: Error) -> PyErr {
+    /// What the call gives, or the exception of its error: what a signal's handler raised, if one did.
+    pub(crate) fn outcome<T>(&self, result: Result<T, Error>) -> PyResult<T> {
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match raised {
-            Some(raised) if error.kind() == ErrorKind::Cancelled => raised,
-            _ => errors::to_py(error),
+        match (raised, result) {
+            (Some(raised), _) => Err(raised),
+            (None, result) => result.map_err(errors::to_py),
         }
     }
 }

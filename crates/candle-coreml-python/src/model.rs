@@ -266,7 +266,7 @@ impl MLModel {
             prepared.set(&mut call)?;
             call.check_precision(state)
         });
-        precision::to_py(py, &report.map_err(|error| interrupt.exception(error))?)
+        precision::to_py(py, &interrupt.outcome(report)?)
     }
 
     /// Lets go of the model's memory. A prediction that runs goes on to its end.

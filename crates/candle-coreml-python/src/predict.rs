@@ -76,7 +76,7 @@ impl Predictor {
         let interrupt = Interrupt::new(cancel);
         call.set_cancel(Some(interrupt.token()));
         let ran = py.detach(|| self.run(&mut call, &prepared, state));
-        self.named(py, ran.map_err(|error| interrupt.exception(error))?)
+        self.named(py, interrupt.outcome(ran)?)
     }
 
     /// Runs the function once; gives the outputs by index. It attaches to Python when it reads them.
@@ -130,8 +130,15 @@ impl Predictor {
             .collect::<PyResult<_>>()?;
         let interrupt = Interrupt::new(cancel);
         let results = py.detach(|| self.run_all(&prepared, &interrupt.token()));
-        let failed = |(index, error)| errors::with_index(py, index, interrupt.exception(error));
-        let dicts = results.map_err(failed)?.into_iter().map(|objects| self.named(py, objects));
+        let (failed, results) = match results {
+            Ok(results) => (None, Ok(results)),
+            Err((index, error)) => (Some(index), Err(error)),
+        };
+        let results = interrupt.outcome(results).map_err(|error| match failed {
+            Some(index) => errors::with_index(py, index, error),
+            None => error,
+        })?;
+        let dicts = results.into_iter().map(|objects| self.named(py, objects));
         PyList::new(py, dicts.collect::<PyResult<Vec<_>>>()?)
     }
 

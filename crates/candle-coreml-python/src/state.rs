@@ -3,9 +3,8 @@
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use candle_coreml::{CoreMLState, ErrorKind};
-use numpy::PyUntypedArray;
+use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::arrays::{self, Lent};
@@ -65,18 +64,13 @@ impl MLState {
     /// Replaces a state by a copy of an array of its shape. Any float dtype does for a float state and any
     /// integer dtype for an integer one, if all values fit; otherwise the state stays as it is.
     fn write_state(&self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        static ASARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let array = match value.cast::<PyUntypedArray>() {
-            Ok(array) => array.clone(),
-            Err(_) => {
-                let asarray = ASARRAY.import(value.py(), "numpy", "asarray")?;
-                asarray.call1((value,))?.cast_into::<PyUntypedArray>()?
-            }
-        };
+        let array = arrays::as_numpy(value).map_err(|cause| {
+            let message = format!("can't read the value: {}", cause.value(value.py()));
+            errors::state("InputError", name, &message)
+        })?;
         let Some(lent) = Lent::of(&array)? else {
-            let message =
-                format!("expected numbers, got an array of another kind: {}", array.repr()?);
-            return Err(errors::input("DtypeError", Some(name), &message));
+            let message = format!("expected numbers, got `{}`", array.dtype());
+            return Err(errors::state("DtypeError", name, &message));
         };
         let mut state = self.lock()?;
         state.write_array(name, &lent.array()?).map_err(errors::to_py)
@@ -131,7 +125,7 @@ pub(crate) fn restored(arrays: &Bound<'_, PyDict>) -> PyResult<MLState> {
     for (name, array) in arrays {
         let name = name.cast::<PyString>()?.to_str()?.to_owned();
         let Some(array) = Lent::of(array.cast::<PyUntypedArray>()?)? else {
-            return Err(errors::input("DtypeError", Some(&name), "expected an array of numbers"));
+            return Err(errors::state("DtypeError", &name, "expected an array of numbers"));
         };
         lent.push((name, array));
     }

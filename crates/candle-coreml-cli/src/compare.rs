@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use candle_coreml::description::{FeatureType, FunctionDescription};
 use candle_coreml::{
     CoreMLModel, Difference, FeatureDifference, Features, OperationDifference, Precision,
-    compare_features, compare_operations,
+    compare_features, compare_operations, plot_operations,
 };
 use coreml_format::{printable_name, printable_path};
 use serde::Serialize;

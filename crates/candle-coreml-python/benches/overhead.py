@@ -10,8 +10,7 @@ with the ONNX file of the package silero-vad:
 
 All compute on the same number of threads, in turns: `--rounds` times, `--calls` calls of each. A round's time
 is its fastest call, since that is what `candle-coreml predict --repeat` tells of Rust; printed are the medians
-of the rounds, with their range. The Rust call does not set its inputs anew, nor make arrays of its outputs. Use
-builds with `--release`.
+of the rounds, with their range. Use builds with `--release`.
 """
 
 from __future__ import annotations

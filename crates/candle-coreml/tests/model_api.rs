@@ -5,9 +5,15 @@
 
 mod common;
 
+use std::time::Duration;
+
 use candle_core::{DType, Device, Tensor};
-use candle_coreml::{BackendKind, CoreMLModel, LoadOptions, Package};
+use candle_coreml::{
+    Array, BackendKind, CancelToken, CoreMLModel, CoreMLState, ErrorKind, LoadOptions, NumbersMut,
+    Package,
+};
 use coreml_format::mil::from_text;
+use half::f16;
 
 const CPU: &Device = &Device::Cpu;
 
@@ -250,4 +256,124 @@ fn scalars_and_empty_tensors_come_in_and_go_out() {
     for name in ["e", "f", "t"] {
         assert_eq!(outputs[name].dims(), [2, 0], "{name}");
     }
+}
+
+/// Arrays of every type reach the program, and every type comes out of it, as NumPy's `x + 1` has it.
+#[test]
+fn arrays_of_every_type_go_in_and_out() {
+    let model = program(
+        "func main<ios18>(tensor<fp16, [2]> h, tensor<fp32, [2]> f, tensor<int32, [2]> i) {
+            tensor<fp16, [2]> hh = add(x = h, y = fp16(1));
+            tensor<fp32, [2]> ff = add(x = f, y = fp32(1));
+            tensor<int32, [2]> ii = add(x = i, y = int32(1));
+            tensor<bool, [2]> b = greater(x = f, y = fp32(1));
+        } -> (hh, ff, ii, b);",
+    );
+    let mut call = model.bind().unwrap();
+    let (halves, mut floats) = ([f16::from_f32(0.5), f16::from_f32(-2.0)], [0.25f32, 7.0]);
+    for _ in 0..2 {
+        let (h, f) = (Array::new(&[2], halves.as_slice()), Array::new(&[2], floats.as_slice()));
+        let i = Array::new(&[2], [3i64, -4].as_slice()).unwrap();
+        let (mut hh, mut ff) = ([f16::ZERO; 2], [0f32; 2]);
+        let (mut ii, mut b) = ([0i32; 2], [false; 2]);
+        call.run_with(&[(0, h.unwrap()), (1, f.unwrap()), (2, i)], None, |index, output| {
+            let numbers: NumbersMut = match index {
+                0 => hh.as_mut_slice().into(),
+                1 => ff.as_mut_slice().into(),
+                2 => ii.as_mut_slice().into(),
+                _ => b.as_mut_slice().into(),
+            };
+            Ok(output.array()?.read(numbers)?)
+        })
+        .unwrap();
+        assert_eq!(hh.map(f16::to_f32), [1.5, -1.0]);
+        assert_eq!((ff, ii), (floats.map(|value| value + 1.0), [4, -3]));
+        assert_eq!(b, floats.map(|value| value > 1.0));
+        // What was lent for one run is the caller's again.
+        floats = [100.0, 0.0];
+    }
+    let error = call.run(None, |_, _| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("input `f`") && error.contains("missing"), "{error}");
+}
+
+#[test]
+fn arrays_that_do_not_fit_are_refused() {
+    let model = program(
+        "func main<ios18>(tensor<fp16, [2]> h, tensor<int32, [2]> i) {
+            tensor<fp16, [2]> y = add(x = h, y = fp16(1));
+        } -> (y, i);",
+    );
+    let mut call = model.bind().unwrap();
+    let mut refused = |index, array: Array| {
+        let error = call.run_with(&[(index, array)], None, |_, _| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        error.to_string()
+    };
+    let large = [0f32, 1e5];
+    let error = refused(0, Array::new(&[2], large.as_slice()).unwrap());
+    assert!(error.contains("input `h`: the value 100000.0 at [1]"), "{error}");
+    let error = refused(0, Array::new(&[1, 2], large.as_slice()).unwrap());
+    assert!(error.contains("input `h`") && error.contains("[1, 2]"), "{error}");
+    let error = refused(1, Array::new(&[2], large.as_slice()).unwrap());
+    assert!(error.contains("input `i`: expected an integer dtype"), "{error}");
+    let error = refused(1, Array::new(&[2], [0, u64::MAX].as_slice()).unwrap());
+    assert!(error.contains("18446744073709551615 at [1]"), "{error}");
+    let error = refused(9, Array::new(&[2], [true, false].as_slice()).unwrap());
+    assert!(error.contains("input `#9`"), "{error}");
+    assert!(Array::new(&[3], large.as_slice()).is_err());
+    assert!(Array::new(&[usize::MAX, 8], large.as_slice()).is_err());
+    let wrong = Array::new(&[2], large.as_slice()).unwrap().read([0i32; 2].as_mut_slice().into());
+    assert!(wrong.unwrap_err().to_string().contains("expected `int32`"));
+    let short = Array::new(&[2], large.as_slice()).unwrap().read([0f32; 1].as_mut_slice().into());
+    assert!(short.is_err());
+}
+
+#[test]
+fn states_are_read_and_written_as_arrays() {
+    let model = cache("infer");
+    let mut state = model.make_state().unwrap();
+    let rows: Vec<f64> = (0..12).map(f64::from).collect();
+    state.write_array("cache", &Array::new(&[4, 3], rows.as_slice()).unwrap()).unwrap();
+    let halves = |state: &CoreMLState| {
+        let mut halves = [f16::ZERO; 12];
+        state.read_array("cache", |array| array.read(halves.as_mut_slice().into())).unwrap();
+        halves
+    };
+    assert_eq!(halves(&state).map(f16::to_f64).as_slice(), rows);
+    let kept = halves(&state);
+    let copy = [("cache", Array::new(&[4, 3], kept.as_slice()).unwrap())];
+    let mut copy = CoreMLState::from_arrays(&copy).unwrap();
+    state.reset();
+    assert_eq!(halves(&state), [f16::ZERO; 12]);
+    let (x, p) = (fp16(&[[50.0; 3]]), Tensor::new(&[1i64], CPU).unwrap());
+    let outputs = model.predict_with_state(&[("x", &x), ("p", &p)], &mut copy).unwrap();
+    let replaced = (0..12).map(|n| if (3..6).contains(&n) { 50.0 } else { f64::from(n) });
+    let expected: Vec<f64> = replaced.map(|value| 2.0 * value).collect();
+    assert_eq!(common::floats(&outputs["y"]), expected);
+    for wrong in [Array::new(&[3, 4], rows.as_slice()), Array::new(&[4, 3], [1i32; 12].as_slice())]
+    {
+        assert!(copy.write_array("cache", &wrong.unwrap()).is_err());
+    }
+    let large = [1e9f32; 12];
+    assert!(copy.write_array("cache", &Array::new(&[4, 3], large.as_slice()).unwrap()).is_err());
+    assert_eq!(halves(&copy)[11].to_f64(), 11.0);
+    assert!(copy.read_array("other", |_| Ok(())).is_err());
+}
+
+#[test]
+fn a_token_that_asks_ends_a_call_of_the_thread_that_asks() {
+    let model = program(
+        "func main<ios18>(tensor<fp32, [1]> x) {
+            tensor<fp32, [1]> y = add(x = x, y = fp32(1));
+        } -> (y);",
+    );
+    let token = CancelToken::new();
+    let mut call = model.bind().unwrap();
+    let array = || Array::new(&[1], [1f32].as_slice()).unwrap();
+    call.set_cancel(Some(token.asking(Duration::ZERO, || true)));
+    let error = call.run_with(&[(0, array())], None, |_, _| Ok(())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    call.set_cancel(Some(token.asking(Duration::ZERO, || false)));
+    call.run_with(&[(0, array())], None, |_, _| Ok(())).unwrap();
+    assert!(!token.is_cancelled());
 }

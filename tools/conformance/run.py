@@ -56,7 +56,7 @@ def shared(ids, jobs):
     places = collections.defaultdict(lambda: collections.defaultdict(list))
     for test in ids:
         file = test.split("::")[0]
-        places["/".join(file.split("/")[:3])][file].append(test)
+        places["/".join(file.split("/")[:2])][file].append(test)
     shares = []
     for files in places.values():
         parts = [[] for _ in range(jobs)]
@@ -71,26 +71,25 @@ class Share:
 
     def __init__(self, tests, directory, options):
         self.tests, self.directory, self.options = tests, directory, options
-        directory.mkdir()
-        self.results_file = directory / "results"
-        self.results_file.touch()
+        self.results_file, self.log_file = directory / "results", directory / "log"
 
     def run(self):
         """The results by id."""
+        self.directory.mkdir()
         results = {}
         while left := [test for test in self.tests if test not in results]:
+            self.results_file.write_text("")
             ended = self.start(left)
-            results = self.read(ended)
-            if not any(test in results for test in left):
-                log = (self.directory / "log").read_text(errors="replace")[-2000:]
-                print(f"{len(left)} tests were not run:\n{log}")
-                results.update({test: {"id": test, "outcome": "not run", "why": ended} for test in left})
+            found = self.read(ended)
+            if not found:
+                print(f"{len(left)} tests were not run: {ended}\n{self.log_file.read_text(errors='replace')[-2000:]}")
+                found = {test: {"id": test, "outcome": "not run", "why": ended} for test in left}
+            results.update(found)
         return results
 
     def start(self, tests):
         """Runs tests in a process; tells how it ended."""
         (self.directory / "ids").write_text("\n".join(tests))
-        functions = dict.fromkeys(test.split("[")[0] for test in tests)
         command = [
             sys.executable, "-X", "faulthandler", "-m", "pytest", "-q", "--tb=no", f"--rootdir={SITE_PACKAGES}",
             "-p", "candle_coreml.coremltools", "-p", "plugin", "-p", "no:cacheprovider", "-p", "no:warnings",
@@ -99,6 +98,7 @@ class Share:
         ]  # fmt: skip
         if self.options.strict_fp16:
             command += ["--conformance-strict-fp16", self.options.strict_fp16]
+        command += dict.fromkeys(test.split("::")[0] for test in tests)
         paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             "OMP_NUM_THREADS": "1",
@@ -107,24 +107,28 @@ class Share:
             "PYTHONPATH": os.pathsep.join(paths),
             "TMPDIR": str(self.directory),
         }
-        with (self.directory / "log").open("a") as log:
+        with self.log_file.open("w") as log:
             process = subprocess.Popen(
-                [*command, *functions], cwd=SITE_PACKAGES, env=environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT,
+                command, cwd=SITE_PACKAGES, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT,
             )  # fmt: skip
-            while True:
-                patience = self.options.timeout + 30 if self.results_file.stat().st_size else COLLECTING
-                changed = self.results_file.stat().st_mtime
-                try:
-                    return f"the process ended with code {process.wait(timeout=5)}"
-                except subprocess.TimeoutExpired:
-                    if self.results_file.stat().st_mtime == changed and time.time() - changed > patience:
-                        process.kill()
-                        process.wait()
-                        return f"nothing happened for {patience} s"
+            return self.wait(process)
+
+    def wait(self, process):
+        """Waits for a process to end, and ends it if it writes no more results; tells which."""
+        while True:
+            written = self.results_file.stat()
+            patience = self.options.timeout + 30 if written.st_size else COLLECTING
+            try:
+                return f"the process ended with code {process.wait(timeout=5)}"
+            except subprocess.TimeoutExpired:
+                if time.time() - written.st_mtime > patience:
+                    process.kill()
+                    process.wait()
+                    return f"nothing happened for {patience} s"
 
     def read(self, ended):
-        """The results that were written. A test that only started is what the process ended with."""
+        """The results that the process wrote. A test that only started is what it ended with."""
         results = {}
         for line in self.results_file.read_text().splitlines():
             result = json.loads(line)

@@ -1,12 +1,13 @@
 //! NumPy's arrays as the library's, and the library's as NumPy's.
+#![allow(unsafe_code)]
 
 use candle_coreml::mil::ElementType;
-use candle_coreml::{Array, NumbersMut, ValueError};
+use candle_coreml::{Array, Numbers, NumbersMut, ValueError};
 use half::f16;
 use numpy::{
-    Element, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray,
-    PyUntypedArrayMethods,
+    Element, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
 };
+use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -15,88 +16,66 @@ use crate::errors;
 
 /// A NumPy array whose numbers are read where they lie: of a type that the library knows, in the machine's
 /// byte order, and one behind the other.
-pub(crate) enum Lent<'py> {
-    Bool(PyReadonlyArrayDyn<'py, bool>),
-    Int8(PyReadonlyArrayDyn<'py, i8>),
-    UInt8(PyReadonlyArrayDyn<'py, u8>),
-    Int16(PyReadonlyArrayDyn<'py, i16>),
-    UInt16(PyReadonlyArrayDyn<'py, u16>),
-    Int32(PyReadonlyArrayDyn<'py, i32>),
-    UInt32(PyReadonlyArrayDyn<'py, u32>),
-    Int64(PyReadonlyArrayDyn<'py, i64>),
-    UInt64(PyReadonlyArrayDyn<'py, u64>),
-    Float16(PyReadonlyArrayDyn<'py, f16>),
-    Float32(PyReadonlyArrayDyn<'py, f32>),
-    Float64(PyReadonlyArrayDyn<'py, f64>),
-}
+pub(crate) struct Lent<'py>(Bound<'py, PyUntypedArray>);
 
 impl<'py> Lent<'py> {
     /// An array to read; a copy of it if it lies in memory otherwise. `None` if it has no numbers that the
     /// library knows: complex ones, strings, objects.
     pub(crate) fn of(array: &Bound<'py, PyUntypedArray>) -> PyResult<Option<Self>> {
         let dtype = array.dtype();
-        if !array.is_c_contiguous()
-            || !array.is_aligned()
-            || dtype.is_native_byteorder() == Some(false)
-        {
-            let py = array.py();
-            let native = dtype.call_method1(intern!(py, "newbyteorder"), ("=",))?;
-            let copy = array.call_method1(intern!(py, "astype"), (native, "C"))?;
-            return Self::of_dense(copy.cast::<PyUntypedArray>()?);
+        let known = matches!(
+            (dtype.kind(), dtype.itemsize()),
+            (b'b', 1) | (b'f', 2 | 4 | 8) | (b'i' | b'u', 1 | 2 | 4 | 8)
+        );
+        if !known {
+            return Ok(None);
         }
-        Self::of_dense(array)
-    }
-
-    fn of_dense(array: &Bound<'py, PyUntypedArray>) -> PyResult<Option<Self>> {
-        let dtype = array.dtype();
-        Ok(Some(match (dtype.kind(), dtype.itemsize()) {
-            (b'f', 4) => Lent::Float32(readonly(array)?),
-            (b'i', 4) => Lent::Int32(readonly(array)?),
-            (b'f', 2) => Lent::Float16(readonly(array)?),
-            (b'f', 8) => Lent::Float64(readonly(array)?),
-            (b'i', 8) => Lent::Int64(readonly(array)?),
-            (b'b', 1) => Lent::Bool(readonly(array)?),
-            (b'i', 1) => Lent::Int8(readonly(array)?),
-            (b'u', 1) => Lent::UInt8(readonly(array)?),
-            (b'i', 2) => Lent::Int16(readonly(array)?),
-            (b'u', 2) => Lent::UInt16(readonly(array)?),
-            (b'u', 4) => Lent::UInt32(readonly(array)?),
-            (b'u', 8) => Lent::UInt64(readonly(array)?),
-            _ => return Ok(None),
-        }))
+        if is_dense(array) {
+            return Ok(Some(Lent(array.clone())));
+        }
+        let py = array.py();
+        let native = dtype.call_method1(intern!(py, "newbyteorder"), ("=",))?;
+        let copy = array.call_method1(intern!(py, "astype"), (native, "C"))?;
+        Ok(Some(Lent(copy.cast_into()?)))
     }
 
     /// The library's view of it.
     pub(crate) fn array(&self) -> PyResult<Array<'_>> {
-        match self {
-            Lent::Bool(array) => view(array),
-            Lent::Int8(array) => view(array),
-            Lent::UInt8(array) => view(array),
-            Lent::Int16(array) => view(array),
-            Lent::UInt16(array) => view(array),
-            Lent::Int32(array) => view(array),
-            Lent::UInt32(array) => view(array),
-            Lent::Int64(array) => view(array),
-            Lent::UInt64(array) => view(array),
-            Lent::Float16(array) => view(array),
-            Lent::Float32(array) => view(array),
-            Lent::Float64(array) => view(array),
+        let dtype = self.0.dtype();
+        let numbers: Numbers = match (dtype.kind(), dtype.itemsize()) {
+            (b'f', 4) => self.numbers::<f32>()?.into(),
+            (b'f', 2) => self.numbers::<f16>()?.into(),
+            (b'f', _) => self.numbers::<f64>()?.into(),
+            (b'i', 1) => self.numbers::<i8>()?.into(),
+            (b'i', 2) => self.numbers::<i16>()?.into(),
+            (b'i', 4) => self.numbers::<i32>()?.into(),
+            (b'i', _) => self.numbers::<i64>()?.into(),
+            (b'u', 1) => self.numbers::<u8>()?.into(),
+            (b'u', 2) => self.numbers::<u16>()?.into(),
+            (b'u', 4) => self.numbers::<u32>()?.into(),
+            (b'u', _) => self.numbers::<u64>()?.into(),
+            _ => self.numbers::<bool>()?.into(),
+        };
+        Array::new(self.0.shape(), numbers).map_err(|error| errors::to_py(error.into()))
+    }
+
+    /// The array's elements, which are of this type. What NumPy's own way costs, which notes who reads which
+    /// array, would be a good part of a small prediction.
+    fn numbers<T: Element>(&self) -> PyResult<&[T]> {
+        if self.0.dtype().itemsize() != size_of::<T>() || !is_dense(&self.0) {
+            return Err(PyTypeError::new_err("the array has changed while it was read"));
         }
+        // SAFETY: the array, which is held, has elements of this type and byte order. That nobody writes to it
+        // while it is read is what `predict` asks of its callers: no other way to read it could prevent that.
+        unsafe { Ok(self.0.cast_unchecked::<PyArrayDyn<T>>().as_slice()?) }
     }
 }
 
-fn readonly<'py, T: Element>(
-    array: &Bound<'py, PyUntypedArray>,
-) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
-    Ok(array.cast::<PyArrayDyn<T>>()?.try_readonly()?)
-}
-
-fn view<'a, T: Element>(array: &'a PyReadonlyArrayDyn<'_, T>) -> PyResult<Array<'a>>
-where
-    &'a [T]: Into<candle_coreml::Numbers<'a>>,
-{
-    let view = Array::new(array.shape(), array.as_slice()?);
-    view.map_err(|error| errors::to_py(error.into()))
+/// Whether elements lie one behind the other, aligned, and in the machine's byte order.
+fn is_dense(array: &Bound<'_, PyUntypedArray>) -> bool {
+    array.is_c_contiguous()
+        && array.is_aligned()
+        && array.dtype().is_native_byteorder() != Some(false)
 }
 
 /// Whatever NumPy makes an array of: lists, buffers, what has `__array__` or `__dlpack__`.
@@ -140,9 +119,9 @@ where
     for<'a> &'a mut [T]: Into<NumbersMut<'a>>,
 {
     let made = PyArrayDyn::<T>::zeros(py, array.shape(), false);
-    let mut elements = made.try_readwrite()?;
-    let read = array.read(elements.as_slice_mut()?.into());
+    // SAFETY: nobody else has the array yet.
+    let elements = unsafe { made.as_slice_mut()? };
+    let read = array.read(elements.into());
     read.map_err(|error: ValueError| errors::to_py(error.into()))?;
-    drop(elements);
     Ok(made.into_any())
 }

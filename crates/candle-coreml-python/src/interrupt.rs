@@ -1,5 +1,6 @@
 //! Ending what takes long: by Ctrl-C, or by a token.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,10 +56,25 @@ pub(crate) struct Interrupt {
     token: candle_coreml::CancelToken,
     /// What a signal's handler raised.
     raised: Arc<Mutex<Option<PyErr>>>,
+    /// Whether the caller gave a token.
+    is_callers: bool,
+}
+
+thread_local! {
+    /// One that a call of this thread is done with, for the next one without a token: a small prediction takes
+    /// no longer than making it.
+    static IDLE: Cell<Option<Interrupt>> = const { Cell::new(None) };
 }
 
 impl Interrupt {
     pub(crate) fn new(token: Option<&CancelToken>) -> Self {
+        match token {
+            Some(token) => Self::made(&token.0, true),
+            None => IDLE.take().unwrap_or_else(|| Self::made(&Default::default(), false)),
+        }
+    }
+
+    fn made(token: &candle_coreml::CancelToken, is_callers: bool) -> Self {
         let raised = Arc::new(Mutex::new(None));
         let found = raised.clone();
         let look = move || match Python::attach(|py| py.check_signals()) {
@@ -68,8 +84,7 @@ impl Interrupt {
                 true
             }
         };
-        let token = token.map_or_else(Default::default, |token| token.0.clone());
-        Interrupt { token: token.asking(EVERY, look), raised }
+        Interrupt { token: token.asking(EVERY, look), raised, is_callers }
     }
 
     /// What the library asks whether to end.
@@ -78,11 +93,17 @@ impl Interrupt {
     }
 
     /// What the call gives, or the exception of its error: what a signal's handler raised, if one did.
-    pub(crate) fn outcome<T>(&self, result: Result<T, Error>) -> PyResult<T> {
+    pub(crate) fn outcome<T>(self, result: Result<T, Error>) -> PyResult<T> {
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (raised, result) {
             (Some(raised), _) => Err(raised),
-            (None, result) => result.map_err(errors::to_py),
+            (None, Err(error)) => Err(errors::to_py(error)),
+            (None, Ok(result)) => {
+                if !self.is_callers {
+                    IDLE.set(Some(self));
+                }
+                Ok(result)
+            }
         }
     }
 }

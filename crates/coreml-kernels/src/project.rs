@@ -110,10 +110,12 @@ impl Call<'_> {
             return Ok(());
         }
         // What hangs on shapes alone, for every form of weights to give the same sums.
-        match cols {
-            ..=thresholds::FEW_COLUMNS => self.few(ctx, out),
-            ..=thresholds::SOME_COLUMNS => self.some(ctx, out),
-            _ => self.many(ctx, out),
+        if cols <= thresholds::FEW_COLUMNS {
+            self.few(ctx, out)
+        } else if cols <= thresholds::SOME_COLUMNS {
+            self.some(ctx, out)
+        } else {
+            self.many(ctx, out)
         }
     }
 
@@ -184,7 +186,7 @@ impl Call<'_> {
             let rows = self.rows.start + first..self.rows.start + first + out.rows;
             let one = Threads::One;
             if let Encoding::F16(halves) = &self.w.encoding {
-                let w = Matrix::row_major(*halves, self.w.rows, self.w.cols);
+                let w = Matrix::row_major(halves, self.w.rows, self.w.cols);
                 let w = w.rows_from(rows.start, rows.len()).transposed();
                 lanes::multiply(KERNEL, ctx, one, x, w, out.reborrow().transposed())?;
             } else {

@@ -78,16 +78,19 @@ pub(crate) fn unsupported(what: &str) -> PyErr {
     new("UnsupportedError", ErrorKind::Unsupported, &format!("{what} has no counterpart in Python"))
 }
 
-/// The same exception with its place in a list of inputs, if it is one of this package.
+/// The same exception with its place in a list of inputs, if it is one of this package: a signal's is not.
 pub(crate) fn with_index(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
-    let value = error.value(py);
-    let is_ours = value.hasattr("kind").unwrap_or(false);
-    if is_ours && let Ok(message) = value.getattr("message") {
-        // Whatever prevents it, the exception is told.
-        let _ = value.setattr("message", format!("inputs[{index}]: {message}"));
-        let _ = value.setattr("index", index);
+    let added = || -> PyResult<()> {
+        let class = py.import("candle_coreml.errors")?.getattr("Error")?;
+        if error.value(py).is_instance(&class)? {
+            error.value(py).call_method1("at", (index,))?;
+        }
+        Ok(())
+    };
+    match added() {
+        Ok(()) => error,
+        Err(failed) => failed,
     }
-    error
 }
 
 /// An exception of one of the classes of `candle_coreml.errors`, for a thing that the library does not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import candle_coreml as cm
@@ -102,9 +103,10 @@ def test_threads_that_are_none(linear: str, threads: int) -> None:
 
 
 def test_arguments_of_wrong_types(linear: str) -> None:
-    for wrong in [lambda: cm.MLModel(3), lambda: cm.MLModel(), lambda: cm.MLModel(linear, "main")]:  # type: ignore
+    load: Callable[..., object] = cm.MLModel
+    for arguments in [(3,), (), (linear, "main")]:
         with pytest.raises(TypeError):
-            wrong()
+            load(*arguments)
     with pytest.raises(cm.Error):
         cm.MLModel("")
 

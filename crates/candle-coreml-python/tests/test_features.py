@@ -36,7 +36,8 @@ def test_case(index: int, pillow: bool) -> None:
     if "error" in case:
         with pytest.raises(cm.Error) as caught:
             model.predict(inputs)
-        assert isinstance(caught.value, (cm.InputError, cm.PredictionError, cm.ModelError)), repr(caught.value)
+        error = caught.value
+        assert isinstance(error, (cm.InputError, cm.PredictionError, cm.ModelError)), repr(error)
         return
     outputs = model.predict(inputs)
     assert set(outputs) == set(case["outputs"])

@@ -191,7 +191,8 @@ def test_the_first_error_of_many_names_its_place(ranged: str) -> None:
     good = {"x": np.zeros((3, 2), np.float32)}
     with pytest.raises(cm.InputError, match=r"^inputs\[2\]: input `x`") as caught:
         model.predict([good, good, {"x": np.zeros((9, 2), np.float32)}, good])
-    assert (caught.value.name, caught.value.index) == ("x", 2)
+    error = caught.value
+    assert (error.name, error.index, error.args) == ("x", 2, (str(error),))
     with pytest.raises(cm.UnknownNameError, match=r"^inputs\[1\]: input `z`"):
         model.predict([good, {"z": good["x"]}])
     with pytest.raises(cm.InputError, match="a state serves one"):

@@ -119,7 +119,8 @@ def test_integers_of_every_width(integers: str, dtype: str) -> None:
 )
 def test_integers_that_do_not_fit_are_refused_with_their_place(integers: str, value: int, dtype: str) -> None:
     x = np.array([0, 0, value, 0], dtype)
-    with pytest.raises(cm.InputError, match=rf"input `x`: the value {value} at \[2\] does not fit into `int32`"):
+    words = rf"input `x`: the value {value} at \[2\] does not fit into `int32`"
+    with pytest.raises(cm.InputError, match=words):
         cm.MLModel(integers).predict({"x": x})
 
 
@@ -211,7 +212,8 @@ def test_mappings_of_other_kinds(linear: str) -> None:
     import collections
     import types
 
-    for inputs in [types.MappingProxyType({"x": X}), collections.ChainMap({"x": X}), collections.OrderedDict(x=X)]:
+    for kind in [types.MappingProxyType, collections.ChainMap, collections.OrderedDict]:
+        inputs = kind({"x": X})
         assert cm.MLModel(linear).predict(inputs)["y"].shape == (2, 4)
 
 

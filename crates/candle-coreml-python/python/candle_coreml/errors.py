@@ -40,6 +40,12 @@ class Error(Exception):
         for name, value in attributes.items():
             setattr(self, name, value)
 
+    def at(self, index: int) -> None:
+        """Says that it is about this one of a list of inputs."""
+        self.index = index
+        self.message = f"inputs[{index}]: {self.message}"
+        self.args = (self.message,)
+
     def __str__(self) -> str:
         return self.message
 

@@ -106,6 +106,23 @@ def test_an_image_of_colours_has_four_channels(colours: np.ndarray[Any, Any]) ->
         model.predict({"image": PIL.Image.fromarray(colours).convert("L")})
 
 
+def test_an_image_may_be_integers() -> None:
+    class Turn(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.transpose(-2, -1)
+
+    model = ct.convert(
+        torch.jit.trace(Turn(), torch.zeros(1, 1, 5, 7)),
+        inputs=[ct.ImageType("image", (1, 1, 5, 7), color_layout="G", grayscale_use_uint8=True)],
+        outputs=[ct.ImageType("turned", color_layout="G")],
+        minimum_deployment_target=ct.target.iOS17,
+    )
+    pixels = np.random.default_rng(5).integers(0, 256, (5, 7), np.uint8)
+    image = model.predict({"image": PIL.Image.fromarray(pixels)})["turned"]
+    assert image.mode == "L"
+    assert (np.asarray(image) == pixels.T).all()
+
+
 def test_a_classifier() -> None:
     model = ct.convert(
         torch.jit.trace(torch.nn.Softmax(dim=1), torch.zeros(1, 3)),

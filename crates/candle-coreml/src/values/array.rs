@@ -47,9 +47,7 @@ impl OutputValue<'_> {
         };
         match ty {
             Some(FeatureType::Image(image)) => {
-                let mut values = vec![0.0; array.len()];
-                array.read_floats(0..array.len(), &mut values)?;
-                Ok(Image::read(image.color_space, array.shape(), values)?.into())
+                Ok(Image::read(image.color_space, array.shape(), array.pixels()?)?.into())
             }
             Some(FeatureType::Double) if array.len() == 1 => {
                 let mut value = [0.0];
@@ -203,6 +201,16 @@ impl<'a> Array<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The elements as an image's pixels, which are integers in some programs.
+    fn pixels(&self) -> Result<Vec<f32>, ValueError> {
+        if !self.element().is_float() {
+            return Ok(self.integers()?.into_iter().map(|pixel| pixel as f32).collect());
+        }
+        let mut pixels = vec![0.0; self.len()];
+        self.read_floats(0..self.len(), &mut pixels)?;
+        Ok(pixels)
     }
 
     /// The elements of an array of integers in row-major order.

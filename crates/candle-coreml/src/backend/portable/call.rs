@@ -126,8 +126,16 @@ impl PortableCall {
         };
         image.check(ty)?;
         let color_space = ty.color_space;
-        self.write_floats(index, &image.shape(), &mut |to| {
-            image.write(color_space, to);
+        if self.input(index)?.ty.element.is_float() {
+            return self.write_floats(index, &image.shape(), &mut |to| {
+                image.write(color_space, to);
+                Ok(())
+            });
+        }
+        self.write_ints(index, &image.shape(), &mut |to| {
+            let mut pixels = vec![0.0; to.len()];
+            image.write(color_space, &mut pixels);
+            to.iter_mut().zip(pixels).for_each(|(to, pixel)| *to = pixel as i32);
             Ok(())
         })
     }

@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 
 # What of the engine a test has to use to say anything about it.
-USES = ("predict", "batchPredict", "newState", "get_compiled_model_path", "compileModel", "get_model_structure")
+USES = (
+    "predict",
+    "batchPredict",
+    "newState",
+    "get_compiled_model_path",
+    "compileModel",
+    "get_model_structure",
+)
 # Helpers that compare, with the tolerances that they give to halves.
 COMPARERS = {
     "coremltools.converters.mil.testing_utils": "compare_backend",
@@ -121,7 +128,7 @@ def name(item):
 
 
 def claim_arm():
-    """coremltools' tests leave out, on other machines than Apple's newer ones, what older ones could not do."""
+    """coremltools' tests leave out, on any machine but Apple's newer ones, what older ones could not do."""
     machine = platform.machine
 
     def arm64():

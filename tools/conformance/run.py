@@ -3,8 +3,8 @@
     python run.py [--ids FILE] [--strict-fp16 ABS,REL] [--report FILE.json] [--jobs N]
 
 A test that kills or blocks its process is a failed one; the others go on without it. The list of tests is
-`sample.txt`, unless --ids names another: a test a line, as pytest names it with the folder of site-packages as
-its root. The exit code is 1 if a test failed, was left out by coremltools, or predicted nothing.
+`sample.txt`, unless --ids names another: a test a line, as pytest names it with the folder of site-packages
+as its root. The exit code is 1 if a test failed, was left out by coremltools, or predicted nothing.
 """
 
 import argparse
@@ -27,10 +27,14 @@ COLLECTING = 900
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ids", type=Path, default=HERE / "sample.txt", help="tests to run, one a line")
     parser.add_argument("--filter", help="regular expression that ids match")
-    parser.add_argument("--strict-fp16", metavar="ABS,REL", help="tolerances for halves in the place of 0.5,0.05")
+    parser.add_argument(
+        "--strict-fp16", metavar="ABS,REL", help="tolerances for halves in the place of 0.5,0.05"
+    )
     parser.add_argument("--timeout", type=int, default=120, metavar="SECONDS", help="for each test")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
     parser.add_argument("--report", type=Path, help="file for the results, as JSON")
@@ -43,8 +47,14 @@ def main():
     ids = [test for test in ids if not options.filter or re.search(options.filter, test)]
     started = time.monotonic()
     results = {}
-    with tempfile.TemporaryDirectory() as directory, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        shares = [Share(tests, Path(directory, str(place)), options) for place, tests in enumerate(shared(ids, options.jobs))]
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        concurrent.futures.ThreadPoolExecutor(options.jobs) as pool,
+    ):
+        shares = [
+            Share(tests, Path(directory, str(place)), options)
+            for place, tests in enumerate(shared(ids, options.jobs))
+        ]
         for share in pool.map(Share.run, shares):
             results.update(share)
     return report(ids, results, round(time.monotonic() - started), options)
@@ -82,7 +92,8 @@ class Share:
             ended = self.start(left)
             found = self.read(ended)
             if not found:
-                print(f"{len(left)} tests were not run: {ended}\n{self.log_file.read_text(errors='replace')[-2000:]}")
+                log = self.log_file.read_text(errors="replace")
+                print(f"{len(left)} tests were not run: {ended}\n{log[-2000:]}")
                 found = {test: {"id": test, "outcome": "not run", "why": ended} for test in left}
             results.update(found)
         return results
@@ -90,12 +101,13 @@ class Share:
     def start(self, tests):
         """Runs tests in a process; tells how it ended."""
         (self.directory / "ids").write_text("\n".join(tests))
-        command = [
-            sys.executable, "-X", "faulthandler", "-m", "pytest", "-q", "--tb=no", f"--rootdir={SITE_PACKAGES}",
-            "-p", "candle_coreml.coremltools", "-p", "plugin", "-p", "no:cacheprovider", "-p", "no:warnings",
-            "--continue-on-collection-errors", "--conformance-ids", str(self.directory / "ids"),
-            "--conformance-results", str(self.results_file), "--conformance-seconds", str(self.options.timeout),
-        ]  # fmt: skip
+        command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-q", "--tb=no"]
+        for plugin in ["candle_coreml.coremltools", "plugin", "no:cacheprovider", "no:warnings"]:
+            command += ["-p", plugin]
+        command += [f"--rootdir={SITE_PACKAGES}", "--continue-on-collection-errors"]
+        command += ["--conformance-ids", str(self.directory / "ids")]
+        command += ["--conformance-results", str(self.results_file)]
+        command += ["--conformance-seconds", str(self.options.timeout)]
         if self.options.strict_fp16:
             command += ["--conformance-strict-fp16", self.options.strict_fp16]
         command += dict.fromkeys(test.split("::")[0] for test in tests)
@@ -148,9 +160,12 @@ def report(ids, results, seconds, options):
             print(f"{result['outcome']}: {test}\n    {result.get('why', '')[:300]}")
     if options.report:
         tests = [results[test] for test in ids]
-        options.report.write_text(json.dumps({"seconds": seconds, "counts": counts, "tests": tests}, indent=1))
-    others = len(ids) - counts["passed"]
-    print(f"conformance: {counts['passed']} of {len(ids)} tests of coremltools passed, {others} did not ({seconds} s)")
+        options.report.write_text(
+            json.dumps({"seconds": seconds, "counts": counts, "tests": tests}, indent=1)
+        )
+    passed = counts["passed"]
+    others = len(ids) - passed
+    print(f"conformance: {passed} of {len(ids)} tests of coremltools passed, {others} did not ({seconds} s)")
     return 1 if others else 0
 
 

@@ -120,7 +120,7 @@ def test_the_devices() -> None:
 
 @pytest.fixture
 def network() -> Any:
-    """A convolution of 2 × 9 × 8 × 64 × 64 × 4 operations beside one addition for each of 8 × 64 × 64 results."""
+    """A convolution of 2 × 4 × 9 operations for each of 8 × 64 × 64 results, beside one addition for each."""
 
     @mb.program(input_specs=[mb.TensorSpec(shape=(1, 4, 66, 66)), mb.TensorSpec(shape=(1,))])
     def program(x: Any, bias: Any) -> Any:
@@ -187,7 +187,10 @@ def test_the_structure_of_branches() -> None:
     def program(which: Any, x: Any) -> Any:
         pred = mb.greater(x=mb.squeeze(x=which), y=np.float32(0))
         return mb.cond(
-            pred=pred, _true_fn=lambda: mb.add(x=x, y=np.float32(1)), _false_fn=lambda: mb.square(x=x), name="y"
+            pred=pred,
+            _true_fn=lambda: mb.add(x=x, y=np.float32(1)),
+            _false_fn=lambda: mb.square(x=x),
+            name="y",
         )
 
     model = convert(program)
@@ -200,5 +203,7 @@ def test_the_structure_of_branches() -> None:
     inner = [[part.operator_name for part in block.operations] for block in branches.blocks]
     assert [[name for name in names if name != "const"] for names in inner] == [["add"], ["square"]]
     nested = [*branches.blocks[0].operations, *branches.blocks[1].operations]
-    costs = [plan.get_estimated_cost_for_mlprogram_operation(operation) for operation in [*operations, *nested]]
+    costs = [
+        plan.get_estimated_cost_for_mlprogram_operation(operation) for operation in [*operations, *nested]
+    ]
     assert sum(cost.weight for cost in costs if cost is not None) == pytest.approx(1)

@@ -26,7 +26,9 @@ def relu(shape: Any) -> Any:
 def test_a_size_out_of_range() -> None:
     model = relu((ct.RangeDim(3, 5), 3))
     words = r"Size \(99\) of dimension \(0\) is not in allowed range \(3\.\.5\)"
-    with pytest.raises(RuntimeError, match=f"^Unable to compute the prediction using ML Program: {words}") as raised:
+    with pytest.raises(
+        RuntimeError, match=f"^Unable to compute the prediction using ML Program: {words}"
+    ) as raised:
         model.predict({"x": np.zeros((99, 3), np.float32)})
     assert isinstance(raised.value.__cause__, candle_coreml.InputError)
     assert raised.value.__cause__.name == "x"

@@ -41,7 +41,9 @@ def test_the_comparator_finds_where_two_models_part() -> None:
     def close(operation: Any, one: Any, other: Any) -> bool:
         return bool(np.allclose(one, other))
 
-    failing = asyncio.run(comparator.find_failing_ops(inputs={"x": np.ones(3, np.float32)}, compare_outputs=close))
+    failing = asyncio.run(
+        comparator.find_failing_ops(inputs={"x": np.ones(3, np.float32)}, compare_outputs=close)
+    )
     assert "sum" in names(failing)
     same = MLModelComparator(logarithm(1), logarithm(1))
     assert not asyncio.run(same.find_failing_ops(inputs={"x": np.ones(3, np.float32)}, compare_outputs=close))

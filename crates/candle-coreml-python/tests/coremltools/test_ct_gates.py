@@ -87,7 +87,9 @@ def test_a_version_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.delattr(ct.models.utils, "_is_macos")
         patch.setattr(ct, "__version__", "99.0")
-        with pytest.raises(candle_coreml.UnsupportedError, match=r"99\.0.*coremltools\.models\.utils\._is_macos"):
+        with pytest.raises(
+            candle_coreml.UnsupportedError, match=r"99\.0.*coremltools\.models\.utils\._is_macos"
+        ):
             candle_coreml.coremltools.enable()
         assert not ct._deps._IS_MACOS
         assert gates.NATIVE not in sys.modules
@@ -104,7 +106,9 @@ def test_options_are_the_engines(linear: Any) -> None:
         return mb.sub(x=mb.add(x=large, y=np.float16(1)), y=np.float16(2048), name="y")
 
     candle_coreml.coremltools.enable(threads=1, strict_fp16=True)
-    model = ct.convert(program, minimum_deployment_target=ct.target.iOS17, pass_pipeline=ct.PassPipeline.EMPTY)
+    model = ct.convert(
+        program, minimum_deployment_target=ct.target.iOS17, pass_pipeline=ct.PassPipeline.EMPTY
+    )
     assert model.predict({"x": np.array([1], np.float32)})["y"].tolist() == [0]
 
 

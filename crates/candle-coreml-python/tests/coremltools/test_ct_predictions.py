@@ -28,7 +28,9 @@ def test_a_program(linear: Any) -> None:
     assert linear.last_predict_duration_in_nano_seconds > 0
 
 
-@pytest.mark.parametrize("value", [X.astype(np.float64), X.tolist(), torch.from_numpy(X), np.asfortranarray(X)])
+@pytest.mark.parametrize(
+    "value", [X.astype(np.float64), X.tolist(), torch.from_numpy(X), np.asfortranarray(X)]
+)
 def test_what_an_array_may_be(linear: Any, value: Any) -> None:
     np.testing.assert_allclose(linear.predict({"x": value})["y"], Y, rtol=1e-5, atol=1e-5)
 
@@ -43,7 +45,10 @@ def test_a_list_of_inputs(linear: Any) -> None:
 
 def test_halves_come_as_floats_and_integers_from_floats() -> None:
     @mb.program(
-        input_specs=[mb.TensorSpec(shape=(2, 3), dtype=types.fp16), mb.TensorSpec(shape=(2,), dtype=types.int32)],
+        input_specs=[
+            mb.TensorSpec(shape=(2, 3), dtype=types.fp16),
+            mb.TensorSpec(shape=(2,), dtype=types.int32),
+        ],
         opset_version=ct.target.iOS17,
     )
     def program(x: Any, i: Any) -> Any:

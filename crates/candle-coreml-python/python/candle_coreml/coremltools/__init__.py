@@ -1,8 +1,8 @@
 """Predictions for coremltools, wherever this package runs.
 
-coremltools predicts through Apple's framework, which is on macOS only. After `enable()` it predicts through this
-package, with no other change in its user's code: `MLModel.predict` and `make_state`, compiled models, assets,
-model structures, compute plans, and what is built on them.
+coremltools predicts through Apple's framework, which is on macOS only. After `enable()` it predicts through
+this package, with no other change in its user's code: `MLModel.predict` and `make_state`, compiled models,
+assets, model structures, compute plans, and what is built on them.
 
     import candle_coreml.coremltools
     import coremltools

@@ -1,8 +1,9 @@
 """Compiled models of every kind, packages of models in memory, and the messages of both.
 
-`candle_coreml.compile` compiles ML Programs as Apple's compiler does. Other kinds become directories of which
-the library reads the message again: `coremldata.bin` with the number of the kind, the word `spec` and the whole
-model, as Apple's compiler writes classic models. Pipelines of ML Programs become directories `model0`, `model1`, …
+`candle_coreml.compile` compiles ML Programs as Apple's compiler does. Other kinds become directories of
+which the library reads the message again: `coremldata.bin` with the number of the kind, the word `spec` and
+the whole model, as Apple's compiler writes classic models. Pipelines of ML Programs become directories
+`model0`, `model1`, …
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ def write_package(specification: bytes, blobs: Mapping[str, bytes], destination:
         (data / path).write_bytes(content)
     number = str(uuid.uuid4())
     entry = {"author": "com.apple.CoreML", "name": "model.mlmodel", "path": "com.apple.CoreML/model.mlmodel"}
-    manifest = {"fileFormatVersion": "1.0.0", "itemInfoEntries": {number: entry}, "rootModelIdentifier": number}
+    manifest = {
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": {number: entry},
+        "rootModelIdentifier": number,
+    }
     (destination / "Manifest.json").write_text(json.dumps(manifest))
 
 

@@ -1,9 +1,9 @@
-"""What operations of a program cost, as shares of the whole: an estimate, by a rule, without running anything.
+"""What operations of a program cost, as shares of the whole: an estimate by a rule, nothing is run for it.
 
-An operation computes and moves bytes, and takes as long as the longer of the two: its work is the larger of the
-bytes of its arguments and results, and its floating-point operations divided by `BALANCE`. Its cost is its work
-divided by that of all operations of its function. Those in blocks of `cond` and `while_loop` count once.
-Constants cost nothing and have no cost. A dimension that the program leaves open counts as 1.
+An operation computes and moves bytes, and takes as long as the longer of the two: its work is the larger of
+the bytes of its arguments and results, and its floating-point operations divided by `BALANCE`. Its cost is
+its work divided by that of all operations of its function. Those in blocks of `cond` and `while_loop` count
+once. Constants cost nothing and have no cost. A dimension that the program leaves open counts as 1.
 """
 
 from __future__ import annotations

@@ -265,7 +265,11 @@ class Engine:
 
     @staticmethod
     def get_compute_plan(path: str, compute_units: str = "ALL") -> MLComputePlan:
-        """The structure of a model with the estimated costs of its operations. Raises as `get_model_structure`."""
+        """The structure of a model with the estimated costs of its operations.
+
+        Raises:
+            RuntimeError: The model can't be read.
+        """
         from .compiled import specification
         from .plan import compute_plan
 

@@ -1,7 +1,7 @@
 """What `enable` opens in coremltools, and `disable` closes again.
 
-coremltools asks in many modules whether it is on macOS, and of which version, and takes Apple's classes from its
-native module `coremltools.libcoremlpython`. `sys.platform` stays as it is: other packages look at it too.
+coremltools asks in many modules whether it is on macOS, and of which version, and takes Apple's classes from
+its native module `coremltools.libcoremlpython`. `sys.platform` stays as it is: other packages look at it too.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Models of the kinds that coremltools has: ML Programs, pipelines of them, and others, which are not computed
-but can be compiled and described."""
+"""Models of the kinds that coremltools has: ML Programs, pipelines of them, and others, which are not
+computed but can be compiled and described."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ class Pipeline:
         (function,) = inspect(path)["functions"]
         self._outputs = [feature["name"] for feature in function["outputs"]]
         taken = {feature.name: feature for stage in reversed(self._stages) for feature in stage.inputs}
-        self.inputs = tuple(taken[feature["name"]] for feature in function["inputs"] if feature["name"] in taken)
+        self.inputs = tuple(
+            taken[feature["name"]] for feature in function["inputs"] if feature["name"] in taken
+        )
         self.states: tuple[Feature, ...] = ()
 
     def make_state(self) -> Any:

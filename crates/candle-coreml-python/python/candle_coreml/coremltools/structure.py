@@ -1,5 +1,5 @@
-"""The structure of a model as coremltools tells it: functions, blocks and operations of a program, layers of a
-neural network, models of a pipeline."""
+"""The structure of a model as coremltools tells it: functions, blocks and operations of a program, layers of
+a neural network, models of a pipeline."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def active_block(function: MIL_pb2.Function) -> MIL_pb2.Block:
 def _pipeline(pipeline: Model_pb2.Pipeline) -> MLModelStructurePipeline:
     names = dict(enumerate(pipeline.names))
     return MLModelStructurePipeline(
-        [(names.get(place) or f"model{place}", structure_of(model)) for place, model in enumerate(pipeline.models)]
+        [
+            (names.get(place) or f"model{place}", structure_of(model))
+            for place, model in enumerate(pipeline.models)
+        ]
     )
 
 

@@ -18,8 +18,10 @@ import pytest
 import candle_coreml as cm
 from candle_coreml.ray import Predictor
 
-ct = pytest.importorskip("coremltools")
+# By a part of it: beside this file there is a folder of its name.
+pytest.importorskip("coremltools.converters")
 
+import coremltools as ct  # noqa: E402
 from coremltools.converters.mil import Builder as mb  # noqa: E402
 from coremltools.converters.mil.mil import get_new_symbol  # noqa: E402
 

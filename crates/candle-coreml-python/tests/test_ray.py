@@ -296,7 +296,7 @@ def test_example_of_the_document(package: str, example: str, models: Path, tmp_p
         "PYSPARK_PYTHON": sys.executable,
     }
     done = subprocess.run(
-        [sys.executable, script], cwd=models, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, script], cwd=models, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     x = np.repeat(np.arange(100, dtype=np.float32)[:, None], 4, axis=1)

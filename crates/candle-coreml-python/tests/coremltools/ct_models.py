@@ -1,4 +1,4 @@
-"""What the tests' models are made with."""
+"""What the tests' models are made with. coremltools is enabled from here on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from typing import Any
 
 import coremltools as ct
 import numpy as np
+
+import candle_coreml.coremltools
+
+candle_coreml.coremltools.enable()
 
 
 def convert(program: Any, **options: Any) -> Any:

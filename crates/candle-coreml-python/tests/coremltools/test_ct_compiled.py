@@ -15,38 +15,40 @@ from coremltools.models.compute_plan import MLComputePlan, MLModelStructure
 
 from ct_models import WEIGHT, convert
 
+pytest_plugins = "ct_fixtures"
+
 X = np.random.default_rng(4).standard_normal((4, 20), np.float32)
 Y = np.maximum(X @ WEIGHT.T, 0)
 
 
-def test_a_compiled_model_can_be_copied(linear: Any, tmp_path: Path) -> None:
-    path = linear.get_compiled_model_path()
+def test_a_compiled_model_can_be_copied(linear_model: Any, tmp_path: Path) -> None:
+    path = linear_model.get_compiled_model_path()
     assert path.endswith(".mlmodelc")
     assert "tensor<fp32, [30, 20]>(BLOBFILE" in Path(path, "model.mil").read_text()
     copy = shutil.copytree(path, tmp_path / "copy.mlmodelc")
-    del linear
+    del linear_model
     model = ct.models.CompiledMLModel(str(copy))
     np.testing.assert_allclose(model.predict({"x": X})["y"], Y, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(model.predict([{"x": X}])[0]["y"], Y, rtol=1e-5, atol=1e-5)
 
 
-def test_a_compiled_model_goes_with_its_model(linear: Any) -> None:
-    path = Path(linear.get_compiled_model_path())
+def test_a_compiled_model_goes_with_its_model(linear_model: Any) -> None:
+    path = Path(linear_model.get_compiled_model_path())
     assert path.is_dir()
-    linear.__proxy__ = None
+    linear_model.__proxy__ = None
     assert not path.exists()
 
 
-def test_compile_model(linear: Any, tmp_path: Path) -> None:
-    linear.save(str(tmp_path / "linear.mlpackage"))
+def test_compile_model(linear_model: Any, tmp_path: Path) -> None:
+    linear_model.save(str(tmp_path / "linear.mlpackage"))
     destination = str(tmp_path / "moved.mlmodelc")
     assert ct.models.utils.compile_model(str(tmp_path / "linear.mlpackage"), destination) == destination
     model = ct.models.CompiledMLModel(destination)
     np.testing.assert_allclose(model.predict({"x": X})["y"], Y, rtol=1e-5, atol=1e-5)
 
 
-def test_a_compiled_model_with_states(counter: Any) -> None:
-    model = ct.models.CompiledMLModel(counter.get_compiled_model_path())
+def test_a_compiled_model_with_states(counter_model: Any) -> None:
+    model = ct.models.CompiledMLModel(counter_model.get_compiled_model_path())
     state = model.make_state()
     model.predict({"x": np.ones(3, np.float32)}, state)
     assert model.predict({"x": np.ones(3, np.float32)}, state)["y"].tolist() == [2, 2, 2]
@@ -75,8 +77,8 @@ def test_a_neural_network_is_compiled_and_described() -> None:
     assert isinstance(usage.preferred_compute_device, MLCPUComputeDevice)
 
 
-def test_a_pipeline_is_compiled_and_described(linear: Any, tmp_path: Path) -> None:
-    ct.models.utils.bisect_model(linear, str(tmp_path), merge_chunks_to_pipeline=True)
+def test_a_pipeline_is_compiled_and_described(linear_model: Any, tmp_path: Path) -> None:
+    ct.models.utils.bisect_model(linear_model, str(tmp_path), merge_chunks_to_pipeline=True)
     pipeline = ct.models.MLModel(str(tmp_path / "chunked_pipeline.mlpackage"))
     compiled = ct.models.CompiledMLModel(pipeline.get_compiled_model_path())
     np.testing.assert_allclose(compiled.predict({"x": X})["y"], Y, rtol=1e-5, atol=1e-5)
@@ -90,23 +92,23 @@ def test_a_pipeline_is_compiled_and_described(linear: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("prefix", ["", "@model_path/"])
-def test_a_model_in_memory(linear: Any, prefix: str) -> None:
-    weights = Path(linear.weights_dir, "weight.bin").read_bytes()
+def test_a_model_in_memory(linear_model: Any, prefix: str) -> None:
+    weights = Path(linear_model.weights_dir, "weight.bin").read_bytes()
     asset = ct.models.model.MLModelAsset.from_memory(
-        linear.get_spec().SerializeToString(), {f"{prefix}weights/weight.bin": weights}
+        linear_model.get_spec().SerializeToString(), {f"{prefix}weights/weight.bin": weights}
     )
     model = ct.models.CompiledMLModel.from_asset(asset)
     np.testing.assert_allclose(model.predict({"x": X})["y"], Y, rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_in_memory_without_its_weights(linear: Any) -> None:
-    asset = ct.models.model.MLModelAsset.from_memory(linear.get_spec().SerializeToString())
+def test_a_model_in_memory_without_its_weights(linear_model: Any) -> None:
+    asset = ct.models.model.MLModelAsset.from_memory(linear_model.get_spec().SerializeToString())
     with pytest.raises(RuntimeError, match=r"weight\.bin"):
         ct.models.CompiledMLModel.from_asset(asset)
 
 
-def test_an_asset_of_a_compiled_model(linear: Any) -> None:
-    asset = ct.models.model.MLModelAsset.from_path(linear.get_compiled_model_path())
+def test_an_asset_of_a_compiled_model(linear_model: Any) -> None:
+    asset = ct.models.model.MLModelAsset.from_path(linear_model.get_compiled_model_path())
     model = ct.models.CompiledMLModel.from_asset(asset)
     np.testing.assert_allclose(model.predict({"x": X})["y"], Y, rtol=1e-5, atol=1e-5)
 

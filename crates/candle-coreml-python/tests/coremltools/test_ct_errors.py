@@ -15,6 +15,8 @@ from candle_coreml.coremltools import Engine
 
 from ct_models import convert
 
+pytest_plugins = "ct_fixtures"
+
 
 def relu(shape: Any) -> Any:
     import torch
@@ -41,14 +43,14 @@ def test_a_shape_that_is_not_enumerated() -> None:
         model.predict({"x": np.zeros((5, 3), np.float32)})
 
 
-def test_another_rank(linear: Any) -> None:
+def test_another_rank(linear_model: Any) -> None:
     with pytest.raises(RuntimeError, match=r"^Unable to compute the prediction using ML Program.*x"):
-        linear.predict({"x": np.zeros((4, 20, 1), np.float32)})
+        linear_model.predict({"x": np.zeros((4, 20, 1), np.float32)})
 
 
-def test_an_input_that_is_missing(linear: Any) -> None:
+def test_an_input_that_is_missing(linear_model: Any) -> None:
     with pytest.raises(RuntimeError, match=r"^Unable to compute the prediction using ML Program.*x"):
-        linear.predict({})
+        linear_model.predict({})
 
 
 def test_an_operation_that_can_not_be_run() -> None:
@@ -63,16 +65,16 @@ def test_an_operation_that_can_not_be_run() -> None:
         model.predict({"x": np.zeros((2, 3)), "i": np.array([7.0])})
 
 
-def test_values_that_are_no_arrays(linear: Any) -> None:
-    compiled = ct.models.CompiledMLModel(linear.get_compiled_model_path())
+def test_values_that_are_no_arrays(linear_model: Any) -> None:
+    compiled = ct.models.CompiledMLModel(linear_model.get_compiled_model_path())
     with pytest.raises(RuntimeError, match="value type not convertible: str for 'x'"):
         compiled.predict({"x": "text"})
 
 
-def test_a_model_that_can_not_be_loaded(linear: Any, tmp_path: Path) -> None:
+def test_a_model_that_can_not_be_loaded(linear_model: Any, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"no\.mlpackage"):
         Engine(str(tmp_path / "no.mlpackage"))
-    linear.save(str(tmp_path / "linear.mlpackage"))
+    linear_model.save(str(tmp_path / "linear.mlpackage"))
     (tmp_path / "linear.mlpackage/Data/com.apple.CoreML/weights/weight.bin").write_bytes(b"short")
     with pytest.warns(RuntimeWarning, match=r"weight\.bin"):
         model = ct.models.MLModel(str(tmp_path / "linear.mlpackage"))
@@ -81,8 +83,8 @@ def test_a_model_that_can_not_be_loaded(linear: Any, tmp_path: Path) -> None:
         model.predict({"x": np.zeros((4, 20), np.float32)})
 
 
-def test_a_weight_file_out_of_a_model_in_memory(linear: Any) -> None:
+def test_a_weight_file_out_of_a_model_in_memory(linear_model: Any) -> None:
     blobs = {"../../weight.bin": b""}
-    asset = ct.models.model.MLModelAsset.from_memory(linear.get_spec().SerializeToString(), blobs)
+    asset = ct.models.model.MLModelAsset.from_memory(linear_model.get_spec().SerializeToString(), blobs)
     with pytest.raises(RuntimeError, match=r"\.\./\.\./weight\.bin"):
         ct.models.CompiledMLModel.from_asset(asset)

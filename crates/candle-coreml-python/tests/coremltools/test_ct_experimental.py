@@ -12,6 +12,8 @@ from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchma
 
 from ct_models import convert
 
+pytest_plugins = "ct_fixtures"
+
 
 def logarithm(offset: float) -> Any:
     """`log(x + offset)` and what follows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ import candle_coreml
 import candle_coreml.coremltools
 from candle_coreml.coremltools import gates
 
+pytest_plugins = "ct_fixtures"
+
 X = np.ones((4, 20), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def enabled() -> Iterator[None]:
+    """Tests disable it for themselves; other files find it enabled."""
+    candle_coreml.coremltools.enable()
+    yield
+    candle_coreml.coremltools.enable()
 
 
 def python(*lines: str) -> str:
@@ -26,7 +37,7 @@ def python(*lines: str) -> str:
     return ended.stdout
 
 
-def test_disable_takes_everything_back(linear: Any) -> None:
+def test_disable_takes_everything_back(linear_model: Any) -> None:
     platform = sys.platform
     candle_coreml.coremltools.disable()
     assert not ct.utils._is_macos()
@@ -34,17 +45,17 @@ def test_disable_takes_everything_back(linear: Any) -> None:
     assert not hasattr(ct, "libcoremlpython")
     for module in ("model", "compute_plan", "compute_device", "_compiled_model"):
         assert vars(sys.modules[f"coremltools.models.{module}"])["_MLModelProxy"] is None
-    assert ct.models.MLModel(linear.get_spec(), weights_dir=linear.weights_dir).__proxy__ is None
+    assert ct.models.MLModel(linear_model.get_spec(), weights_dir=linear_model.weights_dir).__proxy__ is None
     with pytest.raises(Exception, match="macOS"):
-        linear.make_state()
+        linear_model.make_state()
     # What was loaded goes on.
-    assert linear.predict({"x": X})["y"].shape == (4, 30)
+    assert linear_model.predict({"x": X})["y"].shape == (4, 30)
     candle_coreml.coremltools.disable()
 
     candle_coreml.coremltools.enable()
     candle_coreml.coremltools.enable()
     assert ct.utils._is_macos()
-    again = ct.models.MLModel(linear.get_spec(), weights_dir=linear.weights_dir)
+    again = ct.models.MLModel(linear_model.get_spec(), weights_dir=linear_model.weights_dir)
     assert again.predict({"x": X})["y"].shape == (4, 30)
     candle_coreml.coremltools.disable()
     assert not ct.utils._is_macos()
@@ -52,8 +63,10 @@ def test_disable_takes_everything_back(linear: Any) -> None:
 
 
 @pytest.mark.parametrize("first", ["candle_coreml.coremltools.enable()", "import coremltools"])
-def test_enable_before_and_after_coremltools_is_imported(linear: Any, tmp_path: Path, first: str) -> None:
-    linear.save(str(tmp_path / "linear.mlpackage"))
+def test_enable_before_and_after_coremltools_is_imported(
+    linear_model: Any, tmp_path: Path, first: str
+) -> None:
+    linear_model.save(str(tmp_path / "linear.mlpackage"))
     printed = python(
         "import candle_coreml.coremltools, sys, numpy",
         "assert 'coremltools' not in sys.modules",
@@ -95,7 +108,7 @@ def test_a_version_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
         assert gates.NATIVE not in sys.modules
 
 
-def test_options_are_the_engines(linear: Any) -> None:
+def test_options_are_the_engines(linear_model: Any) -> None:
     """Sums of halves show whether each is rounded: 2048 + 1 is 2048 then."""
     from coremltools.converters.mil import Builder as mb
     from coremltools.converters.mil.mil import types

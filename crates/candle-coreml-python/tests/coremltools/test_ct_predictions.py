@@ -15,32 +15,34 @@ from coremltools.converters.mil.mil import types
 
 from ct_models import WEIGHT, convert
 
+pytest_plugins = "ct_fixtures"
+
 X = np.random.default_rng(2).standard_normal((4, 20), np.float32)
 Y = np.maximum(X @ WEIGHT.T, 0)
 
 
-def test_a_program(linear: Any) -> None:
-    outputs = linear.predict({"x": X})
+def test_a_program(linear_model: Any) -> None:
+    outputs = linear_model.predict({"x": X})
     assert list(outputs) == ["y"]
     assert outputs["y"].dtype == np.float32
     np.testing.assert_allclose(outputs["y"], Y, rtol=1e-5, atol=1e-5)
-    assert linear.load_duration_in_nano_seconds > 0
-    assert linear.last_predict_duration_in_nano_seconds > 0
+    assert linear_model.load_duration_in_nano_seconds > 0
+    assert linear_model.last_predict_duration_in_nano_seconds > 0
 
 
 @pytest.mark.parametrize(
     "value", [X.astype(np.float64), X.tolist(), torch.from_numpy(X), np.asfortranarray(X)]
 )
-def test_what_an_array_may_be(linear: Any, value: Any) -> None:
-    np.testing.assert_allclose(linear.predict({"x": value})["y"], Y, rtol=1e-5, atol=1e-5)
+def test_what_an_array_may_be(linear_model: Any, value: Any) -> None:
+    np.testing.assert_allclose(linear_model.predict({"x": value})["y"], Y, rtol=1e-5, atol=1e-5)
 
 
-def test_a_list_of_inputs(linear: Any) -> None:
-    outputs = linear.predict([{"x": X}, {"x": -X}, {"x": 2 * X}])
+def test_a_list_of_inputs(linear_model: Any) -> None:
+    outputs = linear_model.predict([{"x": X}, {"x": -X}, {"x": 2 * X}])
     expected = [Y, np.maximum(-X @ WEIGHT.T, 0), 2 * Y]
     for output, values in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(output["y"], values, rtol=1e-5, atol=1e-5)
-    assert linear.predict([]) == []
+    assert linear_model.predict([]) == []
 
 
 def test_halves_come_as_floats_and_integers_from_floats() -> None:
@@ -144,12 +146,12 @@ def test_a_classifier() -> None:
         assert probabilities[label] == pytest.approx(share, rel=1e-5)
 
 
-def test_functions(linear: Any, tmp_path: Path) -> None:
+def test_functions(linear_model: Any, tmp_path: Path) -> None:
     @mb.program(input_specs=[mb.TensorSpec(shape=(4, 20))])
     def negative(x: Any) -> Any:
         return mb.mul(x=x, y=np.float32(-1), name="negative")
 
-    linear.save(str(tmp_path / "linear.mlpackage"))
+    linear_model.save(str(tmp_path / "linear.mlpackage"))
     convert(negative).save(str(tmp_path / "negative.mlpackage"))
     descriptor = ct.utils.MultiFunctionDescriptor()
     descriptor.add_function(str(tmp_path / "linear.mlpackage"), "main", "linear")
@@ -166,17 +168,17 @@ def test_functions(linear: Any, tmp_path: Path) -> None:
     assert (compiled.predict({"x": X})["negative"] == -X).all()
 
 
-def test_two_halves_of_a_model(linear: Any, tmp_path: Path) -> None:
-    ct.models.utils.bisect_model(linear, str(tmp_path), merge_chunks_to_pipeline=True)
+def test_two_halves_of_a_model(linear_model: Any, tmp_path: Path) -> None:
+    ct.models.utils.bisect_model(linear_model, str(tmp_path), merge_chunks_to_pipeline=True)
     pipeline = ct.models.MLModel(str(tmp_path / "chunked_pipeline.mlpackage"))
     np.testing.assert_allclose(pipeline.predict({"x": X})["y"], Y, rtol=1e-5, atol=1e-5)
     compiled = ct.models.CompiledMLModel(pipeline.get_compiled_model_path())
     np.testing.assert_allclose(compiled.predict({"x": X})["y"], Y, rtol=1e-5, atol=1e-5)
 
 
-def test_two_halves_are_compared_with_the_whole(linear: Any, tmp_path: Path) -> None:
+def test_two_halves_are_compared_with_the_whole(linear_model: Any, tmp_path: Path) -> None:
     """The files of the two halves, whose results coremltools compares with the model's."""
-    ct.models.utils.bisect_model(linear, str(tmp_path), check_output_correctness=True)
+    ct.models.utils.bisect_model(linear_model, str(tmp_path), check_output_correctness=True)
     first = ct.models.MLModel(str(tmp_path / "chunk1.mlpackage"))
     second = ct.models.MLModel(str(tmp_path / "chunk2.mlpackage"))
     middle = first.predict({"x": X})

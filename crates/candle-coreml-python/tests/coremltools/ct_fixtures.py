@@ -1,34 +1,18 @@
-"""Models that coremltools makes, with predictions of this package."""
+"""Models that coremltools makes, with predictions of this package: a plugin of the tests here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
+import coremltools as ct
 import pytest
-
-pytest.importorskip("coremltools")
-
-import candle_coreml.coremltools
-
-# Before coremltools is imported, as its users do.
-candle_coreml.coremltools.enable()
-import coremltools as ct  # noqa: E402
-from coremltools.converters.mil import Builder as mb  # noqa: E402
-from coremltools.converters.mil.mil import types  # noqa: E402
-from ct_models import WEIGHT, convert  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def enabled() -> Iterator[None]:
-    """Tests that disable it do so for themselves."""
-    candle_coreml.coremltools.enable()
-    yield
-    candle_coreml.coremltools.enable()
+from coremltools.converters.mil import Builder as mb
+from coremltools.converters.mil.mil import types
+from ct_models import WEIGHT, convert
 
 
 @pytest.fixture
-def linear() -> Any:
+def linear_model() -> Any:
     """`y = max(x · WEIGHTᵀ, 0)` for `x` of 4 × 20."""
 
     @mb.program(input_specs=[mb.TensorSpec(shape=(4, 20))])
@@ -39,7 +23,7 @@ def linear() -> Any:
 
 
 @pytest.fixture
-def counter() -> Any:
+def counter_model() -> Any:
     """Adds `x` to the state `total` of 3 float16; `y` is the new total."""
 
     @mb.program(

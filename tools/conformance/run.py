@@ -111,7 +111,8 @@ class Share:
         if self.options.strict_fp16:
             command += ["--conformance-strict-fp16", self.options.strict_fp16]
         command += dict.fromkeys(test.split("::")[0] for test in tests)
-        paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        paths = [str(HERE), *map(os.path.abspath, given)]
         environment = {
             "OMP_NUM_THREADS": "1",
             **os.environ,

@@ -15,6 +15,12 @@ use crate::interrupt::{self, Interrupt};
 use crate::state::MLState;
 use crate::{errors, outputs};
 
+/// The outputs of a prediction, by index.
+type Objects = Vec<Py<PyAny>>;
+
+/// Which prediction of a list failed, and why.
+type Failed = (usize, Box<Error>);
+
 /// How often predictions of a list look for signals and tokens.
 const EVERY: Duration = Duration::from_millis(20);
 
@@ -85,7 +91,7 @@ impl Predictor {
         call: &mut BoundCall,
         inputs: &Prepared,
         state: Option<&mut CoreMLState>,
-    ) -> candle_coreml::Result<Vec<Py<PyAny>>> {
+    ) -> candle_coreml::Result<Objects> {
         inputs.set_values(call)?;
         let mut objects = Vec::with_capacity(self.outputs.len());
         call.run_with(&inputs.arrays, state, |index, output| {
@@ -98,7 +104,7 @@ impl Predictor {
         Ok(objects)
     }
 
-    fn named<'py>(&self, py: Python<'py>, objects: Vec<Py<PyAny>>) -> PyResult<Bound<'py, PyDict>> {
+    fn named<'py>(&self, py: Python<'py>, objects: Objects) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         for (output, object) in self.outputs.iter().zip(objects) {
             dict.set_item(&output.name, object)?;
@@ -132,7 +138,7 @@ impl Predictor {
         let results = py.detach(|| self.run_all(&prepared, &interrupt.token()));
         let (failed, results) = match results {
             Ok(results) => (None, Ok(results)),
-            Err((index, error)) => (Some(index), Err(error)),
+            Err((index, error)) => (Some(index), Err(*error)),
         };
         let results = interrupt.outcome(results).map_err(|error| match failed {
             Some(index) => errors::with_index(py, index, error),
@@ -143,12 +149,9 @@ impl Predictor {
     }
 
     /// The outputs of each call, or the first error with its place.
-    fn run_all(
-        &self,
-        inputs: &[Prepared],
-        cancel: &CancelToken,
-    ) -> Result<Vec<Vec<Py<PyAny>>>, (usize, Error)> {
-        let (model, threads) = self.for_calls(inputs.len()).map_err(|error| (0, error))?;
+    fn run_all(&self, inputs: &[Prepared], cancel: &CancelToken) -> Result<Vec<Objects>, Failed> {
+        let (model, threads) =
+            self.for_calls(inputs.len()).map_err(|error| (0, Box::new(error)))?;
         let (next, all, failed) = (AtomicUsize::new(0), CancelToken::new(), AtomicBool::new(false));
         let (sender, receiver) = mpsc::channel();
         let work = |sender: mpsc::Sender<_>| {
@@ -177,7 +180,7 @@ impl Predictor {
                     Ok((index, Ok(objects))) => results[index] = Some(objects),
                     Ok((index, Err(failed))) => {
                         all.cancel();
-                        error.get_or_insert((index, failed));
+                        error.get_or_insert((index, Box::new(failed)));
                     }
                     Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => all.cancel(),
                     Err(RecvTimeoutError::Timeout) => {}

@@ -67,6 +67,7 @@ impl LookupTable {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     fn is_exact(&self) -> bool {
         self.exact != 0
     }
@@ -108,6 +109,7 @@ pub(crate) struct PackedRow<'a> {
     /// Elements per block; whole bytes if there are several blocks.
     pub(crate) block: usize,
     /// Set if elements are whole bytes that stand for themselves: whether these are signed.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "vector loops alone ask"))]
     pub(crate) bytes: Option<bool>,
     /// Whether each value is rounded to half precision.
     pub(crate) rounded: bool,
@@ -217,6 +219,7 @@ pub(crate) fn dot_f16(isa: Isa, w: &[f16], x: &[f32]) -> f32 {
 /// A number of a matrix: of single or half precision.
 pub(crate) trait Number: Pod + Send + Sync {
     /// Whether it is [`f16`]; it is `f32` otherwise.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "vector loops alone ask"))]
     const HALF: bool;
 
     fn wide(self) -> f32;

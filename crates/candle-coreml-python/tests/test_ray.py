@@ -18,8 +18,7 @@ import pytest
 import candle_coreml as cm
 from candle_coreml.ray import Predictor
 
-# By a part of it: beside this file there is a folder of its name.
-pytest.importorskip("coremltools.converters")
+pytest.importorskip("coremltools")
 
 import coremltools as ct  # noqa: E402
 from coremltools.converters.mil import Builder as mb  # noqa: E402

@@ -60,7 +60,7 @@ fn inputs_that_do_not_fit_are_invalid() {
         ),
         (&[("x", &x), ("i", &i), ("i", &i)], |e| matches!(e, ValueError::GivenTwice)),
         (&[("x", &x), ("i", &x)], |e| matches!(e, ValueError::Shape { .. })),
-        (&[("x", &x), ("i", &float)], |e| matches!(e, ValueError::Mismatch { .. })),
+        (&[("x", &x), ("i", &float)], |e| matches!(e, ValueError::Dtype { .. })),
         (&[("x", &x), ("i", &large)], |e| matches!(e, ValueError::OutOfRange { .. })),
     ];
     for (number, (inputs, wanted)) in cases.into_iter().enumerate() {

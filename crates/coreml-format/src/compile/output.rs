@@ -107,7 +107,7 @@ fn check_existing(
     };
     if if_exists == IfExists::Refuse {
         let message = "already exists; choose another path, or have it replaced (`--force`, \
-                       `IfExists::Replace`)";
+                       `IfExists::Replace`, `overwrite=True`)";
         return Err(FormatError::output(out, message));
     }
     if !there.is_dir() || !is_model(out) {

@@ -15,6 +15,8 @@ import signal, sys
 import numpy as np
 import candle_coreml as cm
 
+# Whoever runs the tests in the background has it ignored, and their processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 {before}
 model = cm.MLModel({path!r}, threads={threads})
 inputs = {inputs}

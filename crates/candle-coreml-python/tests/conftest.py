@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ REPOSITORY = HERE.parents[2]
 FEATURES = REPOSITORY / "fixtures" / "features"
 
 sys.path.insert(0, str(HERE))
+
+# Whoever runs the tests in the background may have it ignored; some of them need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,9 @@ use pyo3::prelude::*;
 
 use crate::errors;
 
+/// How long calls that wait for other threads wait until they look for signals and tokens.
+pub(crate) const WAIT: Duration = Duration::from_millis(20);
+
 /// How often a call that takes long looks for signals.
 const EVERY: Duration = Duration::from_millis(50);
 

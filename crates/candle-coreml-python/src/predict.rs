@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
 
 use candle_coreml::description::{FeatureDescription, FeatureType};
 use candle_coreml::{BoundCall, CancelToken, CoreMLModel, CoreMLState, Error, Workers};
@@ -11,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::inputs::{InputType, Inputs, Prepared};
-use crate::interrupt::{self, Interrupt};
+use crate::interrupt::{self, Interrupt, WAIT};
 use crate::state::MLState;
 use crate::{errors, outputs};
 
@@ -20,9 +19,6 @@ type Objects = Vec<Py<PyAny>>;
 
 /// Which prediction of a list failed, and why.
 type Failed = (usize, Box<Error>);
-
-/// How often predictions of a list look for signals and tokens.
-const EVERY: Duration = Duration::from_millis(20);
 
 /// A function of a model, with what its predictions look up.
 pub(crate) struct Predictor {
@@ -176,7 +172,7 @@ impl Predictor {
                 scope.spawn(move || work(sender));
             }
             loop {
-                match receiver.recv_timeout(EVERY) {
+                match receiver.recv_timeout(WAIT) {
                     Ok((index, Ok(objects))) => results[index] = Some(objects),
                     Ok((index, Err(failed))) => {
                         all.cancel();

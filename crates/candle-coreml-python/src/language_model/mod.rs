@@ -55,7 +55,7 @@ impl LanguageModel {
         progress = None,
         cancel = None,
     ))]
-    #[allow(clippy::too_many_arguments)] // Python's have names
+    #[expect(clippy::too_many_arguments, reason = "Python's have names")]
     fn new(
         py: Python<'_>,
         path_or_name: &Bound<'_, PyAny>,

@@ -223,7 +223,7 @@ pub(super) fn both(asked: Option<CancelToken>, own: &CancelToken) -> CancelToken
         None => own.clone(),
         Some(asked) => {
             let own = own.clone();
-            asked.asking(super::stream::EVERY, move || own.is_cancelled())
+            asked.asking(crate::interrupt::WAIT, move || own.is_cancelled())
         }
     }
 }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::options;
-use super::stream::{EVERY, Finished, Running, TokenStream};
+use super::stream::{Finished, Running, TokenStream};
 use crate::{errors, json};
 
 /// One conversation with a language model. Its cache stays between calls: a prompt, or messages, that begin
@@ -86,7 +86,7 @@ impl Conversation {
                 return Ok(session);
             }
             Python::attach(|py| py.check_signals())?;
-            thread::sleep(EVERY / 10);
+            thread::sleep(crate::interrupt::WAIT / 10);
         }
     }
 

@@ -3,7 +3,6 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use candle_coreml::{CancelToken, Generation, Session as RustSession, Token};
 use pyo3::prelude::*;
@@ -12,9 +11,6 @@ use pyo3::types::PyTuple;
 use super::results;
 use super::session::Conversation;
 use crate::errors;
-
-/// How often whoever waits for a token looks for signals such as Ctrl-C.
-pub(super) const EVERY: Duration = Duration::from_millis(20);
 
 /// The tokens of a generation, computed on a thread of their own: an iterator, also for `async for`. It is
 /// the only one who generates with its session until it has come to its end, or is closed.
@@ -50,7 +46,7 @@ impl TokenStream {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some(open) = running.as_ref() else { return Ok(None) };
-            match open.events.recv_timeout(EVERY) {
+            match open.events.recv_timeout(crate::interrupt::WAIT) {
                 Ok(token) => return Ok(Some(token)),
                 Err(RecvTimeoutError::Timeout) => {
                     if let Err(raised) = Python::attach(|py| py.check_signals()) {

@@ -198,7 +198,7 @@ impl Comparison {
     threads = None,
     cancel = None,
 ))]
-#[allow(clippy::too_many_arguments)] // Python's have names
+#[expect(clippy::too_many_arguments, reason = "Python's have names")]
 pub(crate) fn compare<'py>(
     py: Python<'py>,
     reference: &Bound<'py, PyAny>,

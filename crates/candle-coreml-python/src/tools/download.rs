@@ -45,7 +45,7 @@ pub(crate) struct Request {
     progress = None,
     cancel = None,
 ))]
-#[allow(clippy::too_many_arguments)] // Python's have names
+#[expect(clippy::too_many_arguments, reason = "Python's have names")]
 pub(crate) fn download(
     py: Python<'_>,
     name: String,

@@ -30,7 +30,7 @@ pub use cancel::CancelToken;
 pub use check::{
     Difference, LARGEST_ERROR, OutputDifference, PrecisionFinding, PrecisionLoss, PrecisionReport,
 };
-pub use coreml_kernels::{Context, KernelError, Pool, Workers};
+pub use coreml_kernels::{Context, KernelError, Numerics, Pool, Workers};
 pub use error::{Error, Error as EngineError, OpError, OperationError, OutOfMemory, Result};
 pub use function::{Classifier, Function, FunctionInput, OperationResult};
 pub use graph::StateType;

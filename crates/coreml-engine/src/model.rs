@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 use coreml_format::mil::{Block, Opset, Program};
-use coreml_kernels::{Context, Workers};
+use coreml_kernels::{Context, Numerics, Workers};
 
 use crate::definitions::Definition;
 use crate::error::{Error, Result};
@@ -28,6 +28,8 @@ pub struct Options {
     pub limits: Limits,
     /// How precise results of `fp16` are.
     pub precision: Precision,
+    /// How exactly products of `fp16` values with constant weights are computed.
+    pub numerics: Numerics,
     /// Whether weights are taken for zeros, and their files not opened.
     pub without_weights: bool,
 }
@@ -40,6 +42,7 @@ impl Options {
             rewrites: Rewrites::default(),
             limits: Limits::default(),
             precision: Precision::default(),
+            numerics: Numerics::default(),
             without_weights: false,
         }
     }
@@ -57,6 +60,11 @@ impl Options {
     /// Chooses how precise results of `fp16` are.
     pub fn precision(self, precision: Precision) -> Self {
         Options { precision, ..self }
+    }
+
+    /// Chooses how exactly products of `fp16` values with constant weights are computed.
+    pub fn numerics(self, numerics: Numerics) -> Self {
+        Options { numerics, ..self }
     }
 
     /// Chooses whether weights are taken for zeros and their files not opened: to see how a model is planned
@@ -99,7 +107,13 @@ impl Model {
         };
         check_operators(weights.program())?;
         let description = weights.package().description()?.clone();
-        let context = Arc::new(Context::new(options.workers.clone()));
+        let numerics = match options.precision {
+            Precision::Single => options.numerics,
+            // Whoever asks for each rounding compares, and wants no others.
+            Precision::AsDeclared => Numerics::Strict,
+        };
+        let context = Context::new(options.workers.clone()).with_numerics(numerics);
+        let context = Arc::new(context);
         let mut functions = BTreeMap::new();
         for (name, function) in &weights.program().functions {
             let &Options { rewrites, precision, .. } = options;
@@ -122,7 +136,8 @@ impl Model {
     /// The same model on other threads. Weights, plans and workspaces are shared, so that a share
     /// costs no more than its threads; results are the same on any number of them.
     pub fn with_workers(&self, workers: Workers) -> Self {
-        Model { loaded: self.loaded.clone(), context: Arc::new(Context::new(workers)) }
+        let context = Context::new(workers).with_numerics(self.context.numerics());
+        Model { loaded: self.loaded.clone(), context: Arc::new(context) }
     }
 
     /// What functions of this model are run with.

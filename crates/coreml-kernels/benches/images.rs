@@ -8,8 +8,8 @@ mod common;
 
 use common::{Bench, expect};
 use coreml_kernels::{
-    ConvParams, ConvTransposeParams, Encoding, PoolParams, Pooling, SpatialDim, Weights, conv,
-    conv_transpose, pool,
+    ConvParams, ConvTransposeParams, Encoding, Numerics, PoolParams, Pooling, SpatialDim, Weights,
+    conv, conv_transpose, pool,
 };
 
 fn dim(input: usize, kernel: usize, stride: usize, pad: usize) -> SpatialDim {
@@ -37,7 +37,8 @@ fn convolution(bench: &Bench, name: &str, channels: [usize; 3], spatial: &[Spati
     let x = vec![0.5; in_channels * count(spatial, |dim| dim.input)];
     let (w, mut out) = (vec![0.5; out_channels * cols], vec![0.0; out_channels * points]);
     let w = Weights { rows: out_channels, cols, encoding: Encoding::F32(&w) };
-    let params = ConvParams { batch: 1, in_channels, out_channels, groups, spatial };
+    let numerics = Numerics::default();
+    let params = ConvParams { batch: 1, in_channels, out_channels, groups, spatial, numerics };
     bench.report(name, out_channels * cols * points, "MAC", || {
         expect(conv(&bench.ctx, &params, &x, &w, None, &mut out));
     });

@@ -10,8 +10,9 @@ use std::hint::black_box;
 
 use common::{Bench, expect};
 use coreml_kernels::{
-    BatchStrides, Blockwise, ColumnLayout, Encoding, Matrix, MatrixMut, Order, OutputLayout,
-    Palettized, Table, Weights, attention_matmul, gemm_batch, norm, project, softmax, vecmath,
+    BatchStrides, Blockwise, ColumnLayout, Encoding, Matrix, MatrixMut, Numerics, Order,
+    OutputLayout, Palettized, Table, Weights, attention_matmul, gemm_batch, norm, project, softmax,
+    vecmath,
 };
 use half::f16;
 
@@ -34,7 +35,17 @@ impl Bench {
         let out_layout = OutputLayout { stride_n: columns, stride_s: 1 };
         let name = format!("{name} {}x{} {columns}", w.rows, w.cols);
         self.report(&name, w.rows * w.cols * columns, "MAC", || {
-            expect(project(&self.ctx, w, &x, x_layout, columns, None, &mut out, out_layout));
+            expect(project(
+                &self.ctx,
+                Numerics::default(),
+                w,
+                &x,
+                x_layout,
+                columns,
+                None,
+                &mut out,
+                out_layout,
+            ));
         });
     }
 

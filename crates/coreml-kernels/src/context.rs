@@ -18,6 +18,7 @@ use bytemuck::{Pod, Zeroable};
 use self::threads::{Rayon, Serial};
 use crate::error::KernelError;
 use crate::isa::Isa;
+use crate::numerics::Numerics;
 use crate::thresholds;
 
 /// Threads, an instruction set and scratch memory. Kernels take it as their first argument.
@@ -28,6 +29,7 @@ use crate::thresholds;
 pub struct Context {
     workers: Workers,
     isa: Isa,
+    numerics: Numerics,
 }
 
 impl Context {
@@ -38,7 +40,12 @@ impl Context {
 
     /// A context on a chosen instruction set, which tests compare with others.
     pub fn with_isa(workers: Workers, isa: Isa) -> Self {
-        Self { workers, isa }
+        Self { workers, isa, numerics: Numerics::default() }
+    }
+
+    /// The same with other numerics for values of half precision.
+    pub fn with_numerics(self, numerics: Numerics) -> Self {
+        Self { numerics, ..self }
     }
 
     /// The threads.
@@ -49,6 +56,12 @@ impl Context {
     /// The instruction set.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// How exactly products of values of half precision are computed, for whoever calls kernels; these go by
+    /// what they are given.
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
     }
 
     /// The memory: that of the threads, so that all models on them share it.

@@ -8,6 +8,7 @@ use crate::arch::compiled::{self, Loop};
 use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
 use crate::matrix::Matrix;
+use crate::numerics::Numerics;
 use crate::project::{Call, OutputLayout};
 use crate::spatial::{SpatialDim, lines, split, three, zip_strided};
 use crate::thresholds;
@@ -30,6 +31,8 @@ pub struct ConvParams<'a> {
     pub groups: usize,
     /// One to three spatial dimensions, outermost first.
     pub spatial: &'a [SpatialDim],
+    /// How exactly the products are computed.
+    pub numerics: Numerics,
 }
 
 /// Convolves `x` with the filters `w`, of `out_channels` rows and
@@ -85,6 +88,7 @@ struct Shape {
     points_in: usize,
     points_out: usize,
     taps: usize,
+    numerics: Numerics,
 }
 
 impl Shape {
@@ -111,6 +115,7 @@ impl Shape {
             points_in: product(KERNEL, "x", &dims.map(|dim| dim.input))?,
             points_out: product(KERNEL, "out", &output)?,
             taps: product(KERNEL, "w", &dims.map(|dim| dim.kernel))?,
+            numerics: params.numerics,
         })
     }
 
@@ -166,14 +171,14 @@ fn grouped(
         let layout = OutputLayout { stride_n: points, stride_s: 1 };
         if shape.pointwise() {
             let x = Matrix::row_major(x, shape.in_per_group, points);
-            Call { w, rows, x, bias }.run(ctx, out, layout)?;
+            Call { numerics: shape.numerics, w, rows, x, bias }.run(ctx, out, layout)?;
             continue;
         }
         if points <= thresholds::SOME_COLUMNS {
             let mut fields = ctx.scratch().take(w.cols * points)?;
             gather(shape, x, &mut fields);
             let x = Matrix::row_major(&fields, points, w.cols).transposed();
-            Call { w, rows, x, bias }.run(ctx, out, layout)?;
+            Call { numerics: shape.numerics, w, rows, x, bias }.run(ctx, out, layout)?;
             continue;
         }
         let tile = (thresholds::UNFOLDED / w.cols).clamp(1, points);
@@ -183,7 +188,11 @@ fn grouped(
             let columns = &mut unfolded[..w.cols * count];
             unfold(ctx, shape, x, start, count, columns);
             let x = Matrix::row_major(columns, w.cols, count);
-            Call { w, rows: rows.clone(), x, bias }.run(ctx, &mut out[start..], layout)?;
+            Call { numerics: shape.numerics, w, rows: rows.clone(), x, bias }.run(
+                ctx,
+                &mut out[start..],
+                layout,
+            )?;
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use crate::error::{KernelError, check_len};
 use crate::gemm::{Sum, multiply};
 use crate::lanes;
 use crate::matrix::{Block, Matrix, MatrixMut, Threads};
+use crate::numerics::Numerics;
 use crate::thresholds;
 use crate::weights::{Encoding, Weights};
 
@@ -40,6 +41,7 @@ pub struct OutputLayout {
 #[expect(clippy::too_many_arguments, reason = "a product's operands, each with its layout")]
 pub fn project(
     ctx: &Context,
+    numerics: Numerics,
     w: &Weights,
     x: &[f32],
     x_layout: ColumnLayout,
@@ -48,7 +50,7 @@ pub fn project(
     out: &mut [f32],
     out_layout: OutputLayout,
 ) -> Result<(), KernelError> {
-    project_rows(ctx, w, 0..w.rows, x, x_layout, count_s, bias, out, out_layout)
+    project_rows(ctx, numerics, w, 0..w.rows, x, x_layout, count_s, bias, out, out_layout)
 }
 
 /// [`project`] with some rows of the weights alone: `bias` has a value for each of them, and the first
@@ -59,6 +61,7 @@ pub fn project(
 #[expect(clippy::too_many_arguments, reason = "a product's operands, each with its layout")]
 pub fn project_rows(
     ctx: &Context,
+    numerics: Numerics,
     w: &Weights,
     rows: Range<usize>,
     x: &[f32],
@@ -79,13 +82,15 @@ pub fn project_rows(
         row_stride: x_layout.stride_k,
         col_stride: x_layout.stride_s,
     };
-    Call { w, rows, x, bias }.run(ctx, out, out_layout)
+    Call { numerics, w, rows, x, bias }.run(ctx, out, out_layout)
 }
 
 /// A product of some rows of the weights with the columns of `x`; `bias` starts at the first of
 /// these rows.
 #[derive(Clone)]
 pub(crate) struct Call<'a> {
+    #[expect(dead_code, reason = "kernels of integers follow")]
+    pub(crate) numerics: Numerics,
     pub(crate) w: &'a Weights<'a>,
     pub(crate) rows: Range<usize>,
     pub(crate) x: Matrix<'a, f32>,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coreml_kernels::{
     BatchStrides, Blockwise, ColumnLayout, Context, ConvParams, ConvTransposeParams, Encoding,
-    Matrix, MatrixMut, Order, OutputLayout, Palettized, PoolParams, Pooling, SpatialDim, Table,
-    Weights, Workers, attention_matmul, conv, conv_transpose, convert, norm, pool, project,
+    Matrix, MatrixMut, Numerics, Order, OutputLayout, Palettized, PoolParams, Pooling, SpatialDim,
+    Table, Weights, Workers, attention_matmul, conv, conv_transpose, convert, norm, pool, project,
     softmax, vecmath,
 };
 use half::f16;
@@ -74,7 +74,7 @@ fn check_weights(name: &str, ctx: &Context, w: &Weights) {
         let from = ColumnLayout { stride_k: count_s, stride_s: 1 };
         let to = OutputLayout { stride_n: count_s, stride_s: 1 };
         check(&format!("{name}, {count_s} columns"), ctx, || {
-            project(ctx, w, &x, from, count_s, None, &mut out, to).unwrap();
+            project(ctx, Numerics::default(), w, &x, from, count_s, None, &mut out, to).unwrap();
         });
     }
     let mut values = vec![0.0; w.rows * w.cols];
@@ -158,8 +158,14 @@ fn check_others(ctx: &Context) {
         pad_begin: 1,
         pad_end: 1,
     });
-    let params =
-        ConvParams { batch: 1, in_channels: 64, out_channels: 64, groups: 64, spatial: &spatial };
+    let params = ConvParams {
+        batch: 1,
+        in_channels: 64,
+        out_channels: 64,
+        groups: 64,
+        spatial: &spatial,
+        numerics: Numerics::default(),
+    };
     let filters = vec![f16::ONE; 64 * 9];
     let w = Weights { rows: 64, cols: 9, encoding: Encoding::F16(&filters) };
     let mut out = vec![0.0; values.len()];

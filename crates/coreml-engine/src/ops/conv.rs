@@ -13,7 +13,7 @@ use super::window::{SpatialDims, Windows};
 use crate::error::OpError;
 use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
 use crate::value::{Constant, Shape, Storage, count};
-use crate::weights::{Weights, matrix};
+use crate::weights::{Weights, matrix, numerics};
 
 /// A convolution over one to three spatial axes.
 #[derive(Clone, Debug)]
@@ -118,6 +118,7 @@ impl Op for Conv {
         let (out_channels, cols) = (filters[0], count(&filters[1..]));
         let &Conv { x, weight, bias, groups, .. } = self;
         let quantized = self.quantized.clone();
+        let element = inputs.element(x)?;
         kernel(move |inputs, outputs, context| {
             let expanded;
             let (w, bias) = match &quantized {
@@ -133,7 +134,15 @@ impl Op for Conv {
                     (w, quantized.bias.as_deref())
                 }
             };
-            let params = ConvParams { batch, in_channels, out_channels, groups, spatial: &spatial };
+            let numerics = numerics(context, element);
+            let params = ConvParams {
+                batch,
+                in_channels,
+                out_channels,
+                groups,
+                spatial: &spatial,
+                numerics,
+            };
             let x = inputs.tensor(x)?.f32s()?;
             Ok(convolve(context, &params, x, &w, bias, outputs.tensor(0)?.f32s()?)?)
         })

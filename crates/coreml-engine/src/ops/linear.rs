@@ -7,7 +7,7 @@ use half::f16;
 use crate::error::OpError;
 use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorRef, count};
-use crate::weights::{self, Weights, expand};
+use crate::weights::{self, Weights, expand, numerics};
 
 /// An input as a matrix of weights: compressed, or dense in either width.
 pub(super) fn weight_matrix<'a>(
@@ -154,6 +154,7 @@ impl Op for Linear {
         let Linear { x, weight, bias, .. } = *self;
         let (rows, cols) = self.sizes(inputs)?;
         let shape = inputs.shape(x)?;
+        let element = inputs.element(x)?;
         let columns = count(&shape[..shape.len() - 1]);
         let from = ColumnLayout { stride_k: 1, stride_s: cols };
         let to = OutputLayout { stride_n: 1, stride_s: rows };
@@ -177,7 +178,8 @@ impl Op for Linear {
                 (None, _) => None,
             };
             let (x, out) = (inputs.tensor(x)?.f32s()?, outputs.tensor(0)?.f32s()?);
-            Ok(project(context, &matrix, x, from, columns, bias, out, to)?)
+            let numerics = numerics(context, element);
+            Ok(project(context, numerics, &matrix, x, from, columns, bias, out, to)?)
         })
     }
 

@@ -16,7 +16,7 @@ use crate::op::{
     Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one,
 };
 use crate::value::{Constant, Shape, Storage, TensorRef, count, same_count};
-use crate::weights::Weights;
+use crate::weights::{Weights, numerics};
 
 /// Products of matrices, those of the last two axes; batch axes broadcast.
 #[derive(Clone, Debug)]
@@ -155,6 +155,7 @@ impl Matmul {
             (Side::X, _, false) => (across(n), OutputLayout { stride_n: n, stride_s: 1 }, n),
         };
         let (part, result) = (columns * k, columns * rows);
+        let element = inputs.element(data)?;
         same_count(count(inputs.shape(data)?), batch * (if side == Side::Y { m } else { n }) * k)?;
         kernel(move |inputs, outputs, context| {
             let weights = weight_matrix(inputs, weight, rows, k)?;
@@ -163,8 +164,9 @@ impl Matmul {
                 out.fill(0.0);
                 return Ok(());
             }
+            let numerics = numerics(context, element);
             for (data, out) in data.chunks(part).zip(out.chunks_mut(result)) {
-                project(context, &weights, data, from, columns, None, out, to)?;
+                project(context, numerics, &weights, data, from, columns, None, out, to)?;
             }
             Ok(())
         })

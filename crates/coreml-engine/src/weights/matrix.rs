@@ -1,9 +1,18 @@
 //! Compressed constants as matrices that kernels multiply with.
 
 use coreml_format::mil::ElementType;
-use coreml_kernels::{Blockwise, Encoding, Palettized, Table, Weights};
+use coreml_kernels::{Blockwise, Context, Encoding, Numerics, Palettized, Table, Weights};
 
 use crate::value::{Bytes, Constant, ConstantData, Storage, count};
+
+/// How exactly products with values of a type are computed: those of half precision as the model's owner
+/// chose, all others in single precision.
+pub(crate) fn numerics(context: &Context, element: ElementType) -> Numerics {
+    match element {
+        ElementType::Float16 => context.numerics(),
+        _ => Numerics::Strict,
+    }
+}
 
 /// A constant as a matrix of `rows` and `cols` that kernels multiply with; `None` when it has other
 /// elements or its groups don't lie regularly in such a matrix.

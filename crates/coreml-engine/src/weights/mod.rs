@@ -15,7 +15,7 @@ use half::{bf16, f16};
 pub(crate) use self::expand::{
     dense, elements, expand, floats, integer, look_up, marked, shift_scale, spread, unpack,
 };
-pub(crate) use self::matrix::matrix;
+pub(crate) use self::matrix::{matrix, numerics};
 use crate::error::OpError;
 use crate::limits::Limits;
 use crate::value::{

@@ -92,7 +92,7 @@ proptest! {
                           groups in 1usize..4, per_in in 1usize..4, per_out in 1usize..12) {
         let params = ConvParams { batch, in_channels: groups * per_in,
                                   out_channels: groups * per_out, groups,
-                                  spatial: &spatial };
+                                  spatial: &spatial, numerics: Numerics::Strict };
         prop_assume!(spatial.iter().all(|dim| dim.output().is_ok()));
         check(&params)?;
     }
@@ -109,7 +109,14 @@ fn large_enough_for_threads_and_tiles() {
         ..SpatialDim::UNIT
     };
     let spatial = &[dim, dim];
-    let full = ConvParams { batch: 1, in_channels: 26, out_channels: 3, groups: 1, spatial };
+    let full = ConvParams {
+        batch: 1,
+        in_channels: 26,
+        out_channels: 3,
+        groups: 1,
+        spatial,
+        numerics: Numerics::Strict,
+    };
     check(&full).unwrap();
     check(&ConvParams { out_channels: 52, groups: 26, ..full }).unwrap();
 }
@@ -119,8 +126,10 @@ fn refuses_what_does_not_fit() {
     let good = SpatialDim { input: 4, kernel: 3, stride: 1, dilation: 1, pad_begin: 0, pad_end: 0 };
     let values = [0.0; 64];
     let run = |dim: SpatialDim, groups: usize| {
+        let numerics = Numerics::Strict;
+        let spatial = &[dim];
         let params =
-            ConvParams { batch: 1, in_channels: 2, out_channels: 2, groups, spatial: &[dim] };
+            ConvParams { batch: 1, in_channels: 2, out_channels: 2, groups, spatial, numerics };
         let w = Weights { rows: 2, cols: 6, encoding: Encoding::F32(&values[..12]) };
         let ctx = Context::new(Workers::serial());
         conv(&ctx, &params, &values[..8], &w, None, &mut [0.0; 4])

@@ -86,14 +86,26 @@ fn check(
         }
         let mut out = vec![f32::NAN; rows * columns];
         let bias = biased.then_some(&bias[..]);
-        project(&ctx, w, &x, x_layout, columns, bias, &mut out, out_layout).unwrap();
+        project(&ctx, Numerics::Strict, w, &x, x_layout, columns, bias, &mut out, out_layout)
+            .unwrap();
         let part = rows / 3..rows - rows / 4;
         let stride_s = if column_major { part.len() } else { 1 };
         let mut some = vec![f32::NAN; part.len() * columns];
         let bias_of_part = bias.map(|bias| &bias[part.clone()]);
         let layout = OutputLayout { stride_s, ..out_layout };
-        project_rows(&ctx, w, part.clone(), &x, x_layout, columns, bias_of_part, &mut some, layout)
-            .unwrap();
+        project_rows(
+            &ctx,
+            Numerics::Strict,
+            w,
+            part.clone(),
+            &x,
+            x_layout,
+            columns,
+            bias_of_part,
+            &mut some,
+            layout,
+        )
+        .unwrap();
         for n in 0..rows {
             for s in 0..columns {
                 let term = |k: usize| {
@@ -307,7 +319,7 @@ fn refuses_what_does_not_fit() {
     let run = |w: &Weights, x: &[f32], x_layout, stride_s, bias: Option<&[f32]>| {
         let out_layout = OutputLayout { stride_n: 2, stride_s };
         let ctx = Context::new(Workers::serial());
-        project(&ctx, w, x, x_layout, 2, bias, &mut [0.0; 4], out_layout)
+        project(&ctx, Numerics::Strict, w, x, x_layout, 2, bias, &mut [0.0; 4], out_layout)
     };
     assert!(run(&w, &values, layout(2, 1), 1, None).is_ok());
     assert!(run(&w, &values[1..], layout(2, 1), 1, None).is_err());

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use coreml_kernels::{
-    ColumnLayout, Context, OutputLayout, Weights as MatrixWeights, project, project_rows,
+    ColumnLayout, Context, Numerics, OutputLayout, Weights as MatrixWeights, project, project_rows,
 };
 
 use super::{Direction, Recurrent, Sizes};
@@ -72,7 +72,17 @@ impl<'a> Pass<'a> {
         let mut from_x = context.scratch().take::<f32>(all)?;
         let columns = ColumnLayout { stride_k: 1, stride_s: inputs };
         let to = OutputLayout { stride_n: 1, stride_s: gates };
-        project(context, &self.weight_ih, x, columns, rows, self.input_bias, &mut from_x, to)?;
+        project(
+            context,
+            Numerics::Strict,
+            &self.weight_ih,
+            x,
+            columns,
+            rows,
+            self.input_bias,
+            &mut from_x,
+            to,
+        )?;
         let mut values = context.scratch().take::<f32>(batch * gates)?;
         let both = self.layer.directions.len() > 1;
         for number in 0..steps {
@@ -121,6 +131,17 @@ impl<'a> Pass<'a> {
         let to = OutputLayout { stride_n: 1, stride_s: self.sizes.gates };
         let values = &mut values[gates.start..];
         let (weights, batch) = (&self.weight_hh, self.sizes.batch);
-        Ok(project_rows(context, weights, gates, vectors, from, batch, bias, values, to)?)
+        Ok(project_rows(
+            context,
+            Numerics::Strict,
+            weights,
+            gates,
+            vectors,
+            from,
+            batch,
+            bias,
+            values,
+            to,
+        )?)
     }
 }

@@ -155,15 +155,7 @@ fn attributes(operation: &Operation) -> BTreeMap<String, String> {
 
 /// What happens, as a word for programs.
 fn as_name<S: Serializer>(loss: &PrecisionLoss, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match loss {
-        PrecisionLoss::Overflow => "overflow",
-        PrecisionLoss::Infinity => "infinity",
-        PrecisionLoss::Nan => "nan",
-        PrecisionLoss::NanAlways => "nan_always",
-        PrecisionLoss::Underflow => "underflow",
-        PrecisionLoss::Inexact => "inexact",
-        _ => "other",
-    })
+    serializer.serialize_str(loss.name())
 }
 
 /// What happens, for people.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use candle_coreml::description::{FeatureType, FunctionDescription};
 use candle_coreml::{
-    CoreMLModel, Difference, FeatureDifference, Features, OperationDifference, Precision,
+    CoreMLModel, Difference, FeatureDifference, Features, Numerics, OperationDifference, Precision,
     compare_features, compare_operations, plot_operations,
 };
 use coreml_format::{printable_name, printable_path};
@@ -84,7 +84,7 @@ struct Numbers {
 
 /// Runs both and tells what differs, which the exit code tells, too.
 pub fn run(args: &CompareArgs) -> Result<()> {
-    let reference = load(args, &args.reference, Precision::Single)?;
+    let reference = load(args, &args.reference, Precision::Single, Numerics::Strict)?;
     let function = reference.function_description();
     let inputs = made_up::fill_in(&args.trial, function)?;
     let expected = made_up::bind(&reference, &inputs)?
@@ -101,7 +101,7 @@ pub fn run(args: &CompareArgs) -> Result<()> {
             (saved, Vec::new())
         }
         None => {
-            let other = load(args, place, args.compute.precision())?;
+            let other = load(args, place, args.compute.precision(), args.compute.numerics())?;
             let mut call = made_up::bind(&other, &inputs).with_context(|| {
                 format!("{} takes other inputs than the reference", shown(place))
             })?;
@@ -143,8 +143,14 @@ pub fn run(args: &CompareArgs) -> Result<()> {
     if report.within { Ok(()) } else { Err(Exit::Found.into()) }
 }
 
-fn load(args: &CompareArgs, path: &Path, precision: Precision) -> Result<CoreMLModel> {
-    let options = args.trial.load_options(&args.compute.threads)?.precision(precision);
+fn load(
+    args: &CompareArgs,
+    path: &Path,
+    precision: Precision,
+    numerics: Numerics,
+) -> Result<CoreMLModel> {
+    let options = args.trial.load_options(&args.compute.threads)?;
+    let options = options.precision(precision).numerics(numerics);
     Ok(CoreMLModel::load(path, &options)?)
 }
 

@@ -51,7 +51,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
 /// The model of a directory, of the hub, or the one in this program, whose files have to stay as
 /// long as it.
 pub fn load(model: &Path, compute: &ComputeArgs) -> Result<(LanguageModel, Option<Demo>)> {
-    let mut options = LanguageModelOptions::new().precision(compute.precision());
+    let mut options =
+        LanguageModelOptions::new().precision(compute.precision()).numerics(compute.numerics());
     if let Some(threads) = compute.threads.threads {
         options = options.threads(threads)?;
     }

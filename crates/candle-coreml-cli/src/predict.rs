@@ -43,7 +43,10 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if let Some(threads) = args.compute.threads.threads {
         options = options.threads(threads)?;
     }
-    options = options.limits(args.limits.limits()).precision(args.compute.precision());
+    options = options
+        .limits(args.limits.limits())
+        .precision(args.compute.precision())
+        .numerics(args.compute.numerics());
     let start = Instant::now();
     let model = CoreMLModel::load(&args.model, &options)?;
     let load_time = start.elapsed();

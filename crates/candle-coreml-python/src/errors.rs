@@ -117,6 +117,10 @@ fn describe(error: &Error, details: &Bound<'_, PyDict>) -> PyResult<&'static str
         }
         Error::UnknownFunction { .. } => return Ok("UnknownNameError"),
         Error::Hub(error) if error.kind() != ErrorKind::Cancelled => return Ok("DownloadError"),
+        Error::Format(FormatError::OutputExists { path }) => {
+            details.set_item("filename", path.as_os_str())?;
+            return Ok("OutputExistsError");
+        }
         Error::Format(error) => {
             if let Some((path, source)) = file(error) {
                 details.set_item("filename", path.as_os_str())?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_coreml::{CoreMLModel, ErrorKind, LoadOptions, Package, Precision};
+use candle_coreml::{CoreMLModel, ErrorKind, LoadOptions, Numerics, Package, Precision};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -19,7 +19,9 @@ use crate::{errors, json, precision};
 /// `function_name` chooses a function of several, the model's default one if None. `threads` are the
 /// model's own, instead of those of the process, of which there are as many as processors, or as
 /// `CANDLE_COREML_THREADS` says. With `strict_fp16` each result of `float16` is rounded as the program
-/// states it, which is otherwise computed and held as `float32`.
+/// states it, which is otherwise computed and held as `float32`. `numerics` says how values of `float16` are
+/// multiplied with constant weights: with numbers of 16 bits, at least as exactly as `float16` itself would
+/// ("halves"), in single precision ("strict"), or with values of 8 bits where that is faster ("fast").
 ///
 /// Several threads may predict with one model at a time; while it computes, other threads of Python run.
 #[pyclass(frozen, subclass, weakref, module = "candle_coreml")]
@@ -36,6 +38,17 @@ pub(crate) struct MLModel {
 struct Options {
     threads: Option<usize>,
     strict_fp16: bool,
+    numerics: Numerics,
+}
+
+/// The numerics of a name.
+pub(crate) fn numerics_of(name: &str) -> PyResult<Numerics> {
+    let found = Numerics::ALL.into_iter().find(|numerics| numerics.name() == name);
+    found.ok_or_else(|| {
+        let names = Numerics::ALL.map(|numerics| format!("\"{}\"", numerics.name())).join(", ");
+        let message = format!("`numerics`: expected one of {names}, got \"{name}\"");
+        errors::new("InputError", ErrorKind::InvalidInput, &message)
+    })
 }
 
 /// What a model holds until it is closed.
@@ -74,16 +87,18 @@ impl MLModel {
 #[pymethods]
 impl MLModel {
     #[new]
-    #[pyo3(signature = (path, *, function_name = None, threads = None, strict_fp16 = false))]
+    #[pyo3(signature = (path, *, function_name = None, threads = None, strict_fp16 = false, numerics = "halves"))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
         function_name: Option<String>,
         threads: Option<usize>,
         strict_fp16: bool,
+        numerics: &str,
     ) -> PyResult<Self> {
+        let numerics = numerics_of(numerics)?;
         let path = std::path::absolute(&path).unwrap_or(path);
-        let mut load = LoadOptions::new();
+        let mut load = LoadOptions::new().numerics(numerics);
         load.function = function_name;
         if let Some(threads) = threads {
             load = load.threads(threads).map_err(errors::to_py)?;
@@ -97,7 +112,7 @@ impl MLModel {
             Ok((package, model))
         });
         let (package, model) = loaded.map_err(errors::to_py)?;
-        Self::opened(py, path, Options { threads, strict_fp16 }, package, model)
+        Self::opened(py, path, Options { threads, strict_fp16, numerics }, package, model)
     }
 
     /// Runs the function on inputs by name, and gives its outputs by name: arrays in the dtypes that the
@@ -298,6 +313,7 @@ impl MLModel {
         options.set_item("function_name", &self.function)?;
         options.set_item("threads", self.options.threads)?;
         options.set_item("strict_fp16", self.options.strict_fp16)?;
+        options.set_item("numerics", self.options.numerics.name())?;
         Ok(((self.path.clone(),), options))
     }
 

@@ -1,6 +1,6 @@
 //! What half precision does to a model, as Python's objects.
 
-use candle_coreml::{OutputDifference, PrecisionFinding, PrecisionLoss, PrecisionReport};
+use candle_coreml::{OutputDifference, PrecisionFinding, PrecisionReport};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -21,7 +21,7 @@ pub(crate) fn to_py<'py>(
 
 fn finding_to_py<'py>(py: Python<'py>, finding: &PrecisionFinding) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
-    dict.set_item("loss", loss(finding.loss))?;
+    dict.set_item("loss", finding.loss.name())?;
     dict.set_item("operation", &finding.operation)?;
     dict.set_item("operator", &finding.operator)?;
     dict.set_item("output", &finding.output)?;
@@ -45,16 +45,4 @@ fn output_to_py<'py>(py: Python<'py>, output: &OutputDifference) -> PyResult<Bou
     dict.set_item("nan", output.nan)?;
     dict.set_item("infinite", output.infinite)?;
     Ok(dict)
-}
-
-fn loss(loss: PrecisionLoss) -> &'static str {
-    match loss {
-        PrecisionLoss::Overflow => "overflow",
-        PrecisionLoss::Infinity => "infinity",
-        PrecisionLoss::Nan => "nan",
-        PrecisionLoss::NanAlways => "nan_always",
-        PrecisionLoss::Underflow => "underflow",
-        PrecisionLoss::Inexact => "inexact",
-        _ => "other",
-    }
 }

@@ -30,6 +30,7 @@ BAD = REPOSITORY / "fixtures" / "bad"
         (cm.ClosedError, ValueError),
         (cm.ModelNotFoundError, FileNotFoundError),
         (cm.ModelPermissionError, PermissionError),
+        (cm.OutputExistsError, FileExistsError),
         (cm.DownloadError, OSError),
     ],
 )

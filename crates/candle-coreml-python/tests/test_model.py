@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import candle_coreml as cm
 import numpy as np
@@ -61,6 +62,17 @@ def test_a_relative_path_is_kept_as_an_absolute_one(linear: str, monkeypatch: py
 def test_threads_do_not_change_results(linear: str, threads: int) -> None:
     y = cm.MLModel(linear, threads=threads).predict({"x": X})["y"]
     np.testing.assert_array_equal(y, cm.MLModel(linear).predict({"x": X})["y"])
+
+
+@pytest.mark.parametrize("numerics", ["strict", "halves", "fast"])
+def test_numerics_are_of_halves_alone(linear: str, numerics: Literal["strict", "halves", "fast"]) -> None:
+    y = cm.MLModel(linear, numerics=numerics).predict({"x": X})["y"]
+    np.testing.assert_array_equal(y, cm.MLModel(linear).predict({"x": X})["y"])
+
+
+def test_numerics_have_names(linear: str) -> None:
+    with pytest.raises(ValueError, match='expected one of "strict", "halves", "fast", got "exact"'):
+        cm.MLModel(linear, numerics="exact")  # type: ignore[arg-type]
 
 
 def test_strict_fp16_rounds_each_result(build) -> None:  # type: ignore[no-untyped-def]

@@ -147,14 +147,15 @@ def predict_with(model: cm.MLModel) -> object:
 
 
 def test_models_are_pickled_by_path_and_options(linear: str) -> None:
-    model = cm.MLModel(linear, threads=2, strict_fp16=True)
+    model = cm.MLModel(linear, threads=2, strict_fp16=True, numerics="strict")
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         again = pickle.loads(pickle.dumps(model, protocol))
         assert (again.path, again.function_name) == (linear, "main")
         assert again.__getnewargs_ex__() == model.__getnewargs_ex__()
         np.testing.assert_array_equal(again.predict({"x": X})["y"], model.predict({"x": X})["y"])
     assert len(pickle.dumps(model)) < 1000 + len(linear)
-    assert model.__getnewargs_ex__()[1] == {"function_name": "main", "threads": 2, "strict_fp16": True}
+    options = {"function_name": "main", "threads": 2, "strict_fp16": True, "numerics": "strict"}
+    assert model.__getnewargs_ex__()[1] == options
 
 
 def test_copies_are_models_of_their_own(linear: str) -> None:

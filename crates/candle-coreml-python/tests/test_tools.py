@@ -58,8 +58,9 @@ def test_a_compiled_model_computes_the_same(linear: str, tmp_path: Path) -> None
     cm.decompile(compiled, package)
     for path in [compiled, package]:
         np.testing.assert_allclose(cm.MLModel(path).predict({"x": x})["y"], x @ WEIGHT + BIAS, rtol=1e-5)
-    with pytest.raises(cm.Error, match="already exists"):
+    with pytest.raises(FileExistsError, match="already exists") as raised:
         cm.compile(linear, compiled)
+    assert raised.value.filename == str(compiled)
     cm.compile(linear, compiled, overwrite=True)
     cm.decompile(compiled, package, overwrite=True)
     assert cm.inspect(package)["container"] != cm.inspect(compiled)["container"]

@@ -43,7 +43,7 @@ pub use compare::{
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{
-    CancelToken, Difference, EngineError, KernelError, Limits, OpError, OperationError,
+    CancelToken, Difference, EngineError, KernelError, Limits, Numerics, OpError, OperationError,
     OperationResult, OutOfMemory, OutputDifference, Pool, Precision, PrecisionFinding,
     PrecisionLoss, PrecisionReport, Rewrites, Workers,
 };

@@ -80,6 +80,16 @@ pub enum FormatError {
         /// Why not, and what to do, as the rest of a sentence that starts with the path.
         message: String,
     },
+    /// There is something already at the path that was to be written.
+    #[error(
+        "`{}` already exists; choose another path, or have it replaced (`--force`, \
+         `IfExists::Replace`, `overwrite=True`)",
+        printable_path(path)
+    )]
+    OutputExists {
+        /// The path.
+        path: PathBuf,
+    },
     /// A model in another form than the one that is needed.
     #[error("`{}` is a {found}, not {expected}", printable_path(path))]
     WrongForm {
@@ -241,7 +251,7 @@ impl FormatError {
         use FormatError::*;
         match self {
             Io { source, .. } | Write { source, .. } => ErrorKind::of_io(source),
-            Output { .. } | WrongForm { .. } => ErrorKind::InvalidInput,
+            Output { .. } | OutputExists { .. } | WrongForm { .. } => ErrorKind::InvalidInput,
             FormatError::InFile(error) => error.source.kind(),
             CoreAi { .. } | NotAProgram { .. } => ErrorKind::Unsupported,
             Container { .. }
@@ -274,6 +284,7 @@ impl FormatError {
             Io { .. }
             | Write { .. }
             | Output { .. }
+            | OutputExists { .. }
             | WrongForm { .. }
             | Container { .. }
             | GitLfsPointer { .. }

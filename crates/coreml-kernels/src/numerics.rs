@@ -14,3 +14,17 @@ pub enum Numerics {
     /// As [`Halves`](Self::Halves), with activations of 8 bits where that is faster.
     Fast,
 }
+
+impl Numerics {
+    /// All of them, the most exact one first.
+    pub const ALL: [Self; 3] = [Self::Strict, Self::Halves, Self::Fast];
+
+    /// Its name in options: `strict`, `halves` or `fast`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Halves => "halves",
+            Self::Fast => "fast",
+        }
+    }
+}

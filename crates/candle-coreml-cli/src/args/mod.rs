@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use candle_coreml::{Limits, Precision};
+use candle_coreml::{Limits, Numerics, Precision};
 use clap::parser::ValueSource;
 use clap::{
     ArgAction, ArgMatches, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand,
@@ -180,12 +180,35 @@ pub struct ComputeArgs {
     /// are computed and held as float32
     #[arg(long)]
     pub strict_fp16: bool,
+    /// How exactly fp16 values are multiplied with constant weights
+    #[arg(long, value_name = "HOW", default_value = "halves")]
+    numerics: NumericsName,
+}
+
+/// `--numerics`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum NumericsName {
+    /// In single precision
+    Strict,
+    /// With numbers of 16 bits, at least as exactly as fp16 itself would
+    Halves,
+    /// With values of 8 bits where that is faster
+    Fast,
 }
 
 impl ComputeArgs {
     /// How precise results of `fp16` are.
     pub fn precision(&self) -> Precision {
         if self.strict_fp16 { Precision::AsDeclared } else { Precision::Single }
+    }
+
+    /// How exactly values of `fp16` are multiplied with constant weights.
+    pub fn numerics(&self) -> Numerics {
+        match self.numerics {
+            NumericsName::Strict => Numerics::Strict,
+            NumericsName::Halves => Numerics::Halves,
+            NumericsName::Fast => Numerics::Fast,
+        }
     }
 }
 

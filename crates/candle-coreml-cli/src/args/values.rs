@@ -149,7 +149,7 @@ impl CompareArgs {
 }
 
 const COMPARE_HELP: &str = "Runs both on the same inputs and tells how far each output is off: the error is the root \
-of the mean square of the differences, as a part of that of the reference. States are zero. --strict-fp16 is \
+of the mean square of the differences, as a part of that of the reference. States are zero. --strict-fp16 and --numerics are \
 for the other model alone: with no other model it shows what rounding does. Exit codes: 0 all is \
 within the tolerance, 3 something is not, 1 they could not be compared.";
 

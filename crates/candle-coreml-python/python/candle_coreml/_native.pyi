@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, final, overload
+from typing import Any, Literal, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +89,7 @@ class MLModel:
         function_name: str | None = None,
         threads: int | None = None,
         strict_fp16: bool = False,
+        numerics: Literal["strict", "halves", "fast"] = "halves",
     ) -> Self: ...
     @overload
     def predict(
@@ -214,6 +215,7 @@ class LanguageModel(Session):
         *,
         threads: int | None = None,
         strict_fp16: bool = False,
+        numerics: Literal["strict", "halves", "fast"] = "halves",
         revision: str | None = None,
         offline: bool = False,
         progress: Callable[[int, int], object] | None = None,

@@ -17,6 +17,7 @@ __all__ = [
     "ModelError",
     "ModelNotFoundError",
     "ModelPermissionError",
+    "OutputExistsError",
     "PredictionError",
     "UnknownNameError",
     "UnsupportedError",
@@ -122,6 +123,10 @@ class ModelNotFoundError(FileError, FileNotFoundError):
 
 class ModelPermissionError(FileError, PermissionError):
     """A file may not be read or written."""
+
+
+class OutputExistsError(FileError, FileExistsError):
+    """There is something already where a model was to be written."""
 
 
 class DownloadError(Error, OSError):

@@ -8,13 +8,14 @@ mod stream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use candle_coreml::{LanguageModelOptions, Precision};
+use candle_coreml::{LanguageModelOptions, Numerics, Precision};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use self::session::{Conversation, Session, locked};
 use self::stream::TokenStream;
 use crate::interrupt::CancelToken;
+use crate::model::numerics_of;
 use crate::tools::download::{self, Request};
 use crate::{errors, json};
 
@@ -30,7 +31,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// unless it is there. It is a `Session` as well: its first conversation.
 ///
 /// `threads` are the model's own, instead of those of the process. With `strict_fp16` each result of
-/// `float16` is rounded as the program states it. `revision`, `offline`, `progress` and `cancel` are those of
+/// `float16` is rounded as the program states it; `numerics` are those of `MLModel`. `revision`, `offline`, `progress` and `cancel` are those of
 /// `download`.
 ///
 /// Raises `ModelError` where a part of the model is missing or does not fit, `DownloadError` where a name
@@ -40,6 +41,7 @@ pub(crate) struct LanguageModel {
     directory: PathBuf,
     threads: Option<usize>,
     strict_fp16: bool,
+    numerics: Numerics,
 }
 
 #[pymethods]
@@ -50,6 +52,7 @@ impl LanguageModel {
         *,
         threads = None,
         strict_fp16 = false,
+        numerics = "halves",
         revision = None,
         offline = false,
         progress = None,
@@ -61,6 +64,7 @@ impl LanguageModel {
         path_or_name: &Bound<'_, PyAny>,
         threads: Option<usize>,
         strict_fp16: bool,
+        numerics: &str,
         revision: Option<String>,
         offline: bool,
         progress: Option<Py<PyAny>>,
@@ -75,7 +79,8 @@ impl LanguageModel {
             }
             None => std::path::absolute(&path).unwrap_or(path),
         };
-        let mut options = LanguageModelOptions::new();
+        let numerics = numerics_of(numerics)?;
+        let mut options = LanguageModelOptions::new().numerics(numerics);
         if let Some(threads) = threads {
             options = options.threads(threads).map_err(errors::to_py)?;
         }
@@ -85,7 +90,7 @@ impl LanguageModel {
         let load = || candle_coreml::LanguageModel::load_with(&directory, &options);
         let model = py.detach(load).map_err(errors::to_py)?;
         let session = Session::new(Conversation::new(Arc::new(Mutex::new(model))));
-        let model = LanguageModel { directory, threads, strict_fp16 };
+        let model = LanguageModel { directory, threads, strict_fp16, numerics };
         Ok(PyClassInitializer::from(session).add_subclass(model))
     }
 
@@ -162,6 +167,7 @@ impl LanguageModel {
         let options = PyDict::new(py);
         options.set_item("threads", self.threads)?;
         options.set_item("strict_fp16", self.strict_fp16)?;
+        options.set_item("numerics", self.numerics.name())?;
         Ok(((self.directory.clone(),), options))
     }
 

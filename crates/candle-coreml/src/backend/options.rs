@@ -2,7 +2,7 @@
 
 use std::num::ParseIntError;
 
-use coreml_engine::{Limits, Precision, Rewrites, Workers};
+use coreml_engine::{Limits, Numerics, Precision, Rewrites, Workers};
 use coreml_format::Cause;
 
 use crate::error::{Error, Result};
@@ -38,6 +38,9 @@ pub struct LoadOptions {
     pub rewrites: Rewrites,
     /// How precise the portable backend's results of `fp16` are; those of `f32` unless told otherwise.
     pub precision: Precision,
+    /// How exactly the portable backend multiplies `fp16` values with constant weights; with numbers of 16 bits
+    /// unless told otherwise.
+    pub numerics: Numerics,
     /// The most memory and time that a prediction may take; without limits unless told otherwise.
     pub limits: Limits,
     /// Whether the portable backend takes weights for zeros and does not open their files.
@@ -92,6 +95,15 @@ impl LoadOptions {
     /// [`CoreMLModel::check_precision`](crate::CoreMLModel::check_precision) says where the two part.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
+        self
+    }
+
+    /// Chooses how exactly the portable backend multiplies `fp16` values with constant weights: with numbers of
+    /// 16 bits, at least as exactly as `fp16` itself would; in single precision; or with values of 8 bits where
+    /// that is faster. Where each result is [rounded](Self::precision) as the program states it, products are
+    /// those of single precision.
+    pub fn numerics(mut self, numerics: Numerics) -> Self {
+        self.numerics = numerics;
         self
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreml_engine::{Precision, Rewrites, Workers};
+use coreml_engine::{Numerics, Precision, Rewrites, Workers};
 
 use crate::backend::{BackendKind, LoadOptions};
 use crate::config::{
@@ -35,6 +35,8 @@ pub struct LanguageModelOptions {
     pub rewrites: Rewrites,
     /// How precise the portable backend's results of `fp16` are; those of `f32` unless told otherwise.
     pub precision: Precision,
+    /// How exactly the portable backend multiplies `fp16` values with constant weights.
+    pub numerics: Numerics,
     /// Which packages and functions are the components, where that is not to be discovered.
     pub config: Option<ModelConfig>,
 }
@@ -83,6 +85,13 @@ impl LanguageModelOptions {
     /// [`LoadOptions::precision`].
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
+        self
+    }
+
+    /// Chooses how exactly the portable backend multiplies `fp16` values with constant weights: see
+    /// [`LoadOptions::numerics`].
+    pub fn numerics(mut self, numerics: Numerics) -> Self {
+        self.numerics = numerics;
         self
     }
 
@@ -367,7 +376,8 @@ impl Packages<'_> {
                 let mut options = LoadOptions::new()
                     .backend(asked.backend)
                     .rewrites(asked.rewrites)
-                    .precision(asked.precision);
+                    .precision(asked.precision)
+                    .numerics(asked.numerics);
                 options.workers.clone_from(&asked.workers);
                 let package = self.opened.open(&component.path)?;
                 let model = CoreMLModel::from_package(package, &options)?;

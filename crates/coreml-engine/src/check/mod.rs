@@ -97,6 +97,20 @@ pub enum PrecisionLoss {
     Inexact,
 }
 
+impl PrecisionLoss {
+    /// A short name for reports, such as `nan_always`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Infinity => "infinity",
+            Self::Nan => "nan",
+            Self::NanAlways => "nan_always",
+            Self::Underflow => "underflow",
+            Self::Inexact => "inexact",
+        }
+    }
+}
+
 /// How an output differs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

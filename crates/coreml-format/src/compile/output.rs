@@ -106,9 +106,7 @@ fn check_existing(
         there => there.map_err(FormatError::write(out))?,
     };
     if if_exists == IfExists::Refuse {
-        let message = "already exists; choose another path, or have it replaced (`--force`, \
-                       `IfExists::Replace`, `overwrite=True`)";
-        return Err(FormatError::output(out, message));
+        return Err(FormatError::OutputExists { path: out.to_owned() });
     }
     if !there.is_dir() || !is_model(out) {
         let message = "is no model of the form that is written, and is not replaced; remove it, or \

@@ -35,6 +35,7 @@ impl Backend for Portable {
         let engine_options = Options::new(options.chosen_workers()?)
             .rewrites(options.rewrites)
             .precision(options.precision)
+            .numerics(options.numerics)
             .limits(options.limits)
             .without_weights(options.without_weights);
         Ok(Arc::new(PortableModel { model: Model::load(package, &engine_options)? }))

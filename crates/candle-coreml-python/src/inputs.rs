@@ -7,9 +7,13 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
+use smallvec::SmallVec;
 
 use crate::arrays::Lent;
 use crate::{arrays, errors, images};
+
+/// Inputs that take no memory for a list of them.
+const FEW: usize = 4;
 
 /// What an input takes, as far as it decides how Python's values are read.
 pub(crate) struct InputType {
@@ -45,7 +49,7 @@ pub(crate) enum Given<'py> {
 
 /// The inputs of one call, by their indices.
 #[derive(Default)]
-pub(crate) struct Inputs<'py>(Vec<(usize, Given<'py>)>);
+pub(crate) struct Inputs<'py>(SmallVec<[(usize, Given<'py>); FEW]>);
 
 impl<'py> Inputs<'py> {
     /// Reads a mapping from names to values.
@@ -54,7 +58,7 @@ impl<'py> Inputs<'py> {
         call: &BoundCall,
         given: &Bound<'py, PyAny>,
     ) -> PyResult<Self> {
-        let mut inputs = Vec::with_capacity(types.len());
+        let mut inputs = SmallVec::with_capacity(types.len());
         if let Ok(dict) = given.cast::<PyDict>() {
             for (name, value) in dict {
                 inputs.push(input(types, call, &name, &value)?);
@@ -91,7 +95,7 @@ impl<'py> Inputs<'py> {
 /// The inputs of one call, which may go to another thread.
 #[derive(Default)]
 pub(crate) struct Prepared<'a> {
-    pub(crate) arrays: Vec<(usize, Array<'a>)>,
+    pub(crate) arrays: SmallVec<[(usize, Array<'a>); FEW]>,
     pub(crate) values: Vec<(usize, &'a FeatureValue)>,
 }
 

@@ -1,6 +1,7 @@
 //! Ending what takes long: by Ctrl-C, or by a token.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub(crate) struct Interrupt {
     token: candle_coreml::CancelToken,
     /// What a signal's handler raised.
     raised: Arc<Mutex<Option<PyErr>>>,
+    /// Whether signals were looked for: the call takes long.
+    asked: Arc<AtomicBool>,
     /// Whether the caller gave a token.
     is_callers: bool,
 }
@@ -80,14 +83,26 @@ impl Interrupt {
     fn made(token: &candle_coreml::CancelToken, is_callers: bool) -> Self {
         let raised = Arc::new(Mutex::new(None));
         let found = raised.clone();
-        let look = move || match Python::attach(|py| py.check_signals()) {
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = asked.clone();
+        let look = move || match Python::attach(|py| {
+            asks.store(true, Ordering::Relaxed);
+            // Other threads have their turn, where this one has kept the lock.
+            py.detach(|| ());
+            py.check_signals()
+        }) {
             Ok(()) => false,
             Err(error) => {
                 *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 true
             }
         };
-        Interrupt { token: token.asking(EVERY, look), raised, is_callers }
+        Interrupt { token: token.asking(EVERY, look), raised, asked, is_callers }
+    }
+
+    /// Whether signals were looked for since this was asked the last time.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Relaxed)
     }
 
     /// What the library asks whether to end.

@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use candle_coreml::description::{FeatureDescription, FeatureType};
 use candle_coreml::{BoundCall, CancelToken, CoreMLModel, CoreMLState, Error, Workers};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
+use smallvec::SmallVec;
 
 use crate::inputs::{InputType, Inputs, Prepared};
 use crate::interrupt::{self, Interrupt, WAIT};
@@ -15,7 +17,7 @@ use crate::state::MLState;
 use crate::{errors, outputs};
 
 /// The outputs of a prediction, by index.
-type Objects = Vec<Py<PyAny>>;
+type Objects = SmallVec<[Py<PyAny>; 4]>;
 
 /// Which prediction of a list failed, and why.
 type Failed = (usize, Box<Error>);
@@ -25,6 +27,44 @@ pub(crate) struct Predictor {
     model: CoreMLModel,
     inputs: Vec<InputType>,
     outputs: Vec<Output>,
+    pace: Pace,
+}
+
+/// Whether predictions are quick. Those keep Python's lock, as NumPy does for short loops: to let go of it and to
+/// take it again would be a good part of them, and other threads wait for it a moment only.
+#[derive(Default)]
+struct Pace {
+    /// Predictions that are quick before one is measured again.
+    left: AtomicUsize,
+}
+
+impl Pace {
+    /// What is quick: about ten times what the lock costs.
+    const QUICK: Duration = Duration::from_micros(3);
+    /// Quick predictions of which one is measured.
+    const MEASURED: usize = 64;
+
+    /// Whether the next prediction is taken to be quick.
+    fn is_quick(&self) -> bool {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
+    }
+
+    /// Makes a prediction, and sees how long it takes.
+    fn measure<R>(&self, predict: impl FnOnce() -> R) -> R {
+        let started = Instant::now();
+        let predicted = predict();
+        if started.elapsed() < Self::QUICK {
+            self.left.store(Self::MEASURED, Ordering::Relaxed);
+        }
+        predicted
+    }
+
+    /// The next prediction is not taken to be quick.
+    fn forget(&self) {
+        self.left.store(0, Ordering::Relaxed);
+    }
 }
 
 /// An output, with its name as Python has it.
@@ -46,6 +86,7 @@ impl Predictor {
             inputs: call.inputs().iter().map(input).collect(),
             outputs: call.outputs().iter().map(output).collect(),
             model,
+            pace: Pace::default(),
         })
     }
 
@@ -77,7 +118,14 @@ impl Predictor {
         let state = state.as_deref_mut();
         let interrupt = Interrupt::new(cancel);
         call.set_cancel(Some(interrupt.token()));
-        let ran = py.detach(|| self.run(&mut call, &prepared, state));
+        let run = || self.run(&mut call, &prepared, state);
+        let ran = match self.pace.is_quick() {
+            true => run(),
+            false => py.detach(|| self.pace.measure(run)),
+        };
+        if interrupt.has_asked() {
+            self.pace.forget();
+        }
         self.named(py, interrupt.outcome(ran)?)
     }
 
@@ -89,7 +137,7 @@ impl Predictor {
         state: Option<&mut CoreMLState>,
     ) -> candle_coreml::Result<Objects> {
         inputs.set_values(call)?;
-        let mut objects = Vec::with_capacity(self.outputs.len());
+        let mut objects = Objects::with_capacity(self.outputs.len());
         call.run_with(&inputs.arrays, state, |index, output| {
             Python::attach(|py| {
                 let object = outputs::object(py, output, self.outputs[index].ty.as_ref());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,7 @@ impl CancelToken {
             started: Instant::now(),
             due: AtomicU64::new(nanoseconds(every)),
             answered: AtomicBool::new(false),
+            thoughts: AtomicU32::new(0),
             end: Box::new(end),
         };
         CancelToken { cancelled: self.cancelled.clone(), question: Some(Arc::new(question)) }
@@ -57,6 +58,13 @@ impl CancelToken {
             || self.question.as_ref().is_some_and(|question| question.says_end())
     }
 
+    /// Asks its question, if it has one and it is time to; for whoever does so while the work is elsewhere.
+    pub(crate) fn ask(&self) {
+        if let Some(question) = &self.question {
+            question.ask();
+        }
+    }
+
     /// How often it wants to [ask](Self::asking) on the thread that waits, if it does.
     pub(crate) fn asks_every(&self) -> Option<Duration> {
         self.question.as_ref().map(|question| question.every)
@@ -70,6 +78,9 @@ impl PartialEq for CancelToken {
     }
 }
 
+/// How often a question is thought of until the clock is looked at: small operations take no longer than that.
+const THOUGHTS: u32 = 4;
+
 /// Something to be asked on one thread.
 struct Question {
     thread: ThreadId,
@@ -78,17 +89,29 @@ struct Question {
     /// When to ask next, in nanoseconds from the start.
     due: AtomicU64,
     answered: AtomicBool,
+    /// How often it was thought of: the clock is looked at one time of several.
+    thoughts: AtomicU32,
     end: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Question {
+    /// As [`ask`](Self::ask), but most times without looking at the clock.
     fn says_end(&self) -> bool {
         if self.answered.load(Ordering::Relaxed) {
             return true;
         }
+        if thread::current().id() != self.thread {
+            return false;
+        }
+        let thoughts = self.thoughts.fetch_add(1, Ordering::Relaxed);
+        thoughts.is_multiple_of(THOUGHTS) && self.ask()
+    }
+
+    /// Asks if it is time to and this is the thread; gives whether to end.
+    fn ask(&self) -> bool {
         let now = nanoseconds(self.started.elapsed());
         if now < self.due.load(Ordering::Relaxed) || thread::current().id() != self.thread {
-            return false;
+            return self.answered.load(Ordering::Relaxed);
         }
         self.due.store(now.saturating_add(nanoseconds(self.every)), Ordering::Relaxed);
         let end = (self.end)();

@@ -292,9 +292,7 @@ fn enter<R: Send>(
     let asking = cancel.and_then(|token| Some((token, token.asks_every()?)));
     match asking {
         None => context.workers().enter(call),
-        Some((token, every)) => context.workers().enter_beside(call, every, || {
-            token.is_cancelled();
-        }),
+        Some((token, every)) => context.workers().enter_beside(call, every, || token.ask()),
     }
 }
 

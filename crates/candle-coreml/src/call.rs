@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coreml_engine::{CancelToken, OperationResult, PrecisionReport};
+use coreml_engine::{CallOptions, CancelToken, OperationResult, Participant, PrecisionReport};
 use coreml_format::description::{FeatureDescription, FeatureType, FunctionDescription};
 
 use crate::backend::{self, BackendCall, Executable};
@@ -43,7 +43,7 @@ impl Calls {
             Some(call) => call,
             None => self.executable.bind(&self.function)?,
         };
-        Ok(BoundCall { call: Some(call), calls: self.clone(), cancel })
+        Ok(BoundCall { call: Some(call), calls: self.clone(), cancel, participant: None })
     }
 }
 
@@ -68,6 +68,8 @@ pub struct BoundCall {
     calls: Arc<Calls>,
     /// Ends a run from elsewhere.
     cancel: Option<CancelToken>,
+    /// In whose name it runs together with others.
+    participant: Option<Participant>,
 }
 
 impl BoundCall {
@@ -141,6 +143,32 @@ impl BoundCall {
     /// [`CoreMLModel::with_cancel`](crate::CoreMLModel::with_cancel) does; none without one.
     pub fn set_cancel(&mut self, token: Option<CancelToken>) {
         self.cancel = token;
+    }
+
+    /// Makes the runs to come in the name of a participant: those of several participants, on as many threads,
+    /// wait for each other and run together where the backend can, so that weights are read once for all.
+    /// Sums may be added up in another order than in runs on their own.
+    ///
+    /// ```no_run
+    /// # fn main() -> candle_coreml::Result<()> {
+    /// # let model = candle_coreml::CoreMLModel::load("", &candle_coreml::LoadOptions::new())?;
+    /// use candle_coreml::Participant;
+    ///
+    /// std::thread::scope(|scope| {
+    ///     for sample in [[1.0, 2.0], [3.0, 4.0]] {
+    ///         let mut call = model.bind()?;
+    ///         scope.spawn(move || {
+    ///             call.set_participant(Some(Participant::new()));
+    ///             call.write_floats(0, &[1, 2], |x| x.copy_from_slice(&sample))?;
+    ///             call.run_to_features(None)
+    ///         });
+    ///     }
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn set_participant(&mut self, participant: Option<Participant>) {
+        self.participant = participant;
     }
 
     /// Gives an input of floats a value of this shape, whose elements `write` writes where the backend
@@ -241,7 +269,10 @@ impl BoundCall {
     ) -> Result<()> {
         let mut reading = 0;
         let call = self.call.as_deref_mut().expect("a call that is not dropped");
-        let result = call.run_with(arrays, state, self.cancel.as_ref(), &mut |index, output| {
+        let options = CallOptions::default()
+            .cancel(self.cancel.as_ref())
+            .participant(self.participant.as_ref());
+        let result = call.run_with(arrays, state, options, &mut |index, output| {
             reading = index;
             read(index, output)
         });

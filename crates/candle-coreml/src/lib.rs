@@ -43,9 +43,9 @@ pub use compare::{
 #[cfg(feature = "llm")]
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{
-    CancelToken, Difference, EngineError, KernelError, Limits, Numerics, OpError, OperationError,
-    OperationResult, OutOfMemory, OutputDifference, Pool, Precision, PrecisionFinding,
-    PrecisionLoss, PrecisionReport, Rewrites, Workers,
+    CallOptions, CancelToken, Difference, EngineError, KernelError, Limits, Numerics, OpError,
+    OperationError, OperationResult, OutOfMemory, OutputDifference, Participant, Pool, Precision,
+    PrecisionFinding, PrecisionLoss, PrecisionReport, Rewrites, Workers,
 };
 pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{

@@ -13,7 +13,9 @@ use candle_core::{DType, Device, Tensor};
 use candle_coreml::description::{ArrayElementType, FeatureType};
 use candle_coreml::{CoreMLModel, LoadOptions};
 use common::cases::{self, Case};
-use coreml_engine::{Buffer, Context, Function, Model, Options, Shape, Storage, Workers};
+use coreml_engine::{
+    Buffer, CallOptions, Context, Function, Model, Options, Shape, Storage, Workers,
+};
 use coreml_format::Package;
 use coreml_format::mil::Block;
 
@@ -157,7 +159,14 @@ impl<'a> Ready<'a> {
 
     fn call(&self, bytes: &[&[u8]], states: &mut [Buffer]) {
         let read = |_: usize, _: &coreml_engine::TensorRef| ControlFlow::Continue(());
-        let result = self.function.predict(self.context, &self.shapes, bytes, states, None, read);
+        let result = self.function.predict(
+            self.context,
+            &self.shapes,
+            bytes,
+            states,
+            CallOptions::default(),
+            read,
+        );
         result.unwrap_or_else(|error| panic!("{}: {error}", self.function.name()));
     }
 

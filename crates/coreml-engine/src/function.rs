@@ -3,6 +3,7 @@
 mod check;
 mod classifier;
 mod input;
+mod meeting;
 mod observe;
 mod plans;
 
@@ -16,6 +17,8 @@ use coreml_kernels::Context;
 
 pub use self::classifier::Classifier;
 pub use self::input::FunctionInput;
+pub use self::meeting::Participant;
+use self::meeting::{Meeting, Request};
 pub use self::observe::OperationResult;
 use self::plans::{Choice, Plans};
 use crate::cancel::CancelToken;
@@ -53,6 +56,29 @@ pub struct Function {
 struct Prepared {
     plan: Plan,
     idle: Mutex<Vec<Workspace>>,
+    meeting: Meeting,
+}
+
+/// What else a call is made with.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct CallOptions<'a> {
+    /// What ends it from elsewhere.
+    pub cancel: Option<&'a CancelToken>,
+    /// In whose name it is made, if it is to run together with calls of others.
+    pub participant: Option<&'a Participant>,
+}
+
+impl<'a> CallOptions<'a> {
+    /// A call that this token ends.
+    pub fn cancel(self, cancel: Option<&'a CancelToken>) -> Self {
+        CallOptions { cancel, ..self }
+    }
+
+    /// A call in the name of this participant.
+    pub fn participant(self, participant: Option<&'a Participant>) -> Self {
+        CallOptions { participant, ..self }
+    }
 }
 
 impl Function {
@@ -143,7 +169,7 @@ impl Function {
     /// Runs the function on `inputs`, bytes of dense tensors held as [`inputs`](Self::inputs) say,
     /// with these shapes; then calls `read` with the number and the elements of every output. `states`
     /// are those of [`states`](Self::states); after an error, or when `read` breaks off, they are as they
-    /// were. `cancel` ends the call from elsewhere. `context` has the threads to run on: those of the
+    /// were. `context` has the threads to run on: those of the
     /// [model](crate::Model::context), or of a share of it.
     ///
     /// # Errors
@@ -154,7 +180,7 @@ impl Function {
         shapes: &[Shape],
         inputs: &[&[u8]],
         states: &mut [Buffer],
-        cancel: Option<&CancelToken>,
+        options: CallOptions,
         mut read: impl FnMut(usize, &TensorRef) -> ControlFlow<()>,
     ) -> Result<()> {
         let started = Instant::now();
@@ -163,6 +189,7 @@ impl Function {
         let mut workspace = prepared
             .workspace(&self.limits)
             .map_err(|error| Error::Function { function: self.name.clone(), source: error })?;
+        let CallOptions { cancel, participant } = options;
         let limits = self.limits;
         let mut call = Call {
             inputs,
@@ -174,10 +201,18 @@ impl Function {
             cancel,
             wide: false,
         };
-        let mut ran = || run::run(plan, context, std::slice::from_mut(&mut call), None);
-        let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
-            true => ran(),
-            false => enter(context, cancel, ran),
+        let is_small = plan.weight_bytes < FEW_WEIGHT_BYTES;
+        let together =
+            participant.filter(|participant| !is_small && prepared.meeting.has_others(participant));
+        let ran = match together {
+            Some(participant) => self.run_with_others(&prepared, context, participant, &mut call),
+            None => false,
+        };
+        let mut alone = || run::run(plan, context, std::slice::from_mut(&mut call), None);
+        let ran = match is_small {
+            _ if ran => Ok(()),
+            true => alone(),
+            false => enter(context, cancel, alone),
         };
         let mut result = ran.map_err(|error| self.step_error(error));
         for (number, (name, operand)) in plan.outputs.iter().enumerate() {
@@ -196,6 +231,42 @@ impl Function {
         }
         prepared.give_back(workspace);
         result
+    }
+
+    /// Runs a call together with those of others that come at the same time; gives whether it did. If not, as
+    /// where one of them fails, the call is as it was, to be made alone.
+    fn run_with_others(
+        &self,
+        prepared: &Prepared,
+        context: &Context,
+        participant: &Participant,
+        call: &mut Call,
+    ) -> bool {
+        let Ok(request) = Request::new(participant, call) else { return false };
+        let is_cancelled = || call.cancel.is_some_and(CancelToken::is_cancelled);
+        let request = prepared.meeting.run(request, is_cancelled, |requests| {
+            self.run_all(&prepared.plan, context, requests);
+        });
+        let ran = request.ran;
+        request.give_back(call);
+        ran
+    }
+
+    /// Runs all calls at once, if all of them can be run.
+    fn run_all(&self, plan: &Plan, context: &Context, requests: &mut [Request]) {
+        let inputs: Vec<Vec<Buffer>> =
+            requests.iter_mut().map(|request| std::mem::take(&mut request.inputs)).collect();
+        let inputs: Vec<Vec<&[u8]>> =
+            inputs.iter().map(|inputs| inputs.iter().map(Buffer::bytes).collect()).collect();
+        let mut calls = Vec::with_capacity(requests.len());
+        for (request, inputs) in requests.iter_mut().zip(&inputs) {
+            let Request { shapes, states, workspace, started, .. } = request;
+            let (limits, started, cancel, wide) = (self.limits, *started, None, false);
+            calls.push(Call { inputs, shapes, states, workspace, limits, started, cancel, wide });
+        }
+        let ran = context.workers().enter(|| run::run(plan, context, &mut calls, None));
+        drop(calls);
+        requests.iter_mut().for_each(|request| request.ran = ran.is_ok());
     }
 
     /// The plan for inputs of these shapes as text: steps, shapes, places, rewrites.
@@ -228,7 +299,7 @@ impl Function {
             arena_bytes = plan::arena_bytes(&plan.buffers),
             "planned"
         );
-        Ok(Arc::new(Prepared { plan, idle: Mutex::default() }))
+        Ok(Arc::new(Prepared { plan, idle: Mutex::default(), meeting: Meeting::default() }))
     }
 
     /// A plan that serves these input shapes.

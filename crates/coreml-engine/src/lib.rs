@@ -32,7 +32,9 @@ pub use check::{
 };
 pub use coreml_kernels::{Context, KernelError, Numerics, Pool, Workers};
 pub use error::{Error, Error as EngineError, OpError, OperationError, OutOfMemory, Result};
-pub use function::{Classifier, Function, FunctionInput, OperationResult};
+pub use function::{
+    CallOptions, Classifier, Function, FunctionInput, OperationResult, Participant,
+};
 pub use graph::StateType;
 pub use limits::Limits;
 pub use model::{Model, Options, computes, support_hint, supports};

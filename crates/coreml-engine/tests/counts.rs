@@ -3,80 +3,22 @@
 //! the API, whose conversions they are.)
 #![allow(clippy::unwrap_used)] // a helper that fails is a test that fails
 
+#[path = "common/blobs.rs"]
+mod blobs;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use coreml_engine::{Buffer, Context, Function, Model, Options, Shape, Workers};
-use coreml_format::Package;
+use coreml_engine::{Buffer, CallOptions, Context, Function, Model, Shape};
 use coreml_format::mil::{Binding, Block, Value};
-use half::f16;
-use tempfile::TempDir;
+
+use self::blobs::{Blobs, compiled, load};
 
 /// Threads that call a model at once.
 const SESSIONS: usize = 4;
 
 /// Plans of a function with flexible inputs: one for each of the first two shapes, one for all.
 const FEW: usize = 3;
-
-/// A weight file, laid out after the format's description in coremltools
-/// (`MILBlob/Blob/StorageFormat.hpp`).
-struct Blobs(Vec<u8>);
-
-impl Blobs {
-    fn new() -> Self {
-        let mut header = vec![0; 64];
-        header[4] = 2; // the version
-        Blobs(header)
-    }
-
-    /// Adds a blob; gives it as MIL text. `code` is its element's in `BlobDataType`.
-    fn add(&mut self, ty: &str, code: u32, data: &[u8]) -> String {
-        let record = self.0.len();
-        self.0.extend(0xDEAD_BEEFu32.to_le_bytes());
-        self.0.extend(code.to_le_bytes());
-        for field in [data.len(), record + 64, 0] {
-            self.0.extend((field as u64).to_le_bytes());
-        }
-        self.0.resize(record + 64, 0);
-        self.0.extend(data);
-        self.0.resize(self.0.len().next_multiple_of(64), 0);
-        let path = "@model_path/weights/weight.bin";
-        format!("tensor<{ty}>(BLOBFILE(path = string(\"{path}\"), offset = uint64({record})))")
-    }
-
-    /// Adds small numbers of half precision.
-    fn halves(&mut self, shape: &[usize]) -> String {
-        let number = |i: usize| f16::from_f32((i * 7 % 13) as f32 / 16.0 - 0.375);
-        let data = (0..shape.iter().product()).flat_map(|i| number(i).to_le_bytes());
-        self.add(&format!("fp16, {shape:?}"), 1, &data.collect::<Vec<u8>>())
-    }
-
-    /// Adds a weight of indices of four bits and one table.
-    fn palettized(&mut self, shape: &[usize]) -> String {
-        let indices: Vec<u8> = (0..shape.iter().product::<usize>() / 2).map(|i| i as u8).collect();
-        let indices = self.add(&format!("uint4, {shape:?}"), 11, &indices);
-        let mut table = vec![1; shape.len()];
-        table.extend([16, 1]);
-        format!("constexpr_lut_to_dense(indices = {indices}, lut = {})", self.halves(&table))
-    }
-}
-
-/// A compiled model of these functions.
-fn compiled(functions: &str, blobs: &Blobs) -> (TempDir, Model) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
-    std::fs::create_dir(path.join("weights")).unwrap();
-    std::fs::write(path.join("weights/weight.bin"), &blobs.0).unwrap();
-    std::fs::write(path.join("model.mil"), format!("program(1.3)\n{{\n{functions}\n}}")).unwrap();
-    std::fs::write(path.join("metadata.json"), "[{}]").unwrap();
-    let model = load(path);
-    (directory, model)
-}
-
-fn load(path: &Path) -> Model {
-    let package = Package::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    Model::load(package, &Options::new(Workers::new(2).unwrap())).unwrap()
-}
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
@@ -124,8 +66,14 @@ impl<'a> Session<'a> {
             first.get_or_insert(tensor.dense_bytes().unwrap().to_vec());
             std::ops::ControlFlow::Continue(())
         };
-        let result =
-            self.function.predict(self.context, shapes, &bytes, &mut self.states, None, read);
+        let result = self.function.predict(
+            self.context,
+            shapes,
+            &bytes,
+            &mut self.states,
+            CallOptions::default(),
+            read,
+        );
         result.unwrap_or_else(|error| panic!("{shapes:?}: {error}"));
         first.unwrap()
     }

@@ -5,7 +5,7 @@ mod portable;
 
 use std::sync::Arc;
 
-use coreml_engine::{CancelToken, OperationResult, PrecisionReport, Workers};
+use coreml_engine::{CallOptions, CancelToken, OperationResult, PrecisionReport, Workers};
 use coreml_format::Package;
 use coreml_format::description::ModelDescription;
 
@@ -134,15 +134,15 @@ pub trait BackendCall: Send {
     /// Takes all inputs their values.
     fn clear(&mut self);
 
-    /// Runs the function; then calls `read` with every output, in the order of their indices. `cancel`
-    /// ends the call from elsewhere, as soon as the backend can.
+    /// Runs the function; then calls `read` with every output, in the order of their indices. A token
+    /// among the options ends the call from elsewhere, as soon as the backend can.
     ///
     /// # Errors
     /// When an input or a state is missing, an operation fails, `read` does, or the call is cancelled.
     fn run(
         &mut self,
         state: Option<&mut CoreMLState>,
-        cancel: Option<&CancelToken>,
+        options: CallOptions,
         read: ReadOutput,
     ) -> Result<()>;
 
@@ -155,14 +155,14 @@ pub trait BackendCall: Send {
         &mut self,
         arrays: &[(usize, Array)],
         state: Option<&mut CoreMLState>,
-        cancel: Option<&CancelToken>,
+        options: CallOptions,
         read: ReadOutput,
     ) -> Result<()> {
         for (index, array) in arrays {
             self.set_array(*index, array)
                 .map_err(|source| input_error(self.inputs(), *index, source))?;
         }
-        self.run(state, cancel, read)
+        self.run(state, options, read)
     }
 
     /// Runs the function with each result of `fp16` rounded as the program states it, beside one that

@@ -1,6 +1,6 @@
 //! What the generation loop needs of a model.
 
-use coreml_engine::Workers;
+use coreml_engine::{Participant, Workers};
 
 use crate::error::{Error, GenerationError, Result};
 use crate::state::CoreMLState;
@@ -26,6 +26,18 @@ pub(crate) trait Network: Send + Sync {
     /// Runs `ids` at the positions from `start` on, of which the caches hold all earlier ones, and
     /// tells what follows the last one. `ids` is not empty and ends within the context.
     fn run(&self, ids: &[u32], start: usize, states: &mut [CoreMLState]) -> Result<Prediction>;
+
+    /// As [`run`](Self::run) with one token, together with those that other participants run at the same
+    /// time, where the network can.
+    fn step(
+        &self,
+        id: u32,
+        start: usize,
+        states: &mut [CoreMLState],
+        _participant: &Participant,
+    ) -> Result<Prediction> {
+        self.run(&[id], start, states)
+    }
 
     /// The most tokens whose followers [`run_each`](Self::run_each) can tell at once from `start`
     /// on; below 2 where it is no better than running them one by one.

@@ -4,6 +4,7 @@
 mod binder;
 mod broadcast;
 mod inputs;
+mod product;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -12,6 +13,7 @@ pub(crate) use binder::read_arguments;
 pub(crate) use binder::{Binder, Bound, BoundOperation, argument};
 pub(crate) use broadcast::{Walk, broadcast};
 pub(crate) use inputs::{Arrangement, Frame, Inputs, Output, Outputs, ResultType};
+pub(crate) use product::{Product, weight_matrix};
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -134,7 +136,12 @@ impl Moves {
 }
 
 /// What a prediction runs for an operation.
-pub(crate) struct Kernel(Box<Run>);
+pub(crate) enum Kernel {
+    /// Whatever a function does.
+    Function(Box<Run>),
+    /// A product with weights.
+    Product(Product),
+}
 
 type Run = dyn Fn(&Inputs, &mut Outputs, &Context) -> Result<(), OpError> + Send + Sync;
 
@@ -151,7 +158,10 @@ impl Kernel {
         if outputs.are_empty() {
             return Ok(());
         }
-        (self.0)(inputs, outputs, context)
+        match self {
+            Kernel::Function(run) => run(inputs, outputs, context),
+            Kernel::Product(product) => product.run(inputs, outputs, context),
+        }
     }
 }
 
@@ -159,7 +169,7 @@ impl Kernel {
 pub(crate) fn kernel(
     run: impl Fn(&Inputs, &mut Outputs, &Context) -> Result<(), OpError> + Send + Sync + 'static,
 ) -> Result<Kernel, OpError> {
-    Ok(Kernel(Box::new(run)))
+    Ok(Kernel::Function(Box::new(run)))
 }
 
 /// One version of an operator that the engine computes: its name, the first opset that has it, and

@@ -2,16 +2,17 @@
 
 use coreml_format::mil::Opset;
 use coreml_kernels::{
-    Context, ConvParams, ConvTransposeParams, Encoding, Lease, Weights as MatrixWeights,
-    conv as convolve, conv_transpose as spread,
+    ColumnLayout, Context, ConvParams, ConvTransposeParams, Encoding, Lease, OutputLayout,
+    SpatialDim, Weights as MatrixWeights, conv as convolve, conv_transpose as spread,
 };
 use half::f16;
 use smallvec::SmallVec;
 
-use super::linear::weight_matrix;
 use super::window::{SpatialDims, Windows};
 use crate::error::OpError;
-use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
+use crate::op::{
+    Binder, Inputs, Kernel, Op, OpDef, Product, ResultTypes, bound, def, kernel, one, weight_matrix,
+};
 use crate::value::{Constant, Shape, Storage, count};
 use crate::weights::{Weights, matrix, numerics};
 
@@ -77,6 +78,11 @@ fn biases<'a>(inputs: &Inputs<'a>, bias: Option<usize>) -> Result<Option<&'a [f3
     bias.map(|bias| inputs.tensor(bias)?.f32s()).transpose()
 }
 
+/// Whether filters see one point at a time along an axis, and each of them.
+fn is_point(dim: &SpatialDim) -> bool {
+    dim.kernel == 1 && dim.stride == 1 && dim.pad_begin == 0 && dim.pad_end == 0
+}
+
 /// Whether `x` and the filters over it have the same one to three spatial axes.
 fn ranks_fit(x: &[usize], weight: &[usize]) -> bool {
     (3..=5).contains(&x.len()) && weight.len() == x.len()
@@ -118,6 +124,15 @@ impl Op for Conv {
         let (out_channels, cols) = (filters[0], count(&filters[1..]));
         let &Conv { x, weight, bias, groups, .. } = self;
         let quantized = self.quantized.clone();
+        if quantized.is_none() && batch == 1 && groups == 1 && spatial.iter().all(is_point) {
+            let columns = count(&shape[2..]);
+            let (from, to) = (
+                ColumnLayout { stride_k: columns, stride_s: 1 },
+                OutputLayout { stride_n: columns, stride_s: 1 },
+            );
+            let rows = out_channels;
+            return Ok(Kernel::Product(Product { x, weight, bias, rows, cols, columns, from, to }));
+        }
         let element = inputs.element(x)?;
         kernel(move |inputs, outputs, context| {
             let expanded;

@@ -1,32 +1,14 @@
 //! Products with constant matrices: `linear`, and what `conv` and `matmul` share with it.
 
 use coreml_format::mil::{ElementType, Opset};
-use coreml_kernels::{ColumnLayout, Encoding, OutputLayout, Weights as MatrixWeights, project};
-use half::f16;
+use coreml_kernels::{ColumnLayout, OutputLayout, project};
 
 use crate::error::OpError;
-use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
+use crate::op::{
+    Binder, Inputs, Kernel, Op, OpDef, Product, ResultTypes, bound, def, kernel, one, weight_matrix,
+};
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorRef, count};
 use crate::weights::{self, Weights, expand, numerics};
-
-/// An input as a matrix of weights: compressed, or dense in either width.
-pub(super) fn weight_matrix<'a>(
-    inputs: &Inputs<'a>,
-    input: usize,
-    rows: usize,
-    cols: usize,
-) -> Result<MatrixWeights<'a>, OpError> {
-    if let Some(constant) = inputs.constant(input).filter(|constant| constant.is_compressed()) {
-        return weights::matrix(constant, rows, cols)
-            .ok_or_else(|| OpError::unsupported("this compression of the weights"));
-    }
-    let tensor = inputs.tensor(input)?;
-    let encoding = match tensor.storage {
-        Storage::F16 => Encoding::F16(tensor.slice::<f16>()?),
-        _ => Encoding::F32(tensor.f32s()?),
-    };
-    Ok(MatrixWeights { rows, cols, encoding })
-}
 
 /// True when a constant matrix can be multiplied with as it is compressed.
 pub(super) fn is_weight_matrix(constant: &Constant) -> bool {
@@ -164,6 +146,10 @@ impl Op for Linear {
         };
         let (weight_floats, bias_floats) =
             (floats(weight)?, bias.map(floats).transpose()?.flatten());
+        if weight_floats.is_none() && bias_floats.is_none() {
+            let product = Product { x, weight, bias, rows, cols, columns, from, to };
+            return Ok(Kernel::Product(product));
+        }
         kernel(move |inputs, outputs, context| {
             let matrix = match &weight_floats {
                 Some(floats) => weights::matrix(floats, rows, cols)

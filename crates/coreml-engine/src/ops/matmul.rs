@@ -10,10 +10,11 @@ use coreml_kernels::{
 use half::f16;
 use smallvec::SmallVec;
 
-use super::linear::{as_floats, is_weight_matrix, weight_matrix};
+use super::linear::{as_floats, is_weight_matrix};
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one,
+    Binder, Inputs, Kernel, Op, OpDef, Product, ResultTypes, bound, broadcast, def, kernel, one,
+    weight_matrix,
 };
 use crate::value::{Constant, Shape, Storage, TensorRef, count, same_count};
 use crate::weights::{Weights, numerics};
@@ -157,6 +158,10 @@ impl Matmul {
         let (part, result) = (columns * k, columns * rows);
         let element = inputs.element(data)?;
         same_count(count(inputs.shape(data)?), batch * (if side == Side::Y { m } else { n }) * k)?;
+        if part > 0 && count(inputs.shape(data)?) == part {
+            let (x, bias, cols) = (data, None, k);
+            return Ok(Kernel::Product(Product { x, weight, bias, rows, cols, columns, from, to }));
+        }
         kernel(move |inputs, outputs, context| {
             let weights = weight_matrix(inputs, weight, rows, k)?;
             let (data, out) = (inputs.tensor(data)?.f32s()?, outputs.tensor(0)?.f32s()?);

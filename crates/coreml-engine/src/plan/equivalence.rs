@@ -75,10 +75,8 @@ pub(super) fn run_steps(
     let limits = crate::Limits::new();
     let mut workspaces: Vec<Workspace> =
         plans.iter().map(|plan| Workspace::new(plan, &limits).unwrap()).collect();
-    let zeroed =
-        |state: &StateType| Buffer::zeroed(state.storage.byte_len(&state.shape).unwrap()).unwrap();
-    let mut states: Vec<Buffer> = plans[0].states.iter().map(zeroed).collect();
-    let mut seen = Vec::new();
+    let mut states = zeroed_states(&plans[0]);
+    let mut all = Vec::new();
     for (number, inputs) in steps {
         let plan = &plans[number];
         let (shapes, inputs): (Vec<Shape>, Vec<Buffer>) = inputs.into_iter().unzip();
@@ -89,18 +87,63 @@ pub(super) fn run_steps(
         let mut call = Call { inputs, shapes, states, workspace, limits, started, cancel, wide };
         run::run(plan, context, std::slice::from_mut(&mut call), None)
             .map_err(|error| format!("{error:?}"))?;
-        for (name, operand) in &plan.outputs {
-            let output = run::result(plan, context, &mut call, *operand, |tensor| {
-                (tensor.storage, tensor.shape.into(), tensor.dense_bytes().unwrap().to_vec())
-            });
-            seen.push(output.unwrap_or_else(|| panic!("no `{name}`")));
-        }
-        let states = plan.states.iter().zip(states.iter());
-        seen.extend(
-            states.map(|(ty, state)| (ty.storage, ty.shape.clone(), state.bytes().to_vec())),
-        );
+        all.extend(seen(plan, context, &mut call));
     }
-    Ok(seen)
+    Ok(all)
+}
+
+/// The outputs and states of one step of some calls with inputs and states of their own, which run together.
+fn run_together(
+    plan: &Plan,
+    context: &Context,
+    inputs: &[(Shape, Storage)],
+    seeds: &[usize],
+) -> Result<Vec<Vec<Seen>>, String> {
+    let limits = crate::Limits::new();
+    let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| shape.clone()).collect();
+    let of_seed = |seed: &usize| -> Vec<Buffer> {
+        let of =
+            |(i, (shape, storage)): (usize, &(Shape, Storage))| input(seed + i, shape, *storage);
+        inputs.iter().enumerate().map(of).collect()
+    };
+    let given: Vec<Vec<Buffer>> = seeds.iter().map(of_seed).collect();
+    let given: Vec<Vec<&[u8]>> =
+        given.iter().map(|inputs| inputs.iter().map(Buffer::bytes).collect()).collect();
+    let mut kept: Vec<(Vec<Buffer>, Workspace)> = seeds
+        .iter()
+        .map(|_| (zeroed_states(plan), Workspace::new(plan, &limits).unwrap()))
+        .collect();
+    let (started, cancel, wide) = (std::time::Instant::now(), None, false);
+    let mut calls: Vec<Call> = given
+        .iter()
+        .zip(&mut kept)
+        .map(|(inputs, (states, workspace))| {
+            let shapes = &shapes[..];
+            Call { inputs, shapes, states, workspace, limits, started, cancel, wide }
+        })
+        .collect();
+    run::run(plan, context, &mut calls, None).map_err(|error| format!("{error:?}"))?;
+    Ok(calls.iter_mut().map(|call| seen(plan, context, call)).collect())
+}
+
+/// The outputs and states of a call that was run.
+fn seen(plan: &Plan, context: &Context, call: &mut Call) -> Vec<Seen> {
+    let mut all = Vec::new();
+    for (name, operand) in &plan.outputs {
+        let output = run::result(plan, context, call, *operand, |tensor| {
+            (tensor.storage, tensor.shape.into(), tensor.dense_bytes().unwrap().to_vec())
+        });
+        all.push(output.unwrap_or_else(|| panic!("no `{name}`")));
+    }
+    let states = plan.states.iter().zip(call.states.iter());
+    all.extend(states.map(|(ty, state)| (ty.storage, ty.shape.clone(), state.bytes().to_vec())));
+    all
+}
+
+fn zeroed_states(plan: &Plan) -> Vec<Buffer> {
+    let zeroed =
+        |state: &StateType| Buffer::zeroed(state.storage.byte_len(&state.shape).unwrap()).unwrap();
+    plan.states.iter().map(zeroed).collect()
 }
 
 /// Whether floats differ by no more than other orders of summing up make them; everything else is the
@@ -157,6 +200,17 @@ fn check(name: &str, function: &Function, weights: &Arc<Weights>, context: &Cont
             (run(&plan(shapes, Options::default()), context, &inputs), &expected)
         {
             assert!(is_close(&got, expected), "{name}, all rewrites: other results");
+        }
+    }
+    for shapes in [&fixed, &free] {
+        let plan = plan(shapes, SHARED);
+        let (seeds, together) =
+            ([3, 10, 17, 24], |seeds: &[usize]| run_together(&plan, context, &inputs, seeds));
+        // Calls of which one fails are made again one by one.
+        let Ok(got) = together(&seeds) else { continue };
+        for (got, seed) in got.iter().zip(seeds) {
+            let alone = together(&[seed]).unwrap().remove(0);
+            assert!(is_close(got, &alone), "{name}, together with others: other results");
         }
     }
     for shapes in [&fixed, &free] {

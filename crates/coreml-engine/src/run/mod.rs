@@ -1,14 +1,15 @@
 //! Runs plans. Decides nothing: which value lives where, and what runs in place, the plan says. What
 //! it leaves open, shapes that hang on values, is found at each run.
 //!
-//! A plan runs on several calls at once, step by step: step outer, call inner. Today each call runs
-//! its own kernel; a kernel that reads weights may come to serve all calls of a step at once.
+//! A plan runs on several calls at once, step by step: step outer, call inner. Products with weights serve
+//! all calls of a step at once; everything else runs once for each.
 
 mod control;
 mod frame;
 mod journal;
 mod observer;
 mod open;
+mod together;
 mod workspace;
 
 use std::time::Instant;
@@ -17,6 +18,7 @@ use smallvec::SmallVec;
 
 use self::frame::Taken;
 pub(crate) use self::observer::{Observer, Position, Shown};
+use self::workspace::OpenStep;
 pub(crate) use self::workspace::Workspace;
 use crate::cancel::CancelToken;
 use crate::error::OpError;
@@ -85,6 +87,10 @@ fn run_steps(
     mut observer: Option<&mut dyn Observer>,
 ) -> Result<(), StepError> {
     for step in &plan.body.steps {
+        if observer.is_none() && calls.len() > 1 {
+            together::step(plan, context, calls, step)?;
+            continue;
+        }
         for (number, call) in calls.iter_mut().enumerate() {
             let mut running = Running::new(plan, context, call);
             if let Some(observer) = &mut observer {
@@ -174,18 +180,37 @@ impl<'a> Running<'a, '_> {
     }
 
     fn operation(&mut self, run: &'a Run) -> Result<(), OpError> {
+        let ready = self.ready(run)?;
+        if let Some(kernel) = ready.kernel() {
+            self.compute(run, ready.shapes(), |inputs, outputs, context| {
+                kernel.run(inputs, outputs, context)
+            })?;
+        }
+        self.put_back(run, ready);
+        Ok(())
+    }
+
+    /// What an operation runs for the inputs that it has now.
+    fn ready(&mut self, run: &'a Run) -> Result<Ready<'a>, OpError> {
         match &run.kernel {
-            Prepared::Kernel(kernel) => self.compute(run, kernel, None),
-            Prepared::AtRun(slot) => self.open_operation(run, *slot),
+            Prepared::Kernel(kernel) => Ok(Ready::Planned(kernel)),
+            Prepared::AtRun(slot) => Ok(Ready::Found(self.open_step(run, *slot)?)),
         }
     }
 
-    /// Runs a kernel; `shapes` are those of results whose shapes the plan does not know.
+    /// Keeps what was found out for the next run.
+    fn put_back(&mut self, run: &Run, ready: Ready) {
+        if let (Prepared::AtRun(slot), Ready::Found(step)) = (&run.kernel, ready) {
+            self.call.workspace.steps[*slot] = step;
+        }
+    }
+
+    /// Lets `kernel` compute the results; `shapes` are those of results whose shapes the plan does not know.
     fn compute(
         &mut self,
         run: &'a Run,
-        kernel: &Kernel,
         shapes: Option<&[Shape]>,
+        kernel: impl FnOnce(&Inputs, &mut Outputs, &Context) -> Result<(), OpError>,
     ) -> Result<(), OpError> {
         self.show_reads(run);
         self.keep_old(run)?;
@@ -198,7 +223,7 @@ impl<'a> Running<'a, '_> {
             let mut outputs: SmallVec<[Output; MOST_INLINE]> =
                 taken.iter_mut().map(Taken::output).collect();
             let inputs = Inputs::new(&run.inputs, self).with_in_place(run.in_place);
-            let ran = kernel.run(&inputs, &mut Outputs(&mut outputs), self.context);
+            let ran = kernel(&inputs, &mut Outputs(&mut outputs), self.context);
             if ran.is_ok() {
                 self.show_results(run, &outputs);
             }
@@ -258,6 +283,32 @@ impl<'a> Running<'a, '_> {
         let halves = bytemuck::try_cast_slice_mut(state.bytes_mut())
             .map_err(|error| OpError::invalid(error.to_string()))?;
         Ok(coreml_kernels::convert::f32_to_f16(self.context, floats, halves)?)
+    }
+}
+
+/// What runs for an operation.
+enum Ready<'a> {
+    /// What the plan has.
+    Planned(&'a Kernel),
+    /// What was found for the shapes of a call.
+    Found(OpenStep),
+}
+
+impl Ready<'_> {
+    /// None when all results are views.
+    fn kernel(&self) -> Option<&Kernel> {
+        match self {
+            Ready::Planned(kernel) => Some(kernel),
+            Ready::Found(step) => step.kernel.as_ref(),
+        }
+    }
+
+    /// The results' shapes where the plan does not know them.
+    fn shapes(&self) -> Option<&[Shape]> {
+        match self {
+            Ready::Planned(_) => None,
+            Ready::Found(step) => Some(&step.outputs),
+        }
     }
 }
 

@@ -46,7 +46,8 @@ impl Frame for Unread<'_, '_, '_> {
 }
 
 impl<'a> Running<'a, '_> {
-    pub(super) fn open_operation(&mut self, run: &'a Run, slot: usize) -> Result<(), OpError> {
+    /// Takes what the last run of a step found, made to fit the inputs that it has now.
+    pub(super) fn open_step(&mut self, run: &'a Run, slot: usize) -> Result<OpenStep, OpError> {
         let mut step = std::mem::take(&mut self.call.workspace.steps[slot]);
         let fits = self.fits(&step, run);
         if !fits || step.by_value {
@@ -55,14 +56,7 @@ impl<'a> Running<'a, '_> {
             // Views of values that may have moved to other places.
             self.views(run, &step.outputs, &Cell::new(false))?;
         }
-        let result = match &step.kernel {
-            Some(kernel) => self.compute(run, kernel, Some(&step.outputs)),
-            None => Ok(()),
-        };
-        if result.is_ok() {
-            self.call.workspace.steps[slot] = step;
-        }
-        result
+        Ok(step)
     }
 
     /// Whether the inputs have the shapes and strides that a step was made for.

@@ -12,6 +12,7 @@ use crate::value::{Buffer, ListValue, Shape, Strides};
 
 /// The memory that a call computes in: the arena, and what was found out of values that the plan
 /// leaves open. One call at a time uses a workspace.
+#[derive(Default)]
 pub(crate) struct Workspace {
     pub(super) buffers: Buffers<Buffer>,
     pub(super) opens: Opens<Option<Found>>,

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use coreml_engine::{Buffer, EngineError, Function, Limits, Model, Options, Shape, Workers};
+use coreml_engine::{
+    Buffer, CallOptions, EngineError, Function, Limits, Model, Options, Shape, Workers,
+};
 use coreml_format::Package;
 use coreml_format::mil::{Dimension, Program};
 
@@ -47,9 +49,14 @@ fn run(model: &Model, function: &Function) -> Result<(), EngineError> {
     let states = function.states().iter().map(|state| zeroed(state.storage.byte_len(&state.shape)));
     let Some(mut states) = states.collect::<Option<Vec<Buffer>>>() else { return Ok(()) };
     let inputs: Vec<&[u8]> = inputs.iter().map(Buffer::bytes).collect();
-    function.predict(model.context(), &shapes, &inputs, &mut states, None, |_, _| {
-        ControlFlow::Continue(())
-    })
+    function.predict(
+        model.context(),
+        &shapes,
+        &inputs,
+        &mut states,
+        CallOptions::default(),
+        |_, _| ControlFlow::Continue(()),
+    )
 }
 
 fn zeroed(len: Option<usize>) -> Option<Buffer> {

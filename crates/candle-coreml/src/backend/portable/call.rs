@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor, WithDType};
 use coreml_engine::{
-    Buffer, CancelToken, Context, Element, Function, FunctionInput, OperationResult,
+    Buffer, CallOptions, CancelToken, Context, Element, Function, FunctionInput, OperationResult,
     PrecisionReport, Shape,
 };
 use coreml_format::description::{FeatureType, FunctionDescription};
@@ -293,17 +293,17 @@ impl BackendCall for PortableCall {
     fn run(
         &mut self,
         state: Option<&mut CoreMLState>,
-        cancel: Option<&CancelToken>,
+        options: CallOptions,
         read: ReadOutput,
     ) -> Result<()> {
-        self.run_with(&[], state, cancel, read)
+        self.run_with(&[], state, options, read)
     }
 
     fn run_with(
         &mut self,
         arrays: &[(usize, Array)],
         state: Option<&mut CoreMLState>,
-        cancel: Option<&CancelToken>,
+        options: CallOptions,
         read: ReadOutput,
     ) -> Result<()> {
         let mut borrowed = Borrowed::from_elem(None, self.inputs.len());
@@ -318,7 +318,7 @@ impl BackendCall for PortableCall {
         let PortableCall { function, context, values, shapes, states, .. } = self;
         let inputs = values.iter().map(|value| &value.bytes).zip(borrowed.iter().copied());
         let result = InputBytes::with_all(inputs, |bytes| {
-            function.predict(context, shapes, bytes, states, cancel, |index, tensor| {
+            function.predict(context, shapes, bytes, states, options, |index, tensor| {
                 let result = output(function, index, Array::of_engine(*tensor));
                 match result.and_then(|output| read(index, &output)) {
                     Ok(()) => ControlFlow::Continue(()),

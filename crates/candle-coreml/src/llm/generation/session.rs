@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coreml_engine::Workers;
+use coreml_engine::{Participant, Workers};
 
 use super::core::Core;
 use super::outcome::Generation;
@@ -225,6 +225,16 @@ impl Session {
         let rest = ids.get(self.cached.len()..).unwrap_or_default();
         let next = self.model.network.run(rest, self.cached.len(), &mut self.states);
         self.ran(rest, next)
+    }
+
+    /// What follows `ids`, of which the cache holds all but the last; it runs together with those of other
+    /// conversations.
+    pub(super) fn step(&mut self, ids: &[u32], participant: &Participant) -> Result<Prediction> {
+        self.make_states()?;
+        let start = self.cached.len();
+        let &[id] = ids.get(start..).unwrap_or_default() else { return self.predict(ids) };
+        let next = self.model.network.step(id, start, &mut self.states, participant);
+        self.ran(&[id], next)
     }
 
     /// Notes the tokens that have run. After an error the cache holds what it held before, since

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use coreml_engine::Participant;
+
 use super::outcome::{FinishReason, Generation, Timings, Token, Usage};
 use super::prompt::Prompt;
 use super::session::Session;
@@ -28,6 +30,8 @@ pub struct TokenStream<'a> {
     context: Vec<u32>,
     result: Generation,
     ended: bool,
+    /// This generation among those that run at the same time.
+    participant: Participant,
 }
 
 impl<'a> TokenStream<'a> {
@@ -67,6 +71,7 @@ impl<'a> TokenStream<'a> {
             session,
             prompt,
             context,
+            participant: Participant::new(),
         }
     }
 
@@ -143,7 +148,7 @@ impl<'a> TokenStream<'a> {
         let drafts = self.speculator.draft(&self.context, self.most_drafts(cached));
         let start = Instant::now();
         if drafts.is_empty() {
-            let next = self.session.predict(&self.context)?;
+            let next = self.session.step(&self.context, &self.participant)?;
             self.speculator.ran_alone(start.elapsed());
             return Ok(Some(next));
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor};
-use coreml_engine::CancelToken;
+use coreml_engine::CallOptions;
 use coreml_format::description::{
     ArrayElementType, FeatureDescription, FeatureType, FunctionDescription, ModelDescription,
     MultiArrayType, ShapeFlexibility,
@@ -279,7 +279,7 @@ impl BackendCall for FakeCall {
     fn run(
         &mut self,
         state: Option<&mut CoreMLState>,
-        _cancel: Option<&CancelToken>,
+        _options: CallOptions,
         read: ReadOutput,
     ) -> Result<()> {
         let given = self.inputs.iter().zip(&self.given);

@@ -11,7 +11,7 @@ mod tests;
 
 use std::ops::Range;
 
-use coreml_engine::Workers;
+use coreml_engine::{Participant, Workers};
 
 use outputs::{Reader, index_of, missing};
 use stage::Fed;
@@ -37,6 +37,8 @@ pub(crate) struct Pipeline {
 struct Window<'a> {
     fed: Fed<'a>,
     function: Function,
+    /// In whose name it runs together with other conversations' tokens.
+    participant: Option<&'a Participant>,
 }
 
 /// Which function of the chunks runs a window.
@@ -101,6 +103,18 @@ impl Network for Pipeline {
         self.next(&last, states)
     }
 
+    fn step(
+        &self,
+        id: u32,
+        start: usize,
+        states: &mut [CoreMLState],
+        participant: &Participant,
+    ) -> Result<Prediction> {
+        self.check_room(&[id], start)?;
+        let participant = Some(participant);
+        self.next(&Window { participant, ..self.single(&[id], start) }, states)
+    }
+
     fn lookahead(&self, start: usize) -> usize {
         let Layout { window, context, sliding, prefill, .. } = self.layout;
         let room = sliding.unwrap_or(context).saturating_sub(start);
@@ -126,7 +140,8 @@ impl Network for Pipeline {
             Prefill::Free => (Function::Infer, ids.len()),
             _ => (Function::Prefill, self.layout.window),
         };
-        self.follow(&Window { fed: Fed { ids, start, rows }, function }, states, 0..ids.len())
+        let window = Window { fed: Fed { ids, start, rows }, function, participant: None };
+        self.follow(&window, states, 0..ids.len())
     }
 
     fn plans_made(&self) -> usize {
@@ -168,7 +183,7 @@ impl Pipeline {
         if self.layout.prefill == Prefill::Free {
             let ids = ids.get(..window).unwrap_or(ids);
             let fed = Fed { ids, start, rows: ids.len() };
-            return Some(Window { fed, function: Function::Infer });
+            return Some(Window { fed, function: Function::Infer, participant: None });
         }
         let limit = self.layout.sliding.unwrap_or(context);
         let fits = start.saturating_add(window) <= limit;
@@ -182,7 +197,7 @@ impl Pipeline {
         Some(if whole_window {
             let ids = ids.get(..window).unwrap_or(ids);
             let fed = Fed { ids, start, rows: window };
-            Window { fed, function: Function::Prefill }
+            Window { fed, function: Function::Prefill, participant: None }
         } else {
             self.single(ids.get(..1).unwrap_or(ids), start)
         })
@@ -191,7 +206,7 @@ impl Pipeline {
     fn single<'a>(&self, ids: &'a [u32], start: usize) -> Window<'a> {
         let slides = self.layout.sliding.is_some_and(|sliding| start >= sliding);
         let function = if slides { Function::InferRotate } else { Function::Infer };
-        Window { fed: Fed { ids, start, rows: 1 }, function }
+        Window { fed: Fed { ids, start, rows: 1 }, function, participant: None }
     }
 
     /// Runs the chunks on a window; `read` gets the outputs of the last one. Hidden states go from one
@@ -202,16 +217,16 @@ impl Pipeline {
         states: &mut [CoreMLState],
         read: &mut dyn FnMut(usize, &OutputValue) -> Result<()>,
     ) -> Result<()> {
-        let Window { fed, function } = window;
+        let Window { fed, function, participant } = window;
         tracing::debug!(fed.start, tokens = fed.ids.len(), fed.rows, "run");
         let mut stage = self.stage(0, *function)?;
-        let mut call = stage.call(fed)?;
+        let mut call = stage.call(fed, *participant)?;
         if let Some(embeddings) = &self.embeddings {
             embeddings.embed(fed, stage, &mut call)?;
         }
         for number in 1..self.chunks.len() {
             let next = self.stage(number, *function)?;
-            let mut following = next.call(fed)?;
+            let mut following = next.call(fed, *participant)?;
             let hidden = index_of(&stage.outputs, "output_hidden_states")?;
             call.run(Some(self.state(number - 1, states)?), |index, output| {
                 if index != hidden {
@@ -285,7 +300,8 @@ impl Pipeline {
             true => std::iter::once(0..window.fed.rows).collect(),
             false => rows.clone().map(|row| row..row + 1).collect(),
         };
-        let calls = pieces.iter().map(|piece| lm_head.call(&Fed::rows(piece.len())));
+        let calls =
+            pieces.iter().map(|piece| lm_head.call(&Fed::rows(piece.len()), window.participant));
         let mut calls = calls.collect::<Result<Vec<_>>>()?;
         let hidden = index_of(&self.last_stage(window)?.outputs, "output_hidden_states")?;
         self.run_chunks(window, states, &mut |index, output| {

@@ -1,6 +1,6 @@
 //! A loaded function with what its inputs are fed with.
 
-use coreml_engine::Workers;
+use coreml_engine::{Participant, Workers};
 use coreml_format::description::ShapeFlexibility;
 use smallvec::{SmallVec, smallvec};
 
@@ -136,8 +136,9 @@ impl Stage {
     }
 
     /// A call that is fed with all but hidden states.
-    pub(super) fn call(&self, fed: &Fed) -> Result<BoundCall> {
+    pub(super) fn call(&self, fed: &Fed, participant: Option<&Participant>) -> Result<BoundCall> {
         let mut call = self.model.bind()?;
+        call.set_participant(participant.cloned());
         for (index, input) in &self.inputs {
             fed.write(&mut call, *index, input)?;
         }
@@ -179,7 +180,7 @@ impl Stage {
         for first in (0..rows).step_by(length) {
             let ids = ids.get(first..ids.len().min(first + length)).unwrap_or_default();
             let count = length.min(rows - first);
-            self.call(&Fed { ids, start: 0, rows: length })?.run(None, |index, output| {
+            self.call(&Fed { ids, start: 0, rows: length }, None)?.run(None, |index, output| {
                 if index != hidden {
                     return Ok(());
                 }

@@ -9,8 +9,7 @@ use coreml_kernels::{
 
 use super::{Direction, Recurrent, Sizes};
 use crate::error::OpError;
-use crate::op::Inputs;
-use crate::ops::linear::weight_matrix;
+use crate::op::{Inputs, weight_matrix};
 
 /// The states of all directions, a row for each element of the batch.
 pub(super) struct States<'a> {

@@ -53,9 +53,8 @@ static ALLOCATOR: Counting = Counting;
 /// Calls before counting, and calls that are counted.
 const CALLS: usize = 40;
 
-/// What all counted calls together may ask for on several threads: rayon's queues take a block of
-/// memory now and then, and threads may meet in a kernel for the first time only now. (One block a
-/// call would show as [`CALLS`].)
+/// What all counted calls together may ask for on several threads: they may meet in a kernel for the
+/// first time only now. (One block a call would show as [`CALLS`].)
 const NOW_AND_THEN: usize = 12;
 
 /// How often calls are counted until threads have met.

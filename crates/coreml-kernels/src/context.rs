@@ -1,10 +1,13 @@
 //! What every kernel is given besides its operands: threads, an instruction set and memory.
 //!
 //! One [`Context`] serves a whole process or one model; kernels and their parallel tasks share it
-//! by reference. `threads` is the only file that names the thread pool in use; another one takes an
-//! implementation of [`Pool`].
+//! by reference. Kernels know threads as [`Workers`] alone; other threads take an implementation of
+//! [`Pool`].
 #![allow(unsafe_code)]
 
+mod board;
+mod job;
+mod spin;
 mod threads;
 
 use std::marker::PhantomData;
@@ -15,7 +18,7 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 
-use self::threads::{Rayon, Serial};
+use self::threads::{Serial, Team};
 use crate::error::KernelError;
 use crate::isa::Isa;
 use crate::numerics::Numerics;
@@ -79,11 +82,12 @@ pub trait Pool: Send + Sync {
     /// How many threads compute at a time, the calling one among them.
     fn threads(&self) -> usize;
 
-    /// Calls `task` once with every number below `tasks`, in any order and on any threads, and
-    /// returns when all calls have returned. Tasks may call `run` themselves.
+    /// Calls `task` once with every number below `tasks` (of which [`Workers`] has no more than there are
+    /// threads), in any order and on any threads, and returns when all calls have returned. Tasks may call
+    /// `run` themselves.
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
 
-    /// Runs `work` once, where its calls of [`Pool::run`] cost least.
+    /// Runs `work` once, which calls [`Pool::run`] again and again.
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
         work();
     }
@@ -116,11 +120,11 @@ impl std::fmt::Debug for Workers {
 }
 
 impl Workers {
-    /// The threads of this process: rayon's global pool, as large as `RAYON_NUM_THREADS` or the
-    /// number of CPUs says. A caller within another rayon pool stays in that one.
+    /// The threads of this process: as many as the variable `RAYON_NUM_THREADS` says, which other libraries
+    /// go by as well, else as many as there are CPUs (1024 at most). They start when they are first needed.
     pub fn shared() -> Self {
         static SHARED: OnceLock<Workers> = OnceLock::new();
-        SHARED.get_or_init(|| Self::from_pool(Arc::new(Rayon::of_the_process()))).clone()
+        SHARED.get_or_init(|| Self::from_pool(Arc::new(Team::of_the_process()))).clone()
     }
 
     /// So many threads of their own, which end with the last handle: 1 to 1024.
@@ -130,7 +134,7 @@ impl Workers {
     pub fn new(threads: usize) -> Result<Self, KernelError> {
         match threads {
             1 => Ok(Self::serial()),
-            2..=MOST_THREADS => Ok(Self::from_pool(Arc::new(Rayon::new(threads)?))),
+            2..=MOST_THREADS => Ok(Self::from_pool(Arc::new(Team::new(threads)?))),
             _ => {
                 let expected = format!("1 to {MOST_THREADS}");
                 Err(KernelError::value("workers", "threads", expected, threads))
@@ -153,8 +157,8 @@ impl Workers {
         self.pool.threads()
     }
 
-    /// Runs `work` where starting parallel tasks costs least: on one of the pool's own threads.
-    /// Whoever calls many kernels in a row should do so within one `enter`.
+    /// Runs `work`, which calls many kernels in a row. Callers who do so at the same time share out the
+    /// threads among themselves; without `enter`, each would compute on all.
     ///
     /// # Panics
     /// If the pool does not run the work, against its contract.

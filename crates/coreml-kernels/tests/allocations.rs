@@ -41,8 +41,7 @@ const RUNS: usize = 40;
 
 /// Allocations of all those runs that are no fault: two threads may have met in a task for the
 /// first time only now, so that a buffer of each kind (tables, scales, offsets, unpacked elements,
-/// results) is needed twice; rayon's queues and the test's own harness take a block of memory now
-/// and then.
+/// results) is needed twice; the test's own harness takes a block of memory now and then.
 const ALLOWED: usize = 12;
 
 /// Each of the products of the `gemm-f32` crate takes two blocks of memory.

@@ -1,14 +1,19 @@
-//! The pools there are: the calling thread alone, and rayon's threads. This file is the only one that names
-//! the thread pool in use.
+//! The pools there are: the calling thread alone, and a team of threads.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::io;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rayon::prelude::*;
-use rayon::{Scope, ThreadPool};
-
-use super::Pool;
+use super::board::Board;
+use super::job::Task;
+use super::{MOST_THREADS, Pool};
 use crate::error::KernelError;
+
+/// How long a thread of a team spins before it sleeps: several times as long as it takes to wake one.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// The calling thread alone.
 pub(super) struct Serial;
@@ -18,118 +23,67 @@ impl Pool for Serial {
         1
     }
 
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+    fn run(&self, tasks: usize, task: &Task) {
         (0..tasks).for_each(task);
     }
 }
 
-/// Rayon's threads. A process that was forked has none of its parent's threads: it gets others, as many,
-/// when it first computes.
-pub(super) struct Rayon {
-    /// Those of a pool of our own; without one those of the pool that the caller is in, or else the
-    /// process's.
-    own: Option<ThreadPool>,
-    /// The process that has them.
-    process: u32,
-    /// The threads of another process.
-    forked: Mutex<Option<(u32, Arc<ThreadPool>)>>,
+/// How many threads can compute at a time.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-impl Rayon {
+/// Threads that help whoever calls. The caller is one of the team: it works on its own tasks, and waits for
+/// none but those that another thread has begun.
+///
+/// A process that was forked has none of its parent's threads. There the first caller computes alone, and the
+/// next has others.
+pub(super) struct Team {
+    threads: usize,
+    helpers: OnceLock<Box<Helpers>>,
+}
+
+impl Team {
+    /// A team whose threads start when they are first needed. Where they can't, callers compute alone.
     pub(super) fn of_the_process() -> Self {
-        Self::of(None)
+        let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|asked| asked.parse().ok());
+        let threads = asked.filter(|&threads| threads > 0).unwrap_or_else(cores).min(MOST_THREADS);
+        Self { threads, helpers: OnceLock::new() }
     }
 
     pub(super) fn new(threads: usize) -> Result<Self, KernelError> {
-        match start(threads) {
-            Ok(pool) => Ok(Self::of(Some(pool))),
+        match Helpers::start(threads - 1) {
+            Ok(helpers) => Ok(Self { threads, helpers: Box::new(helpers).into() }),
             Err(source) => Err(KernelError::Threads { threads, source: Arc::new(source) }),
         }
     }
 
-    fn of(own: Option<ThreadPool>) -> Self {
-        Self { own, process: std::process::id(), forked: Mutex::default() }
-    }
-
-    /// The threads to compute on. Whoever is on one of them already need not ask the system which process
-    /// it is.
-    fn current(&self) -> Current<'_> {
-        let here = match &self.own {
-            None => rayon::current_thread_index().map(|_| Current::Global),
-            Some(pool) => pool.current_thread_index().map(|_| Current::Own(pool)),
-        };
-        here.unwrap_or_else(|| match (&self.own, std::process::id()) {
-            (None, process) if process == self.process => Current::Global,
-            (Some(pool), process) if process == self.process => Current::Own(pool),
-            (_, process) => self.of_fork(process).map_or(Current::Caller, Current::Forked),
-        })
-    }
-
-    /// The threads of a process that was forked; none where they can't be started.
-    fn of_fork(&self, process: u32) -> Option<Arc<ThreadPool>> {
-        let mut forked = self.forked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, pool)) = &*forked
-            && *of == process
-        {
-            return Some(pool.clone());
+    /// Those that started last; they may be a parent's.
+    fn helpers(&self) -> &Helpers {
+        let mut helpers = self.helpers.get_or_init(|| Helpers::start_any(self.threads - 1));
+        while let Some(next) = helpers.next.get() {
+            helpers = next;
         }
-        let pool = Arc::new(start(self.threads()).ok()?);
-        // A pool of the parent's has no threads here that could end it.
-        std::mem::forget(forked.replace((process, pool.clone())));
-        Some(pool)
+        helpers
     }
 }
 
-fn start(threads: usize) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|index| format!("coreml-kernels-{index}"))
-        .build()
-}
-
-/// Where to compute.
-enum Current<'r> {
-    Global,
-    Own(&'r ThreadPool),
-    Forked(Arc<ThreadPool>),
-    Caller,
-}
-
-impl Current<'_> {
-    fn scope<'s>(&self, work: impl FnOnce(&Scope<'s>)) {
-        match self {
-            Current::Own(pool) => pool.in_place_scope(work),
-            Current::Forked(pool) => pool.in_place_scope(work),
-            Current::Global | Current::Caller => rayon::in_place_scope(work),
-        }
-    }
-}
-
-impl Pool for Rayon {
+impl Pool for Team {
     fn threads(&self) -> usize {
-        match &self.own {
-            None => rayon::current_num_threads(),
-            Some(pool) => pool.current_num_threads(),
-        }
+        self.threads
     }
 
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        let run = || (0..tasks).into_par_iter().for_each(task);
-        match self.current() {
-            Current::Global => run(),
-            Current::Own(pool) => pool.install(run),
-            Current::Forked(pool) => pool.install(run),
-            Current::Caller => (0..tasks).for_each(task),
+    fn run(&self, tasks: usize, task: &Task) {
+        let helpers = self.helpers();
+        let share = self.threads / helpers.board.callers().max(1);
+        if !helpers.board.run(share, tasks, task) {
+            helpers.of_this_process();
         }
     }
 
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
-        match self.current() {
-            Current::Global => rayon::scope(|_| work()),
-            Current::Own(pool) => pool.install(work),
-            Current::Forked(pool) => pool.install(work),
-            Current::Caller => work(),
-        }
+        let _caller = self.helpers().board.enter();
+        work();
     }
 
     fn enter_beside(
@@ -138,47 +92,111 @@ impl Pool for Rayon {
         every: Duration,
         meanwhile: &mut dyn FnMut(),
     ) {
-        let current = self.current();
-        if matches!(current, Current::Caller) || rayon::current_thread_index().is_some() {
-            return self.enter(work);
-        }
-        let end = End::default();
-        current.scope(|scope| {
-            scope.spawn(|_| {
-                let _told = end.tell_when_dropped();
-                work();
-            });
-            while !end.wait(every) {
+        let helpers = self.helpers().of_this_process();
+        let Some(_caller) = helpers.board.enter() else { return work() };
+        let _absent = Absent::new(&helpers.absent);
+        let place = helpers.grow().ok().and_then(|()| helpers.board.reserve());
+        let Some(place) = place else { return work() };
+        let work = Mutex::new(work);
+        let task: &Task = &|_| work.lock().unwrap_or_else(PoisonError::into_inner)();
+        place.lend(1, &task, |job| {
+            helpers.board.wake(1);
+            while !job.sleep(every) {
                 meanwhile();
             }
         });
     }
 }
 
-/// Tells one thread that the work on another has ended.
-#[derive(Default)]
-struct End {
-    ended: Mutex<bool>,
-    told: Condvar,
+/// The threads of a team in one process, but for those that call. They end with this.
+struct Helpers {
+    board: Arc<Board>,
+    /// How many there are for callers that compute themselves.
+    count: usize,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Callers that have another thread compute, and look after something else.
+    absent: AtomicUsize,
+    /// The threads of a process that was forked from this one.
+    next: OnceLock<Box<Helpers>>,
 }
 
-impl End {
-    /// What tells it, also where the work panics.
-    fn tell_when_dropped(&self) -> impl Drop + '_ {
-        struct Tell<'e>(&'e End);
-        impl Drop for Tell<'_> {
-            fn drop(&mut self) {
-                *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
-                self.0.told.notify_one();
-            }
+impl Helpers {
+    /// None at first, of up to so many in this process.
+    fn of(count: usize, process: u32) -> Self {
+        // Where there are fewer cores, a thread that spins takes one from another that computes.
+        let spin = if count < cores() { SPIN } else { Duration::ZERO };
+        Self {
+            board: Arc::new(Board::new(spin, process)),
+            count,
+            threads: Mutex::default(),
+            absent: AtomicUsize::default(),
+            next: OnceLock::new(),
         }
-        Tell(self)
     }
 
-    /// Waits so long at most; says whether the work has ended.
-    fn wait(&self, at_most: Duration) -> bool {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.told.wait_timeout_while(ended, at_most, |ended| !*ended);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+    fn start(count: usize) -> io::Result<Self> {
+        let helpers = Self::of(count, std::process::id());
+        helpers.grow()?;
+        Ok(helpers)
+    }
+
+    /// All, or none where they can't be started.
+    fn start_any(count: usize) -> Box<Self> {
+        Box::new(Self::start(count).unwrap_or_else(|_| Self::of(0, std::process::id())))
+    }
+
+    /// Starts what is missing, for callers that are absent, too.
+    fn grow(&self) -> io::Result<()> {
+        let mut threads = self.threads();
+        while threads.len() < self.count + self.absent.load(Ordering::Relaxed) {
+            let board = self.board.clone();
+            let thread = thread::Builder::new().name(format!("coreml-kernels-{}", threads.len()));
+            threads.push(thread.spawn(move || board.serve())?);
+        }
+        Ok(())
+    }
+
+    /// Those of the process that asks.
+    fn of_this_process(&self) -> &Self {
+        match self.board.is_here() {
+            true => self,
+            false => self.next.get_or_init(|| Self::start_any(self.count)),
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Drop for Helpers {
+    fn drop(&mut self) {
+        let threads = std::mem::take(&mut *self.threads());
+        if !self.board.is_here() {
+            // There is nothing to wait for, and nothing that could be let go.
+            return std::mem::forget(threads);
+        }
+        self.board.end();
+        // They catch what tasks panic with.
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// A caller that has another thread compute, until this is dropped.
+struct Absent<'c>(&'c AtomicUsize);
+
+impl<'c> Absent<'c> {
+    fn new(count: &'c AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Absent<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

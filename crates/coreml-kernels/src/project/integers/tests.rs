@@ -5,7 +5,7 @@ use super::*;
 use crate::context::Workers;
 use crate::project::tests::{dense, halves, noise, stream};
 use crate::project::{ColumnLayout, OutputLayout, project};
-use crate::weights::{Table, Weights};
+use crate::weights::Weights;
 
 /// Products with columns that lie one after the other, row after row of each.
 fn products(ctx: &Context, numerics: Numerics, w: &Weights, x: &[f32]) -> Vec<f32> {
@@ -209,7 +209,7 @@ proptest! {
     #[test]
     fn scaled_integers_as_the_generic_twin(
         bits in prop::sample::select(vec![1u8, 2, 3, 4, 6, 8]), signed in any::<bool>(),
-        rows in 1usize..5, blocks in 1usize..20, count in 1usize..9,
+        rows in 1usize..5, blocks in 1usize..20, count in 1usize..9, all in any::<bool>(),
         block in prop::sample::select(vec![8usize, 16, 32, 64, 128]),
     ) {
         let cols = blocks * block;
@@ -218,7 +218,8 @@ proptest! {
         let packed =
             PackedRows { bits, packed: &data, stride: cols / 8 * usize::from(bits), count: cols };
         let (values, zeros) = (noise(rows * blocks + LANES, 8), noise(rows * blocks + LANES, 9));
-        let scales = FixedScales { scales: &values, zeros: &zeros, block, rows: (1, 0) };
+        let zeros = if all { Zeros::All(zeros[0]) } else { Zeros::Each(&zeros) };
+        let scales = FixedScales { scales: &values, zeros, block, rows: (1, 0) };
         let run = |isa: Isa| {
             let ctx = Context::with_isa(Workers::serial(), isa);
             let columns = Matrix::row_major(&x, count, cols);

@@ -27,9 +27,7 @@ impl Call<'_> {
     /// Writes products of integers. Says whether that was possible: not with weights that have none, nor with
     /// columns of which a value is not finite.
     pub(super) fn integers(&self, ctx: &Context, out: &mut Block) -> Result<bool, KernelError> {
-        let few = out.cols <= thresholds::SOME_COLUMNS && self.w.cols > 0;
-        let fast = self.numerics != Numerics::Strict && arch::has_fast_integers(ctx.isa());
-        if !few || !fast || !self.has_integers() {
+        if self.numerics == Numerics::Strict || !self.has_integers(ctx.isa()) {
             return Ok(false);
         }
         let dense = self.dense_columns(ctx)?;
@@ -55,16 +53,16 @@ impl Call<'_> {
         Ok(true)
     }
 
-    /// Whether the weights are integers with few scales, or tables of a whole row, that lie as kernels need.
-    fn has_integers(&self) -> bool {
+    /// Whether the weights are integers with few scales, or tables of a whole row, that lie as fast kernels need.
+    fn has_integers(&self, isa: Isa) -> bool {
         let cols = self.w.cols;
-        match &self.w.encoding {
-            Encoding::Palettized(p) => p.cols_per_group == cols && aligned(p.bits, cols, cols),
-            Encoding::Blockwise(b) => {
-                FixedScales::fit(b.cols_per_block, cols) && aligned(b.bits, cols, cols)
-            }
-            Encoding::F32(_) | Encoding::F16(_) => false,
-        }
+        let (bits, table, fit) = match &self.w.encoding {
+            Encoding::Palettized(p) => (p.bits, true, p.cols_per_group == cols),
+            Encoding::Blockwise(b) => (b.bits, false, FixedScales::fit(b.cols_per_block, cols)),
+            Encoding::F32(_) | Encoding::F16(_) => return false,
+        };
+        let fit = fit && cols > 0 && aligned(bits, cols, cols);
+        fit && arch::has_fast_integers(isa, bits, table, self.x.cols)
     }
 
     /// Products of some rows, row after row.

@@ -17,9 +17,14 @@ fn products(ctx: &Context, numerics: Numerics, w: &Weights, x: &[f32]) -> Vec<f3
     out
 }
 
-/// The sets whose products are of integers.
-fn contexts() -> impl Iterator<Item = Context> {
-    let fast = |isa: &Isa| arch::has_fast_integers(*isa);
+/// The sets whose products with so many columns are of integers.
+fn contexts(w: &Weights, count: usize) -> impl Iterator<Item = Context> {
+    let (bits, table) = match w.encoding {
+        Encoding::Palettized(p) => (p.bits, true),
+        Encoding::Blockwise(b) => (b.bits, false),
+        _ => panic!("compressed weights"),
+    };
+    let fast = move |isa: &Isa| arch::has_fast_integers(*isa, bits, table, count);
     let contexts = Isa::available().into_iter().filter(fast);
     contexts.map(|isa| Context::with_isa(Workers::shared(), isa))
 }
@@ -82,7 +87,7 @@ fn check_errors(w: &Weights) {
     for (x, bound) in [(plain, 5e-5), (outliers, 1e-4)] {
         let exact = exact_products(w, &x);
         let rounded: Vec<f32> = halves(&x).iter().map(|x| x.to_f32()).collect();
-        for ctx in contexts() {
+        for ctx in contexts(w, 1) {
             let got = error(&products(&ctx, Numerics::Halves, w, &x), &exact);
             let of_halves = error(&products(&ctx, Numerics::Strict, w, &rounded), &exact);
             assert!(got <= bound, "{:?}: {got}", w.cols);
@@ -134,7 +139,7 @@ fn errors_of_scaled_integers() {
             let w = blockwise((rows, cols), (bits, true), &data, scales, (1, block));
             check_errors(&w);
             let x = normal(cols, 5);
-            for ctx in contexts() {
+            for ctx in contexts(&w, 1) {
                 let got = products(&ctx, Numerics::Halves, &w, &x);
                 let of_rounded = products(&ctx, Numerics::Halves, &rounded(&w), &x);
                 assert_eq!(bits_of(&got), bits_of(&of_rounded));
@@ -148,7 +153,7 @@ fn check(w: &Weights, count: usize) -> Result<(), TestCaseError> {
     let x = noise(w.cols * count, 7);
     let exact = dense(w);
     let mut first = None;
-    for ctx in contexts() {
+    for ctx in contexts(w, count) {
         let got = products(&ctx, Numerics::Halves, w, &x);
         let columns = x.chunks_exact(w.cols);
         let each: Vec<f32> =
@@ -271,7 +276,7 @@ fn values_that_are_not_finite() {
         let x = noise(cols * 2, 3);
         let mut odd_x = x.clone();
         odd_x[cols + 1] = odd;
-        for ctx in contexts() {
+        for ctx in contexts(&w, 1) {
             let strict = products(&ctx, Numerics::Strict, &w, &x);
             let got = products(&ctx, Numerics::Halves, &w, &x);
             // The second table's rows are the exact ones, the others are not.
@@ -297,7 +302,7 @@ fn scales_that_are_not_finite() {
         let w = blockwise((rows, cols), (8, true), &data, scales, (1, 64));
         let w = if rounds { rounded(&w) } else { w };
         let x = noise(cols, 3);
-        for ctx in contexts() {
+        for ctx in contexts(&w, 1) {
             let strict = products(&ctx, Numerics::Strict, &w, &x);
             let got = products(&ctx, Numerics::Halves, &w, &x);
             assert_eq!(bits_of(&strict[16..32]), bits_of(&got[16..32]), "{odd}");
@@ -314,7 +319,7 @@ fn tiny_values() {
     let w = palettized((8, 64), 8, &indices, Table::F32(&lut), 8);
     for size in [0.0, 1e-44, 1e-38, 1.0] {
         let x: Vec<f32> = noise(64, 3).iter().map(|value| value * size).collect();
-        for ctx in contexts() {
+        for ctx in contexts(&w, 1) {
             let got = products(&ctx, Numerics::Halves, &w, &x);
             assert!(got.iter().all(|value| value.abs() <= 1e-30 * size + 1e-36), "{got:?}");
         }

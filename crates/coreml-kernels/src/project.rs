@@ -11,6 +11,8 @@ use crate::numerics::Numerics;
 use crate::thresholds;
 use crate::weights::{Encoding, Weights};
 
+mod integers;
+
 const KERNEL: &str = "project";
 
 /// Where input `k` of column `s` lies: at `k * stride_k + s * stride_s`.
@@ -34,6 +36,10 @@ pub struct OutputLayout {
 /// `out[n, s] = sum over k of w[n, k] * x[k, s] + bias[n]`, with `n < w.rows`, `k < w.cols` and
 /// `s < count_s`. A few columns are computed straight from the compressed weights, one by one; some more
 /// row by row; for many, blocks of rows are expanded and multiplied. Divided among threads if large.
+///
+/// Unless the numerics are strict, compressed weights are multiplied with few columns (up to eight) as integers
+/// of 16 bits, where the CPU is faster with these: the root mean square of errors relative to that of products
+/// is then below 1e-4.
 ///
 /// # Errors
 /// If the weights are not valid, a slice is shorter than its layout reaches, `bias` does not have
@@ -89,7 +95,6 @@ pub fn project_rows(
 /// these rows.
 #[derive(Clone)]
 pub(crate) struct Call<'a> {
-    #[expect(dead_code, reason = "kernels of integers follow")]
     pub(crate) numerics: Numerics,
     pub(crate) w: &'a Weights<'a>,
     pub(crate) rows: Range<usize>,
@@ -110,11 +115,11 @@ impl Call<'_> {
         let (rows, cols) = (self.rows.len(), self.x.cols);
         self.bias.map_or(Ok(()), |bias| check_len(KERNEL, "bias", rows, bias.len()))?;
         let out = MatrixMut { data: out, rows, cols, row_stride: stride_n, col_stride: stride_s };
-        let out = Block::new(KERNEL, out)?;
-        if out.is_empty() {
+        let mut out = Block::new(KERNEL, out)?;
+        if out.is_empty() || self.integers(ctx, &mut out)? {
             return Ok(());
         }
-        // What hangs on shapes alone, for every form of weights to give the same sums.
+        // In single precision, what hangs on shapes alone, for every form of weights to give the same sums.
         if cols <= thresholds::FEW_COLUMNS {
             self.few(ctx, out)
         } else if cols <= thresholds::SOME_COLUMNS {
@@ -146,7 +151,10 @@ impl Call<'_> {
     }
 
     /// A copy of the columns one after the other, unless each is dense already.
-    fn dense_columns<'s>(&self, ctx: &'s Context) -> Result<Option<Lease<'s, f32>>, KernelError> {
+    pub(super) fn dense_columns<'s>(
+        &self,
+        ctx: &'s Context,
+    ) -> Result<Option<Lease<'s, f32>>, KernelError> {
         if self.x.row_stride == 1 || self.x.rows <= 1 {
             return Ok(None);
         }

@@ -58,11 +58,21 @@ pub enum Isa {
     Avx512Vnni(Avx512Vnni),
 }
 
+/// The environment's variable with the [name](Isa::name) of the set to use instead of the best one, to test and
+/// compare them.
+pub const VARIABLE: &str = "CANDLE_COREML_ISA";
+
 impl Isa {
-    /// The best set of this CPU. Detected once per process.
+    /// The set to use: the one that the environment [names](VARIABLE) if the CPU has it, else the CPU's best.
+    /// Detected once per process.
     pub fn detect() -> Self {
-        static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| Self::available().last().copied().unwrap_or(Self::Generic))
+        static CHOSEN: OnceLock<Isa> = OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let name = std::env::var(VARIABLE).unwrap_or_default();
+            let available = Self::available();
+            let named = available.iter().find(|isa| isa.name() == name);
+            named.or(available.last()).copied().unwrap_or(Self::Generic)
+        })
     }
 
     /// All sets of this CPU, the plainest first. Tests run each against [`Isa::Generic`].

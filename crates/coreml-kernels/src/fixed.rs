@@ -80,6 +80,7 @@ pub(crate) struct Piece {
     pub(crate) scales: [f32; LANES],
     /// What sums of a table's upper bytes with a lane's upper and lower ones start with, to take off that
     /// 32768 above each integer is 128 above its upper byte.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "vector loops alone ask"))]
     pub(crate) starts: [[i32; LANES]; 2],
     /// Sums of each lane's integers in each step, which are exact.
     pub(crate) step_sums: [[f32; LANES]; STEPS],

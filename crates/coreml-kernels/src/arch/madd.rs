@@ -87,9 +87,9 @@ fn scaled_rows<const BITS: usize>(
         for (piece, count) in pieces(rows, x.column(i % x.count)) {
             let mut sums = [_mm256_setzero_ps(); 2];
             for step in 0..count {
-                let elements = elements::<BITS>(packed.next().unwrap_or_default());
-                let products =
-                    lanes(products(elements.map(|w| _mm256_xor_si256(w, flip)), piece, step));
+                let [first, second] = elements::<BITS>(packed.next().unwrap_or_default());
+                let elements = [_mm256_xor_si256(first, flip), _mm256_xor_si256(second, flip)];
+                let products = lanes(products(elements, piece, step));
                 let at = blocks.next_step();
                 for half in 0..2 {
                     let zero = match scales.zeros {
@@ -189,14 +189,15 @@ impl LookUp {
     /// The integers at a step's indices.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn words(&self, indices: [__m256i; 2]) -> [__m256i; 4] {
-        let [first, second] = indices.map(|indices| {
+    fn words(&self, [first, second]: [__m256i; 2]) -> [__m256i; 4] {
+        let values = |indices| {
             // Interleaving takes the lower halves of both 128-bit lanes, then the upper ones.
             let indices = _mm256_permute4x64_epi64::<0b11_01_10_00>(indices);
             let high = _mm256_shuffle_epi8(self.high, indices);
             let low = _mm256_shuffle_epi8(self.low, indices);
             [_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)]
-        });
+        };
+        let (first, second) = (values(first), values(second));
         [first[0], first[1], second[0], second[1]]
     }
 }

@@ -348,9 +348,11 @@ pub(crate) fn dot_rows(
 /// Whether products of integers with so many columns are faster than those in single precision, for elements
 /// of so many bits that stand for a table's values or for themselves.
 pub(crate) fn has_fast_integers(isa: Isa, bits: u8, table: bool, columns: usize) -> bool {
-    match isa {
-        Isa::Avx512Vnni(_) => columns <= thresholds::SOME_COLUMNS,
-        Isa::Avx2(_) => columns <= thresholds::FEW_COLUMNS && (bits == 4 || (bits == 8 && !table)),
+    let few = columns <= thresholds::FEW_COLUMNS;
+    match (isa, table) {
+        (Isa::Avx512Vnni(_), _) => columns <= thresholds::SOME_COLUMNS,
+        (Isa::Avx2(_), true) => few && bits == 4,
+        (Isa::Avx2(_) | Isa::Avx512(_), false) => few && matches!(bits, 4 | 8),
         _ => false,
     }
 }
@@ -387,6 +389,8 @@ pub(crate) fn dot_scaled(
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(token) => vnni::dot_scaled(token, rows, flip, scales, x, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => dot_scaled(Isa::Avx2(token.avx2()), rows, signed, scales, x, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) if matches!(rows.bits, 4 | 8) => {
             madd::dot_scaled(token, rows, flip, scales, x, out);

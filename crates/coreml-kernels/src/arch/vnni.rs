@@ -93,8 +93,14 @@ fn dot_rows<const BITS: usize, const COUNT: usize>(
         let packed = &rows.packed[i * rows.stride..];
         let mut totals = [_mm512_setzero_ps(); COUNT];
         for (p, start) in (0..rows.count).step_by(PIECE).enumerate() {
-            let pieces = columns.map(|column| &column[p]);
-            let mut sums: [Sums; COUNT] = std::array::from_fn(|c| Sums::new(pieces[c]));
+            let mut pieces = [&columns[0][p]; COUNT];
+            for c in 1..COUNT {
+                pieces[c] = &columns[c][p];
+            }
+            let mut sums = [Sums::new(pieces[0]); COUNT];
+            for c in 1..COUNT {
+                sums[c] = Sums::new(pieces[c]);
+            }
             let steps = Steps::<BITS>::new(packed, start..rows.count, &mut buffer);
             for step in 0..steps.count {
                 let (high, low) = look_up.values::<BITS>(unpack.bytes(steps.load(step)));
@@ -156,7 +162,10 @@ fn scaled_rows<const BITS: usize, const COUNT: usize>(
         let mut blocks = scales.row(i, rows.count);
         let mut totals = [_mm512_setzero_ps(); COUNT];
         for (p, start) in (0..rows.count).step_by(PIECE).enumerate() {
-            let pieces = columns.map(|column| &column[p]);
+            let mut pieces = [&columns[0][p]; COUNT];
+            for c in 1..COUNT {
+                pieces[c] = &columns[c][p];
+            }
             let mut sums = [_mm512_setzero_ps(); COUNT];
             let steps = Steps::<BITS>::new(packed, start..rows.count, &mut buffer);
             for step in 0..steps.count {

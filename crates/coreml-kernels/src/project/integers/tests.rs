@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::context::Workers;
 use crate::project::tests::{dense, halves, noise, stream};
-use crate::project::{ColumnLayout, OutputLayout, project};
+use crate::project::{ColumnLayout, OutputLayout, project, project_rows};
 use crate::weights::Weights;
 
 /// Products with columns that lie one after the other, row after row of each.
@@ -260,6 +260,31 @@ proptest! {
         let generic = run(Isa::Generic);
         for isa in Isa::available() {
             prop_assert_eq!(&run(isa), &generic, "{}", isa.name());
+        }
+    }
+}
+
+/// Large enough for several threads; columns and outputs next to each other, biases, and some rows alone.
+#[test]
+fn layouts() {
+    let (rows, cols, count) = (264, 640, 3);
+    let (lut, indices) = (noise(rows / 8 * 16, 2), stream(rows * cols, 4));
+    let w = palettized((rows, cols), 4, &indices, Table::F32(&lut), 8);
+    let (x, bias) = (noise(cols * count, 3), noise(rows, 4));
+    let mut channels = vec![0.0; x.len()];
+    Matrix::row_major(&x, count, cols).transposed().copy_to(&mut channels);
+    for ctx in contexts(&w, count) {
+        let plain = products(&ctx, Numerics::Halves, &w, &x);
+        let part = 13..rows - 5;
+        let mut out = vec![f32::NAN; part.len() * count];
+        let from = ColumnLayout { stride_k: count, stride_s: 1 };
+        let to = OutputLayout { stride_n: count, stride_s: 1 };
+        let (numerics, some) = (Numerics::Halves, Some(&bias[part.clone()]));
+        project_rows(&ctx, numerics, &w, part.clone(), &channels, from, count, some, &mut out, to)
+            .unwrap();
+        for (n, out) in part.zip(out.chunks_exact(count)) {
+            let expected: Vec<f32> = (0..count).map(|s| plain[s * rows + n] + bias[n]).collect();
+            assert_eq!(bits_of(out), bits_of(&expected), "row {n}");
         }
     }
 }

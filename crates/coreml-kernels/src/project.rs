@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
+use crate::arch;
 use crate::context::{Context, Lease};
 use crate::error::{KernelError, check_len};
 use crate::gemm::{Sum, multiply};
 use crate::lanes;
 use crate::matrix::{Block, Matrix, MatrixMut, Threads};
 use crate::numerics::Numerics;
+use crate::panels::{Product, Rows};
 use crate::thresholds;
 use crate::weights::{Encoding, Weights};
 
@@ -214,8 +216,15 @@ impl Call<'_> {
         (thresholds::EXPANDED / self.w.cols.max(1)).max(1).next_multiple_of(self.w.group())
     }
 
-    /// Many columns: blocks of rows are expanded and multiplied.
+    /// Many columns: arranged in panels where there are tiles for these, else blocks of rows are expanded
+    /// and multiplied.
     fn many(&self, ctx: &Context, out: Block) -> Result<(), KernelError> {
+        if let (Some(width), true) = (arch::panel_width(ctx.isa()), self.w.cols > 0) {
+            let rows = Rows::Weights(self.w, self.rows.start);
+            let (depth, bias) = (self.w.cols, self.bias);
+            let product = Product { rows, columns: &self.x, depth, bias };
+            return product.run(ctx, Threads::All, width, out);
+        }
         let per_block = self.rows_per_block();
         if out.rows <= per_block || matches!(self.w.encoding, Encoding::F32(_)) {
             return self.block(ctx, Threads::All, 0, out);

@@ -10,12 +10,17 @@ mod avx512;
 pub(crate) mod compiled;
 mod generic;
 #[cfg(target_arch = "x86_64")]
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
+#[cfg(target_arch = "x86_64")]
 mod vbmi;
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use crate::isa::Isa;
+use crate::matrix::{self, Matrix};
 
 /// Values by index, in both widths, so that each instruction set finds what it can look up.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -370,5 +375,67 @@ pub(crate) fn expand_rows(
     }
     for (i, out) in out.chunks_mut(stride).enumerate() {
         expand_table(isa, &rows.row(i), table, &mut out[..rows.count]);
+    }
+}
+
+/// How wide panels of columns are.
+#[derive(Clone, Copy)]
+pub(crate) struct PanelWidth {
+    /// Columns of a vector, of which a panel has a multiple.
+    pub(crate) lanes: usize,
+    /// The most vectors of a panel.
+    pub(crate) vectors: usize,
+}
+
+/// How wide the panels are that [`multiply_panel`] takes, where there is such a routine.
+pub(crate) fn panel_width(isa: Isa) -> Option<PanelWidth> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(_) | Isa::Avx512Vbmi(_) => Some(PanelWidth { lanes: 16, vectors: 4 }),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(_) => Some(PanelWidth { lanes: 8, vectors: 2 }),
+        _ => None,
+    }
+}
+
+/// Writes to `c`, or adds to what is there, the products of the rows of `a`, each of which lies in one piece,
+/// with a panel of columns: input `k` of column `s` is `panel[k * width + s]`. Columns of `c` lie side by side.
+///
+/// # Panics
+/// If the operands do not fit each other, or there is no such routine.
+pub(crate) fn multiply_panel(
+    isa: Isa,
+    a: Matrix<f32>,
+    (panel, width): (&[f32], usize),
+    added: bool,
+    c: &mut matrix::Block,
+) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => tile::multiply_avx512(token, a, (panel, width), added, c),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => {
+            tile::multiply_avx512(token.avx512(), a, (panel, width), added, c)
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => tile::multiply_avx2(token, a, (panel, width), added, c),
+        _ => unreachable!("no panel has a width"),
+    }
+}
+
+/// Copies a matrix whose rows lie in one piece each to one whose columns do, as far as it is faster than value
+/// by value; gives how many rows and columns these are.
+///
+/// # Panics
+/// If the matrices do not have these sizes and strides.
+pub(crate) fn transpose(isa: Isa, from: Matrix<f32>, to: &mut matrix::Block) -> (usize, usize) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => transpose::squares(token.avx2(), from, to),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vbmi(token) => transpose::squares(token.avx512().avx2(), from, to),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => transpose::squares(token, from, to),
+        _ => (0, 0),
     }
 }

@@ -178,7 +178,7 @@ impl<const BITS: usize> Decoder<BITS> {
 /// Asks for the cache line at an address, which may be any.
 #[inline]
 #[allow(unused_unsafe, reason = "the intrinsic became safe after Rust 1.89")]
-fn prefetch(address: *const u8) {
+pub(super) fn prefetch(address: *const u8) {
     // SAFETY: a prefetch never faults and changes nothing that a program sees.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
 }

@@ -1,7 +1,7 @@
 //! What the CPU at hand can do, as values that prove it.
 //!
-//! A vector routine asks for a token ([`Avx2`], [`Avx512`], [`Avx512Vbmi`]); a token exists only if run-time
-//! detection found the features. Holding one is the safety argument of the routine.
+//! A vector routine asks for a token ([`Avx2`], [`Avx512`], [`Avx512Vbmi`], [`Avx512Vnni`]); a token exists only
+//! if run-time detection found the features. Holding one is the safety argument of the routine.
 
 use std::sync::OnceLock;
 
@@ -31,6 +31,17 @@ impl Avx512Vbmi {
     }
 }
 
+/// Proof of AVX-512 VNNI, and of everything [`Avx512Vbmi`] stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Avx512Vnni(());
+
+impl Avx512Vnni {
+    /// The weaker proof that this one contains.
+    pub fn vbmi(self) -> Avx512Vbmi {
+        Avx512Vbmi(())
+    }
+}
+
 /// The instruction set a kernel runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,8 +52,10 @@ pub enum Isa {
     Avx2(Avx2),
     /// x86-64 with AVX-512 F, BW and VL.
     Avx512(Avx512),
-    /// The same with VBMI (Ice Lake, Zen 4 and later).
+    /// The same with VBMI.
     Avx512Vbmi(Avx512Vbmi),
+    /// The same with VNNI (Ice Lake, Zen 4 and later).
+    Avx512Vnni(Avx512Vnni),
 }
 
 impl Isa {
@@ -60,17 +73,34 @@ impl Isa {
         let vbmi = avx512.and_then(|_| detect_vbmi());
         all.extend(avx2.map(Self::Avx2));
         all.extend(avx512.map(Self::Avx512));
+        let vnni = vbmi.and_then(|_| detect_vnni());
         all.extend(vbmi.map(Self::Avx512Vbmi));
+        all.extend(vnni.map(Self::Avx512Vnni));
         all
     }
 
-    /// A short name for reports: `generic`, `avx2`, `avx512` or `avx512vbmi`.
+    /// A short name for reports: `generic`, `avx2`, `avx512`, `avx512vbmi` or `avx512vnni`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Generic => "generic",
             Self::Avx2(_) => "avx2",
             Self::Avx512(_) => "avx512",
             Self::Avx512Vbmi(_) => "avx512vbmi",
+            Self::Avx512Vnni(_) => "avx512vnni",
+        }
+    }
+
+    /// The set without what only loops over bytes use.
+    pub(crate) fn of_floats(self) -> Self {
+        self.vbmi().map_or(self, |token| Self::Avx512(token.avx512()))
+    }
+
+    /// The proof of VBMI, if the set has it.
+    pub(crate) fn vbmi(self) -> Option<Avx512Vbmi> {
+        match self {
+            Self::Avx512Vbmi(token) => Some(token),
+            Self::Avx512Vnni(token) => Some(token.vbmi()),
+            _ => None,
         }
     }
 }
@@ -96,6 +126,11 @@ fn detect_vbmi() -> Option<Avx512Vbmi> {
     is_x86_feature_detected!("avx512vbmi").then_some(Avx512Vbmi(()))
 }
 
+#[cfg(target_arch = "x86_64")]
+fn detect_vnni() -> Option<Avx512Vnni> {
+    is_x86_feature_detected!("avx512vnni").then_some(Avx512Vnni(()))
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 fn detect_avx2() -> Option<Avx2> {
     None
@@ -108,5 +143,10 @@ fn detect_avx512() -> Option<Avx512> {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn detect_vbmi() -> Option<Avx512Vbmi> {
+    None
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect_vnni() -> Option<Avx512Vnni> {
     None
 }

@@ -16,6 +16,7 @@ pub mod conv;
 pub mod convert;
 pub mod decompress;
 mod error;
+mod fixed;
 pub mod gemm;
 pub mod isa;
 mod lanes;

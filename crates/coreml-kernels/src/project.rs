@@ -13,6 +13,8 @@ use crate::panels::{Product, Rows};
 use crate::thresholds;
 use crate::weights::{Encoding, Weights};
 
+mod integers;
+
 const KERNEL: &str = "project";
 
 /// Where input `k` of column `s` lies: at `k * stride_k + s * stride_s`.
@@ -91,7 +93,6 @@ pub fn project_rows(
 /// these rows.
 #[derive(Clone)]
 pub(crate) struct Call<'a> {
-    #[expect(dead_code, reason = "kernels of integers follow")]
     pub(crate) numerics: Numerics,
     pub(crate) w: &'a Weights<'a>,
     pub(crate) rows: Range<usize>,
@@ -112,8 +113,8 @@ impl Call<'_> {
         let (rows, cols) = (self.rows.len(), self.x.cols);
         self.bias.map_or(Ok(()), |bias| check_len(KERNEL, "bias", rows, bias.len()))?;
         let out = MatrixMut { data: out, rows, cols, row_stride: stride_n, col_stride: stride_s };
-        let out = Block::new(KERNEL, out)?;
-        if out.is_empty() {
+        let mut out = Block::new(KERNEL, out)?;
+        if out.is_empty() || self.integers(ctx, &mut out)? {
             return Ok(());
         }
         // What hangs on shapes alone, for every form of weights to give the same sums.
@@ -148,7 +149,10 @@ impl Call<'_> {
     }
 
     /// A copy of the columns one after the other, unless each is dense already.
-    fn dense_columns<'s>(&self, ctx: &'s Context) -> Result<Option<Lease<'s, f32>>, KernelError> {
+    pub(super) fn dense_columns<'s>(
+        &self,
+        ctx: &'s Context,
+    ) -> Result<Option<Lease<'s, f32>>, KernelError> {
         if self.x.row_stride == 1 || self.x.rows <= 1 {
             return Ok(None);
         }

@@ -117,7 +117,7 @@ impl Table<'_> {
     }
 
     /// Copies values `start..start + out.len()`, widened to `f32`.
-    fn copy_to(&self, isa: Isa, start: usize, out: &mut [f32]) {
+    pub(crate) fn copy_to(&self, isa: Isa, start: usize, out: &mut [f32]) {
         let range = start..start + out.len();
         match self {
             Self::F32(values) => out.copy_from_slice(&values[range]),
@@ -377,10 +377,10 @@ impl<'a> Blockwise<'a> {
 
 /// Row blocks of which the scales are loaded at a time: reading a value right after it was written
 /// is slow.
-const LOADED: usize = 16;
+pub(crate) const LOADED: usize = 16;
 
 /// Whether every row and every group of columns starts on a byte, as the vector code needs.
-fn aligned(bits: u8, cols: usize, part: usize) -> bool {
+pub(crate) fn aligned(bits: u8, cols: usize, part: usize) -> bool {
     let whole = |count: usize| (count % 8 * usize::from(bits)).is_multiple_of(8);
     whole(cols) && (part == cols || whole(part))
 }

@@ -213,7 +213,7 @@ fn lane_dots_vector<T: Number>(b: &[T], stride: usize, x: &[f32], out: &mut [f32
 /// Adds the upper half of the lanes to the lower half until one is left.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
-fn fold_lanes(sums: __m512) -> f32 {
+pub(super) fn fold_lanes(sums: __m512) -> f32 {
     let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sums)));
     avx2::sum(_mm256_add_ps(_mm512_castps512_ps256(sums), upper))
 }

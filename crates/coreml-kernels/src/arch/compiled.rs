@@ -14,15 +14,13 @@ pub(crate) trait Loop {
 
 /// Runs a loop in the version for `isa`.
 pub(crate) fn run<L: Loop>(isa: Isa, work: L) -> L::Output {
-    match isa {
-        Isa::Generic => work.run(),
+    match isa.of_floats() {
         // SAFETY: the token in `isa` proves that the CPU has the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => unsafe { run_avx2(work) },
         // SAFETY: the token in `isa` proves that the CPU has the features.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(_) | Isa::Avx512Vbmi(_) => unsafe { run_avx512(work) },
-        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx512(_) => unsafe { run_avx512(work) },
         _ => work.run(),
     }
 }

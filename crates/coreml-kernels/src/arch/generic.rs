@@ -2,7 +2,10 @@
 
 use half::f16;
 
-use super::{LookupTable, Number, PackedRow, SUMS};
+use super::{LookupTable, Number, PackedRow, PackedRows, SUMS};
+use crate::fixed::{
+    FixedColumns, FixedScales, FixedTable, LANES as FIXED_LANES, PIECE, Piece, STEP, lane_blocks,
+};
 use crate::unpack::{element, unpack_from};
 
 /// Partial sums kept apart, so that the compiler may use vectors and rounding errors stay small.
@@ -103,6 +106,77 @@ pub(super) fn dot_table(row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 
         sum += block.factor() * block_sum;
     }
     sum
+}
+
+pub(super) fn dot_fixed(rows: &PackedRows, table: &FixedTable, x: &FixedColumns, out: &mut [f32]) {
+    each_piece(rows, x, out, |_, _, indices, x, totals| {
+        let mut sums = [[0i32; FIXED_LANES]; 2];
+        for (i, &index) in indices.iter().enumerate() {
+            let (step, at) = (i / STEP, i % STEP);
+            let (integer, lane) = (table.integer(index), at * FIXED_LANES / STEP);
+            sums[0][lane] += integer * i32::from(x.high[step][at]);
+            sums[1][lane] += integer * i32::from(x.low[step][at]);
+        }
+        for (lane, total) in totals.iter_mut().enumerate() {
+            let sum = 256.0 * sums[0][lane] as f32 + sums[1][lane] as f32;
+            *total = sum.mul_add(x.scales[lane], *total);
+        }
+    });
+    out.iter_mut().for_each(|out| *out *= table.scale);
+}
+
+/// `flip` is what the integers' bits are turned by.
+pub(super) fn dot_scaled(
+    rows: &PackedRows,
+    flip: u8,
+    scales: &FixedScales,
+    x: &FixedColumns,
+    out: &mut [f32],
+) {
+    let lane_blocks = lane_blocks(scales.block);
+    each_piece(rows, x, out, |row, start, integers, x, totals| {
+        let first = scales.row(row, rows.count);
+        let mut sums = [0.0f32; FIXED_LANES];
+        for (step, integers) in integers.chunks(STEP).enumerate() {
+            let mut products = [0i32; FIXED_LANES];
+            for (i, &integer) in integers.iter().enumerate() {
+                let value = 256 * i32::from(x.high[step][i]) + i32::from(x.low[step][i]);
+                products[i * FIXED_LANES / STEP] += i32::from(integer ^ flip) * value;
+            }
+            let block = first + (start + step * STEP) / scales.block;
+            for lane in 0..FIXED_LANES {
+                let at = block + lane_blocks[lane] as usize;
+                let (scale, zero) = (scales.scales[at], scales.zeros[at]);
+                let shifted = (-zero).mul_add(x.step_sums[step][lane], products[lane] as f32);
+                sums[lane] = scale.mul_add(shifted, sums[lane]);
+            }
+        }
+        for (lane, total) in totals.iter_mut().enumerate() {
+            *total = sums[lane].mul_add(x.scales[lane], *total);
+        }
+    });
+}
+
+/// Calls `add` with every piece of every row and column: with the row's number, where the piece starts, its
+/// elements, the column's piece and the lanes' sums so far. Writes the sums of these.
+fn each_piece(
+    rows: &PackedRows,
+    x: &FixedColumns,
+    out: &mut [f32],
+    add: impl Fn(usize, usize, &[u8], &Piece, &mut [f32; FIXED_LANES]),
+) {
+    let mut elements = [0u8; PIECE];
+    for (i, out) in out.iter_mut().enumerate() {
+        let (row, column) = (i / x.count, i % x.count);
+        let mut totals = [0.0; FIXED_LANES];
+        for (p, piece) in x.column(column).iter().enumerate() {
+            let start = p * PIECE;
+            let elements = &mut elements[..PIECE.min(rows.count - start)];
+            unpack_from(rows.bits, rows.bytes(row), start, elements);
+            add(row, start, elements, piece, &mut totals);
+        }
+        *out = fold(totals, |a, b| a + b);
+    }
 }
 
 pub(super) fn expand_table(row: &PackedRow, table: &LookupTable, out: &mut [f32]) {

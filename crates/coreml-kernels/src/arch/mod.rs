@@ -15,10 +15,13 @@ mod tile;
 mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod vbmi;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
+use crate::fixed::{FixedColumns, FixedScales, FixedTable};
 use crate::isa::Isa;
 use crate::matrix::{self, Matrix};
 
@@ -197,11 +200,9 @@ impl<'a> PackedRow<'a> {
 
 /// The sum of products of two slices.
 pub(crate) fn dot_f32(isa: Isa, w: &[f32], x: &[f32]) -> f32 {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::dot_f32(token, w, x),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => avx512::dot_f32(token.avx512(), w, x),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::dot_f32(token, w, x),
         _ => generic::dot_f32(w, x),
@@ -210,11 +211,9 @@ pub(crate) fn dot_f32(isa: Isa, w: &[f32], x: &[f32]) -> f32 {
 
 /// The sum of products of a half-precision and a single-precision slice.
 pub(crate) fn dot_f16(isa: Isa, w: &[f16], x: &[f32]) -> f32 {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::dot_f16(token, w, x),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => avx512::dot_f16(token.avx512(), w, x),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::dot_f16(token, w, x),
         _ => generic::dot_f16(w, x),
@@ -254,11 +253,9 @@ pub(crate) const SUMS: usize = 16;
 /// The products of `x` with up to four columns, each of which lies in one piece, `stride` elements
 /// after the one before.
 pub(crate) fn lane_dots<T: Number>(isa: Isa, b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::lane_dots(token, b, stride, x, out),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => avx512::lane_dots(token.avx512(), b, stride, x, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::lane_dots(token, b, stride, x, out),
         _ => generic::lane_products(b, (1, stride), x, out),
@@ -271,7 +268,7 @@ pub(crate) const COLUMNS: usize = 256;
 /// The products of `x` with up to [`COLUMNS`] columns that lie next to each other: row `p` starts at
 /// `p * stride`.
 pub(crate) fn lane_sums<T: Number>(isa: Isa, b: &[T], stride: usize, x: &[f32], out: &mut [f32]) {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => {
             // As many columns as a line of the cache has, and as registers have sums for.
@@ -280,8 +277,6 @@ pub(crate) fn lane_sums<T: Number>(isa: Isa, b: &[T], stride: usize, x: &[f32], 
             }
         }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => lane_sums(Isa::Avx512(token.avx512()), b, stride, x, out),
-        #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::lane_sums(token, b, stride, x, out),
         _ => generic::lane_products(b, (stride, 1), x, out),
     }
@@ -289,11 +284,9 @@ pub(crate) fn lane_sums<T: Number>(isa: Isa, b: &[T], stride: usize, x: &[f32], 
 
 /// Widens half-precision values.
 pub(crate) fn widen(isa: Isa, from: &[f16], to: &mut [f32]) {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::widen(token, from, to),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => avx512::widen(token.avx512(), from, to),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::widen(token, from, to),
         _ => generic::widen(from, to),
@@ -302,11 +295,9 @@ pub(crate) fn widen(isa: Isa, from: &[f16], to: &mut [f32]) {
 
 /// Rounds to half precision, to nearest even.
 pub(crate) fn narrow(isa: Isa, from: &[f32], to: &mut [f16]) {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx512::narrow(token, from, to),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => avx512::narrow(token.avx512(), from, to),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::narrow(token, from, to),
         _ => generic::narrow(from, to),
@@ -315,13 +306,11 @@ pub(crate) fn narrow(isa: Isa, from: &[f32], to: &mut [f16]) {
 
 /// The product of a packed row with `x` (a value per element).
 pub(crate) fn dot_table(isa: Isa, row: &PackedRow, table: &LookupTable, x: &[f32]) -> f32 {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) if table.is_exact() => avx512::dot_table(token, row, table, x),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx2::dot_table(token.avx2(), row, table, x),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => dot_table(Isa::Avx512(token.avx512()), row, table, x),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::dot_table(token, row, table, x),
         _ => generic::dot_table(row, table, x),
@@ -330,13 +319,11 @@ pub(crate) fn dot_table(isa: Isa, row: &PackedRow, table: &LookupTable, x: &[f32
 
 /// Writes the values of a packed row to `out` (a value per element).
 pub(crate) fn expand_table(isa: Isa, row: &PackedRow, table: &LookupTable, out: &mut [f32]) {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) if table.is_exact() => avx512::expand_table(token, row, table, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => avx2::expand_table(token.avx2(), row, table, out),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => expand_table(Isa::Avx512(token.avx512()), row, table, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => avx2::expand_table(token, row, table, out),
         _ => generic::expand_table(row, table, out),
@@ -352,11 +339,50 @@ pub(crate) fn dot_rows(
     out: &mut [f32],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if let (Isa::Avx512Vbmi(token), true) = (isa, table.is_exact()) {
+    if let (Some(token), true) = (isa.vbmi(), table.is_exact()) {
         return vbmi::dot_rows(token, rows, table, x, out);
     }
     for (i, out) in out.iter_mut().enumerate() {
         *out += dot_table(isa, &rows.row(i), table, x);
+    }
+}
+
+/// Whether products of integers are faster than those in single precision.
+pub(crate) fn has_fast_integers(isa: Isa) -> bool {
+    matches!(isa, Isa::Avx512Vnni(_))
+}
+
+/// Writes the products of each row with all columns, row after row; see [`crate::fixed`]. Rows start on bytes,
+/// and what follows a row in `rows.packed` is not looked at.
+pub(crate) fn dot_fixed(
+    isa: Isa,
+    rows: &PackedRows,
+    table: &FixedTable,
+    x: &FixedColumns,
+    out: &mut [f32],
+) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni(token) => vnni::dot_fixed(token, rows, table, x, out),
+        _ => generic::dot_fixed(rows, table, x, out),
+    }
+}
+
+/// As [`dot_fixed`], for rows of integers that are `signed` or not and have scales.
+pub(crate) fn dot_scaled(
+    isa: Isa,
+    rows: &PackedRows,
+    signed: bool,
+    scales: &FixedScales,
+    x: &FixedColumns,
+    out: &mut [f32],
+) {
+    // An integer with its sign bit turned is what stands 2^(bits - 1) above it.
+    let flip = if signed { 1 << (rows.bits - 1) } else { 0 };
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni(token) => vnni::dot_scaled(token, rows, flip, scales, x, out),
+        _ => generic::dot_scaled(rows, flip, scales, x, out),
     }
 }
 
@@ -370,7 +396,7 @@ pub(crate) fn expand_rows(
     stride: usize,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if let (Isa::Avx512Vbmi(token), true) = (isa, table.is_exact()) {
+    if let (Some(token), true) = (isa.vbmi(), table.is_exact()) {
         return vbmi::expand_rows(token, rows, table, out, stride);
     }
     for (i, out) in out.chunks_mut(stride).enumerate() {
@@ -389,9 +415,9 @@ pub(crate) struct PanelWidth {
 
 /// How wide the panels are that [`multiply_panel`] takes, where there is such a routine.
 pub(crate) fn panel_width(isa: Isa) -> Option<PanelWidth> {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(_) | Isa::Avx512Vbmi(_) => Some(PanelWidth { lanes: 16, vectors: 4 }),
+        Isa::Avx512(_) => Some(PanelWidth { lanes: 16, vectors: 4 }),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => Some(PanelWidth { lanes: 8, vectors: 2 }),
         _ => None,
@@ -410,13 +436,9 @@ pub(crate) fn multiply_panel(
     added: bool,
     c: &mut matrix::Block,
 ) {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => tile::multiply_avx512(token, a, (panel, width), added, c),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => {
-            tile::multiply_avx512(token.avx512(), a, (panel, width), added, c)
-        }
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => tile::multiply_avx2(token, a, (panel, width), added, c),
         _ => unreachable!("no panel has a width"),
@@ -429,11 +451,9 @@ pub(crate) fn multiply_panel(
 /// # Panics
 /// If the matrices do not have these sizes and strides.
 pub(crate) fn transpose(isa: Isa, from: Matrix<f32>, to: &mut matrix::Block) -> (usize, usize) {
-    match isa {
+    match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(token) => transpose::squares(token.avx2(), from, to),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vbmi(token) => transpose::squares(token.avx512().avx2(), from, to),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => transpose::squares(token, from, to),
         _ => (0, 0),

@@ -8,7 +8,6 @@
 
 use std::arch::x86_64::*;
 
-use super::vbmi::prefetch;
 use crate::isa::{Avx2, Avx512};
 use crate::matrix::{Block, Matrix};
 
@@ -130,7 +129,7 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize, const ADDED: bool>(
             let line = job.panel.add(k * N * V::LANES);
             let mut x = [V::zero(); N];
             for (n, x) in x.iter_mut().enumerate() {
-                prefetch(line.wrapping_add((AHEAD * N + n) * V::LANES).cast());
+                prefetch(line.wrapping_add((AHEAD * N + n) * V::LANES));
                 *x = V::load(line.add(n * V::LANES));
             }
             for (r, sums) in sums.iter_mut().enumerate() {
@@ -151,6 +150,14 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize, const ADDED: bool>(
         }
     }
     R
+}
+
+/// Asks for the line of the cache at an address, which may be any.
+#[inline(always)]
+#[allow(unused_unsafe, reason = "the intrinsic became safe after Rust 1.89")]
+fn prefetch(address: *const f32) {
+    // SAFETY: a prefetch never faults and changes nothing that a program sees.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
 }
 
 /// Floats in a register. All functions ask for the CPU's features; those of memory for as many values there.

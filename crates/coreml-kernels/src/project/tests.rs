@@ -6,12 +6,12 @@ use crate::context::Workers;
 use crate::isa::Isa;
 use crate::weights::{Blockwise, Palettized, Table};
 
-fn noise(count: usize, seed: u32) -> Vec<f32> {
+pub(super) fn noise(count: usize, seed: u32) -> Vec<f32> {
     let hash = |i: usize| (i as u32 ^ seed.rotate_left(16)).wrapping_mul(2_654_435_761) >> 8;
     (0..count).map(|i| hash(i) as f32 / 8_388_608.0 - 1.0).collect()
 }
 
-fn halves(values: &[f32]) -> Vec<f16> {
+pub(super) fn halves(values: &[f32]) -> Vec<f16> {
     values.iter().map(|&value| f16::from_f32(value)).collect()
 }
 
@@ -24,7 +24,7 @@ fn bits_at(packed: &[u8], bits: usize, index: usize) -> usize {
 }
 
 /// Every value of the weights by definition.
-fn dense(w: &Weights) -> Vec<f64> {
+pub(super) fn dense(w: &Weights) -> Vec<f64> {
     let at = |table: &Table, i: usize| match table {
         Table::F32(values) => f64::from(values[i]),
         Table::F16(values) => values[i].to_f64(),
@@ -132,7 +132,7 @@ fn check(
     Ok(())
 }
 
-fn stream(count: usize, bits: u8) -> Vec<u8> {
+pub(super) fn stream(count: usize, bits: u8) -> Vec<u8> {
     let len = (count * usize::from(bits)).div_ceil(8);
     (0..len).map(|i| ((i as u32 + 5).wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }

@@ -194,7 +194,8 @@ fn grouped(
         if let Some(width) = arch::panel_width(ctx.isa()) {
             let out = MatrixMut::row_major(out, rows.len(), points);
             let (depth, columns) = (w.cols, &Fields { shape, x });
-            let product = Product { rows: Rows::Weights(w, rows.start), columns, depth, bias };
+            let (rows, numerics) = (Rows::Weights(w, rows.start), shape.numerics);
+            let product = Product { rows, columns, depth, bias, numerics };
             product.run(ctx, Threads::All, width, Block::new(KERNEL, out)?)?;
             continue;
         }

@@ -2,6 +2,8 @@
 //!
 //! [`Order::Chain`]: crate::Order::Chain
 
+pub(crate) mod words;
+
 use std::ops::Range;
 
 use crate::arch::{self, PanelWidth};
@@ -10,6 +12,7 @@ use crate::error::KernelError;
 use crate::gemm::DEPTH;
 use crate::isa::Isa;
 use crate::matrix::{Block, Matrix, MatrixMut, Threads};
+use crate::numerics::Numerics;
 use crate::thresholds;
 use crate::weights::{Encoding, Floats, Weights};
 
@@ -103,6 +106,7 @@ pub(crate) struct Product<'a, C> {
     pub(crate) depth: usize,
     /// A value per row that the sums are added to.
     pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) numerics: Numerics,
 }
 
 /// How a product is divided.
@@ -118,6 +122,24 @@ struct Division<'a> {
 impl Division<'_> {
     fn workers(&self) -> Option<&Workers> {
         (self.threads > 1).then(|| self.ctx.workers())
+    }
+
+    /// The same on the calling thread.
+    fn alone(&self) -> Self {
+        Self { threads: 1, ..*self }
+    }
+
+    /// Calls `arrange` with each panel of `size` values, and its number.
+    fn each_panel<T: Send>(
+        &self,
+        panels: &mut [T],
+        size: usize,
+        arrange: impl Fn(usize, &mut [T]) -> Result<(), KernelError> + Sync,
+    ) -> Result<(), KernelError> {
+        if self.threads > 1 && panels.len() >= thresholds::CONVERSION {
+            return self.ctx.workers().try_for_each_chunk_mut(panels, size, arrange);
+        }
+        panels.chunks_mut(size).enumerate().try_for_each(|(i, panel)| arrange(i, panel))
     }
 }
 
@@ -143,14 +165,18 @@ impl<C: Columns> Product<'_, C> {
         let all = threads == Threads::All && large;
         let threads = if all { ctx.workers().threads() } else { 1 };
         let by = Division { ctx, threads, width, lanes };
+        let words = self.has_words(ctx.isa(), c.rows, c.cols);
         let many = panels >= threads.saturating_mul(thresholds::PANELS) && c.cols >= c.rows;
-        if many && (self.rows.in_place() || weights <= thresholds::MOST_EXPANDED) {
+        if !words && many && (self.rows.in_place() || weights <= thresholds::MOST_EXPANDED) {
             return self.by_columns(&by, c);
         }
         let at_once = (thresholds::PACKED / self.depth).max(1).next_multiple_of(width);
         for first in (0..c.cols).step_by(at_once) {
             let columns = first..c.cols.min(first.saturating_add(at_once));
-            self.by_rows(&by, columns.clone(), c.part(0..c.rows, columns))?;
+            let mut c = c.part(0..c.rows, columns.clone());
+            if !words || !self.words_by_rows(&by, columns.clone(), &mut c)? {
+                self.by_rows(&by, columns, c)?;
+            }
         }
         Ok(())
     }
@@ -163,8 +189,7 @@ impl<C: Columns> Product<'_, C> {
         let at_once = (thresholds::COLUMNS_AT_HAND / self.depth).min(share);
         let at_once = at_once.max(1).next_multiple_of(by.width);
         c.transposed().try_for_each_rows(by.workers(), at_once, |first, c| {
-            let alone = Division { threads: 1, ..*by };
-            product.by_rows(&alone, first..first + c.rows, c.transposed())
+            product.by_rows(&by.alone(), first..first + c.rows, c.transposed())
         })
     }
 
@@ -177,11 +202,7 @@ impl<C: Columns> Product<'_, C> {
             self.arrange(ctx.isa(), first..columns.end.min(first + width), panel)
         };
         let one = self.depth * width;
-        if by.threads > 1 && panels.len() >= thresholds::CONVERSION {
-            ctx.workers().try_for_each_chunk_mut(&mut panels, one, arrange)?;
-        } else {
-            panels.chunks_mut(one).enumerate().try_for_each(|(i, panel)| arrange(i, panel))?;
-        }
+        by.each_panel(&mut panels, one, arrange)?;
         let at_once = self.rows_at_once(c.rows, by.threads);
         c.try_for_each_rows(by.workers(), at_once, |first, mut c| {
             let rows = self.rows.dense(ctx, first..first + c.rows)?;
@@ -226,19 +247,32 @@ impl<C: Columns> Product<'_, C> {
         rows: Matrix<f32>,
         panel: &[f32],
         first: usize,
-        mut c: Block,
+        c: Block,
     ) -> Result<(), KernelError> {
         let bias = self.bias.map(|bias| &bias[first..first + c.rows]);
-        if c.col_stride == 1 {
-            blocks(ctx.isa(), rows, panel, bias, &mut c);
-            return Ok(());
-        }
-        let mut sums = ctx.scratch().take(c.rows * c.cols)?;
-        let to = MatrixMut::row_major(&mut sums, c.rows, c.cols);
-        blocks(ctx.isa(), rows, panel, bias, &mut Block::new(KERNEL, to)?);
-        c.copy_from(ctx.isa(), Matrix::row_major(&sums, c.rows, c.cols));
-        Ok(())
+        written(ctx, c, |c| blocks(ctx.isa(), rows, panel, bias, c))
     }
+
+    /// The same with the rows from `first` on.
+    fn from(&self, first: usize) -> Self {
+        let rows = match self.rows {
+            Rows::Weights(w, start) => Rows::Weights(w, start + first),
+            Rows::Matrix(a) => Rows::Matrix(a.offset(first * a.row_stride)),
+        };
+        Self { rows, bias: self.bias.map(|bias| &bias[first..]), ..*self }
+    }
+}
+
+/// Calls `write` with `c` where its columns lie side by side, else with room for a copy.
+fn written(ctx: &Context, mut c: Block, write: impl FnOnce(&mut Block)) -> Result<(), KernelError> {
+    if c.col_stride == 1 {
+        write(&mut c);
+        return Ok(());
+    }
+    let mut copy = ctx.scratch().take(c.rows * c.cols)?;
+    write(&mut Block::new(KERNEL, MatrixMut::row_major(&mut copy, c.rows, c.cols))?);
+    c.copy_from(ctx.isa(), Matrix::row_major(&copy, c.rows, c.cols));
+    Ok(())
 }
 
 /// The products of rows with a panel, [`DEPTH`] inputs at a time.

@@ -225,8 +225,8 @@ impl Call<'_> {
     fn many(&self, ctx: &Context, out: Block) -> Result<(), KernelError> {
         if let (Some(width), true) = (arch::panel_width(ctx.isa()), self.w.cols > 0) {
             let rows = Rows::Weights(self.w, self.rows.start);
-            let (depth, bias) = (self.w.cols, self.bias);
-            let product = Product { rows, columns: &self.x, depth, bias };
+            let (depth, bias, numerics) = (self.w.cols, self.bias, self.numerics);
+            let product = Product { rows, columns: &self.x, depth, bias, numerics };
             return product.run(ctx, Threads::All, width, out);
         }
         let per_block = self.rows_per_block();

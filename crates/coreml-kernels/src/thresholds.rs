@@ -97,6 +97,12 @@ pub(crate) const ROWS_AT_HAND: usize = 1 << 17;
 /// the CPU remembers of pages.
 pub(crate) const TILE_ROWS: (usize, usize) = (24, 192);
 
+/// Rows and columns from which on their products are faster as integers.
+pub(crate) const WORDS: (usize, usize) = (256, 32);
+
+/// Rows that are expanded at a time before they become integers: a near cache holds them.
+pub(crate) const WORD_ROWS: usize = 8;
+
 /// Rows of a product that are worth a task: smaller pieces fill no tile of registers.
 pub(crate) const GEMM_ROWS: usize = 16;
 

@@ -17,6 +17,8 @@ mod transpose;
 mod vbmi;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(target_arch = "x86_64")]
+mod words;
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;
@@ -24,6 +26,7 @@ use half::f16;
 use crate::fixed::{FixedColumns, FixedScales, FixedTable};
 use crate::isa::Isa;
 use crate::matrix::{self, Matrix};
+use crate::panels::words::RowWords;
 
 /// Values by index, in both widths, so that each instruction set finds what it can look up.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -457,5 +460,27 @@ pub(crate) fn transpose(isa: Isa, from: Matrix<f32>, to: &mut matrix::Block) -> 
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(token) => transpose::squares(token, from, to),
         _ => (0, 0),
+    }
+}
+
+/// Columns as integers, of which those of a block share a scale; see [`crate::panels`].
+#[derive(Clone, Copy)]
+pub(crate) struct WordPanel<'a> {
+    /// Inputs `2 * k` and `2 * k + 1` of column `s` at `k * width + s`.
+    pub(crate) pairs: &'a [i32],
+    /// The scale of block `b` of column `s` at `b * width + s`.
+    pub(crate) scales: &'a [f32],
+    pub(crate) width: usize,
+}
+
+/// Adds the products of rows with a panel, both of integers, to what is in `c`, of which columns lie side by side.
+///
+/// # Panics
+/// If the operands do not fit each other, or there is no such routine: see [`has_fast_integers`].
+pub(crate) fn add_words(isa: Isa, rows: &RowWords, panel: &WordPanel, c: &mut matrix::Block) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni(token) => words::add(token, rows, panel, c),
+        _ => unreachable!("no panel has integers"),
     }
 }

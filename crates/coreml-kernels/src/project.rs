@@ -37,7 +37,8 @@ pub struct OutputLayout {
 
 /// `out[n, s] = sum over k of w[n, k] * x[k, s] + bias[n]`, with `n < w.rows`, `k < w.cols` and
 /// `s < count_s`. A few columns are computed straight from the compressed weights, one by one; some more
-/// row by row; for many, blocks of rows are expanded and multiplied. Divided among threads if large.
+/// row by row; many are arranged in panels, with which rows are multiplied while these are at hand. Divided
+/// among threads if large.
 ///
 /// # Errors
 /// If the weights are not valid, a slice is shorter than its layout reaches, `bias` does not have

@@ -5,11 +5,11 @@
 //! less than 2^18, so that the sum of a block's products stays below 2^31. Then it is exact; the sums of blocks are
 //! scaled and added in single precision.
 //!
-//! Errors: a weight is off by at most half a step, which is 1/16382 of the largest in its block, an input of a
+//! Errors: a weight is off by at most half a step, which is 1/8191 of the largest in its block, an input of a
 //! column by half of its step, which is the larger one of 1/32767 of the largest and 1/262100 of the
 //! magnitudes' sum. Relative to exact products of random weights with random columns, the root mean square of
-//! errors is about 1.1e-4, and 1.4e-4 where one value in a hundred is ten times as large. (Columns in half
-//! precision give 2.1e-4.)
+//! errors is 1.1e-4, also where one value in a hundred is ten times as large. (Columns in half precision give
+//! 2.1e-4.)
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};

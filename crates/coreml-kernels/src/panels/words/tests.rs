@@ -167,7 +167,7 @@ fn more_exact_than_halves() {
     let (rows, depth, columns) = (256, 1024, 64);
     let values = halves(&gauss(rows * depth, 1).iter().map(|w| 0.02 * w).collect::<Vec<_>>());
     let w = Weights { rows, cols: depth, encoding: Encoding::F16(&values) };
-    for (x, most) in [(gauss(depth * columns, 2), 1.2e-4), (outliers(depth * columns, 2), 1.5e-4)] {
+    for x in [gauss(depth * columns, 2), outliers(depth * columns, 2)] {
         let rounded = x.iter().map(|&x| f16::from_f32(x).to_f64()).collect::<Vec<_>>();
         let term = |n: usize, s: usize, k: usize| (values[n * depth + k].to_f64(), k * columns + s);
         for ctx in contexts() {
@@ -182,7 +182,7 @@ fn more_exact_than_halves() {
                 of_halves += (half - sum).powi(2);
             }
             let [words, halves] = [of_words, of_halves].map(|sum: f64| (sum / size).sqrt());
-            assert!(words < most && words < halves, "{words:.2e}, halves {halves:.2e}");
+            assert!(words < 1.2e-4 && words < 0.6 * halves, "{words:.2e}, halves {halves:.2e}");
         }
     }
 }

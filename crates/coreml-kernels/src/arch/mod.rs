@@ -463,6 +463,11 @@ pub(crate) fn transpose(isa: Isa, from: Matrix<f32>, to: &mut matrix::Block) -> 
     }
 }
 
+/// Whether [`add_words`] has a routine.
+pub(crate) fn has_words(isa: Isa) -> bool {
+    matches!(isa, Isa::Avx512Vnni(_))
+}
+
 /// Columns as integers, of which those of a block share a scale; see [`crate::panels`].
 #[derive(Clone, Copy)]
 pub(crate) struct WordPanel<'a> {
@@ -476,7 +481,7 @@ pub(crate) struct WordPanel<'a> {
 /// Adds the products of rows with a panel, both of integers, to what is in `c`, of which columns lie side by side.
 ///
 /// # Panics
-/// If the operands do not fit each other, or there is no such routine: see [`has_fast_integers`].
+/// If the operands do not fit each other, or there is no such routine: see [`has_words`].
 pub(crate) fn add_words(isa: Isa, rows: &RowWords, panel: &WordPanel, c: &mut matrix::Block) {
     match isa {
         #[cfg(target_arch = "x86_64")]

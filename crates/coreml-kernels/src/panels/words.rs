@@ -69,7 +69,7 @@ impl<C: Columns> Product<'_, C> {
         let Rows::Weights(w, _) = self.rows else { return false };
         let padding = self.depth.next_multiple_of(BLOCK) - self.depth;
         self.numerics != Numerics::Strict
-            && arch::has_fast_integers(isa)
+            && arch::has_words(isa)
             && !matches!(w.encoding, Encoding::F32(_))
             && rows >= thresholds::WORDS.0
             && columns >= thresholds::WORDS.1

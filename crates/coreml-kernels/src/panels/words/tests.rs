@@ -32,7 +32,7 @@ fn halves(values: &[f32]) -> Vec<f16> {
 
 /// Contexts with integers, of one thread and of several.
 fn contexts() -> Vec<Context> {
-    let isas = Isa::available().into_iter().filter(|&isa| arch::has_fast_integers(isa));
+    let isas = Isa::available().into_iter().filter(|&isa| arch::has_words(isa));
     let workers = [Workers::serial(), Workers::new(3).unwrap()];
     let each = isas.flat_map(|isa| workers.clone().map(|workers| (isa, workers)));
     each.map(|(isa, workers)| Context::with_isa(workers, isa)).collect()

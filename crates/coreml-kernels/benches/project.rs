@@ -29,22 +29,14 @@ impl Bench {
     }
 
     /// A product with `columns` columns, which lie as in a convolution: channel by channel.
-    fn project(&self, name: &str, w: &Weights, columns: usize) {
+    fn project(&self, name: &str, numerics: Numerics, w: &Weights, columns: usize) {
         let (x, mut out) = (vec![0.5f32; w.cols * columns], vec![0.0f32; w.rows * columns]);
         let x_layout = ColumnLayout { stride_k: columns, stride_s: 1 };
         let out_layout = OutputLayout { stride_n: columns, stride_s: 1 };
         let name = format!("{name} {}x{} {columns}", w.rows, w.cols);
         self.report(&name, w.rows * w.cols * columns, "MAC", || {
             expect(project(
-                &self.ctx,
-                Numerics::default(),
-                w,
-                &x,
-                x_layout,
-                columns,
-                None,
-                &mut out,
-                out_layout,
+                &self.ctx, numerics, w, &x, x_layout, columns, None, &mut out, out_layout,
             ));
         });
     }
@@ -54,7 +46,9 @@ impl Bench {
         let count = rows * cols;
         let (values, wide) = (vec![f16::ONE; count], vec![1.0; count]);
         let project = |name: &str, encoding: Encoding| {
-            self.project(name, &Weights { rows, cols, encoding }, columns);
+            let w = Weights { rows, cols, encoding };
+            self.project(name, Numerics::Halves, &w, columns);
+            self.project(&format!("{name} strict"), Numerics::Strict, &w, columns);
         };
         project("f16", Encoding::F16(&values));
         project("f32", Encoding::F32(&wide));
@@ -145,6 +139,8 @@ fn main() {
             (131_072, 1024, 1),
             (3072, 1024, 2),
             (3072, 1024, 3),
+            (3072, 1024, 4),
+            (3072, 1024, 8),
             (3072, 1024, 64),
             (4096, 1024, 448),
         ] {

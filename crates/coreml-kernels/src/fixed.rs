@@ -78,8 +78,9 @@ pub(crate) struct Piece {
     pub(crate) low: [[i8; STEP]; STEPS],
     /// Each lane's scale.
     pub(crate) scales: [f32; LANES],
-    /// Sums of each lane's upper and lower bytes.
-    pub(crate) sums: [[i32; LANES]; 2],
+    /// What sums of a table's upper bytes with a lane's upper and lower ones start with, to take off that
+    /// 32768 above each integer is 128 above its upper byte.
+    pub(crate) starts: [[i32; LANES]; 2],
     /// Sums of each lane's integers in each step, which are exact.
     pub(crate) step_sums: [[f32; LANES]; STEPS],
 }
@@ -150,7 +151,7 @@ impl Loop for Quantize<'_> {
             }
             self.piece.step_sums[step] = fold(&integers, |a, b| a + b).map(|sum| sum as f32);
         }
-        self.piece.sums = sums.map(|sums| fold(&sums, |a, b| a + b));
+        self.piece.starts = sums.map(|sums| fold(&sums, |a, b| a + b).map(|sum| -128 * sum));
         true
     }
 }
@@ -195,12 +196,54 @@ fn fold<T: Copy>(values: &[T; STEP], join: impl Fn(T, T) -> T) -> [T; LANES] {
 pub(crate) struct FixedScales<'a> {
     /// Scales row after row, followed by as many more values as a vector has lanes.
     pub(crate) scales: &'a [f32],
-    /// What to subtract from the integers, laid out in the same way.
-    pub(crate) zeros: &'a [f32],
+    /// What to subtract from the integers.
+    pub(crate) zeros: Zeros<'a>,
     /// Integers per block: a multiple or a divisor of [`STEP`], at least a lane's run, or a whole row.
     pub(crate) block: usize,
     /// Rows that share scales, and how many of those of the first block of rows there are before the first one.
     pub(crate) rows: (usize, usize),
+}
+
+/// Integers that stand for zero.
+#[derive(Clone, Copy)]
+pub(crate) enum Zeros<'a> {
+    /// The same everywhere.
+    All(f32),
+    /// One for each scale, laid out as these.
+    Each(&'a [f32]),
+}
+
+impl Zeros<'_> {
+    /// What belongs to a scale.
+    pub(crate) fn at(&self, index: usize) -> f32 {
+        match self {
+            Self::All(zero) => *zero,
+            Self::Each(zeros) => zeros[index],
+        }
+    }
+}
+
+/// Where the scales of a row's steps stand.
+pub(crate) struct Blocks {
+    at: usize,
+    /// Steps until the next ones.
+    left: usize,
+    /// Steps from ones to the next, and how many there are in a step.
+    step: (usize, usize),
+}
+
+impl Blocks {
+    /// Where those of the next step stand.
+    #[inline(always)]
+    pub(crate) fn next_step(&mut self) -> usize {
+        let (steps, count) = self.step;
+        let at = self.at;
+        self.left -= 1;
+        if self.left == 0 {
+            (self.at, self.left) = (at + count, steps);
+        }
+        at
+    }
 }
 
 impl FixedScales<'_> {
@@ -210,10 +253,13 @@ impl FixedScales<'_> {
         block == cols || block.is_multiple_of(STEP) || divides
     }
 
-    /// Where the scales of a row of `cols` integers start.
-    pub(crate) fn row(&self, row: usize, cols: usize) -> usize {
+    /// Where the scales of a row of `cols` integers stand.
+    pub(crate) fn row(&self, row: usize, cols: usize) -> Blocks {
         let (per_block, before) = self.rows;
-        (before + row) / per_block * (cols / self.block)
+        let steps = self.block.div_ceil(STEP);
+        let count = if self.block < cols { (STEP / self.block).max(1) } else { 1 };
+        let at = (before + row) / per_block * (cols / self.block);
+        Blocks { at, left: steps, step: (steps, count) }
     }
 
     /// Whether no integer of so many bits stands for a magnitude above `most`.
@@ -238,10 +284,16 @@ impl Loop for Reach<'_> {
 
     #[inline(always)]
     fn run(self) -> u32 {
-        let pairs = self.scales.scales.iter().zip(self.scales.zeros);
-        pairs.fold(0, |bits, (scale, zero)| {
+        let reach = |bits, scale: f32, zero: f32| {
             larger(bits, scale * (self.middle + (zero - self.middle).abs()))
-        })
+        };
+        let scales = self.scales.scales.iter();
+        match self.scales.zeros {
+            Zeros::All(zero) => scales.fold(0, |bits, &scale| reach(bits, scale, zero)),
+            Zeros::Each(zeros) => {
+                scales.zip(zeros).fold(0, |bits, (&scale, &zero)| reach(bits, scale, zero))
+            }
+        }
     }
 }
 

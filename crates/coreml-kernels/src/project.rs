@@ -40,6 +40,10 @@ pub struct OutputLayout {
 /// row by row; many are arranged in panels, with which rows are multiplied while these are at hand. Divided
 /// among threads if large.
 ///
+/// Unless the numerics are strict, compressed weights are multiplied with few columns (up to eight) as integers
+/// of 16 bits, where the CPU is faster with these: the root mean square of errors relative to that of products
+/// is then below 1e-4.
+///
 /// # Errors
 /// If the weights are not valid, a slice is shorter than its layout reaches, `bias` does not have
 /// `w.rows` values, outputs coincide or there is no memory.
@@ -118,7 +122,7 @@ impl Call<'_> {
         if out.is_empty() || self.integers(ctx, &mut out)? {
             return Ok(());
         }
-        // What hangs on shapes alone, for every form of weights to give the same sums.
+        // In single precision, what hangs on shapes alone, for every form of weights to give the same sums.
         if cols <= thresholds::FEW_COLUMNS {
             self.few(ctx, out)
         } else if cols <= thresholds::SOME_COLUMNS {

@@ -135,7 +135,8 @@ pub(super) fn dot_scaled(
 ) {
     let lane_blocks = lane_blocks(scales.block);
     each_piece(rows, x, out, |row, start, integers, x, totals| {
-        let first = scales.row(row, rows.count);
+        let mut blocks = scales.row(row, rows.count);
+        (0..start).step_by(STEP).for_each(|_| _ = blocks.next_step());
         let mut sums = [0.0f32; FIXED_LANES];
         for (step, integers) in integers.chunks(STEP).enumerate() {
             let mut products = [0i32; FIXED_LANES];
@@ -143,10 +144,10 @@ pub(super) fn dot_scaled(
                 let value = 256 * i32::from(x.high[step][i]) + i32::from(x.low[step][i]);
                 products[i * FIXED_LANES / STEP] += i32::from(integer ^ flip) * value;
             }
-            let block = first + (start + step * STEP) / scales.block;
+            let block = blocks.next_step();
             for lane in 0..FIXED_LANES {
                 let at = block + lane_blocks[lane] as usize;
-                let (scale, zero) = (scales.scales[at], scales.zeros[at]);
+                let (scale, zero) = (scales.scales[at], scales.zeros.at(at));
                 let shifted = (-zero).mul_add(x.step_sums[step][lane], products[lane] as f32);
                 sums[lane] = scale.mul_add(shifted, sums[lane]);
             }

@@ -10,6 +10,8 @@ mod avx512;
 pub(crate) mod compiled;
 mod generic;
 #[cfg(target_arch = "x86_64")]
+mod madd;
+#[cfg(target_arch = "x86_64")]
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod transpose;
@@ -27,6 +29,7 @@ use crate::fixed::{FixedColumns, FixedScales, FixedTable};
 use crate::isa::Isa;
 use crate::matrix::{self, Matrix};
 use crate::panels::words::RowWords;
+use crate::thresholds;
 
 /// Values by index, in both widths, so that each instruction set finds what it can look up.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -350,9 +353,16 @@ pub(crate) fn dot_rows(
     }
 }
 
-/// Whether products of integers are faster than those in single precision.
-pub(crate) fn has_fast_integers(isa: Isa) -> bool {
-    matches!(isa, Isa::Avx512Vnni(_))
+/// Whether products of integers with so many columns are faster than those in single precision, for elements
+/// of so many bits that stand for a table's values or for themselves.
+pub(crate) fn has_fast_integers(isa: Isa, bits: u8, table: bool, columns: usize) -> bool {
+    let few = columns <= thresholds::FEW_COLUMNS;
+    match (isa, table) {
+        (Isa::Avx512Vnni(_), _) => columns <= thresholds::SOME_COLUMNS,
+        (Isa::Avx2(_), true) => few && bits == 4,
+        (Isa::Avx2(_) | Isa::Avx512(_), false) => few && matches!(bits, 4 | 8),
+        _ => false,
+    }
 }
 
 /// Writes the products of each row with all columns, row after row; see [`crate::fixed`]. Rows start on bytes,
@@ -367,6 +377,8 @@ pub(crate) fn dot_fixed(
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(token) => vnni::dot_fixed(token, rows, table, x, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) if rows.bits == 4 => madd::dot_fixed(token, rows, table, x, out),
         _ => generic::dot_fixed(rows, table, x, out),
     }
 }
@@ -385,6 +397,12 @@ pub(crate) fn dot_scaled(
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(token) => vnni::dot_scaled(token, rows, flip, scales, x, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => dot_scaled(Isa::Avx2(token.avx2()), rows, signed, scales, x, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) if matches!(rows.bits, 4 | 8) => {
+            madd::dot_scaled(token, rows, flip, scales, x, out);
+        }
         _ => generic::dot_scaled(rows, flip, scales, x, out),
     }
 }

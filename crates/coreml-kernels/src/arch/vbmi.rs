@@ -129,7 +129,7 @@ impl<const BITS: usize> Decoder<BITS> {
         };
         // SAFETY: the mask covers no more bytes than the slice has; masked ones are not read.
         let bytes = unsafe { _mm512_maskz_loadu_epi8(mask, packed.as_ptr().cast()) };
-        prefetch(packed);
+        prefetch(packed.as_ptr());
         let spread = _mm512_permutexvar_epi8(self.spread, bytes);
         if BITS == 8 { spread } else { _mm512_multishift_epi64_epi8(self.shifts, spread) }
     }
@@ -175,12 +175,12 @@ impl<const BITS: usize> Decoder<BITS> {
     }
 }
 
-/// Asks for bytes that will be read some time after these.
+/// Asks for the bytes that will be read some time after those at an address, which may be any.
 #[inline]
 #[allow(unused_unsafe, reason = "the intrinsic became safe after Rust 1.89")]
-pub(super) fn prefetch(bytes: &[u8]) {
+pub(super) fn prefetch(address: *const u8) {
     // SAFETY: a prefetch never faults and changes nothing that a program sees.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(AHEAD).cast()) }
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(AHEAD).cast()) }
 }
 
 /// Bytes of a table of 256 at 64 indices, of which the masks hold the two highest bits.

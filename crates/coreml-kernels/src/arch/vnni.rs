@@ -9,7 +9,9 @@ use std::arch::x86_64::*;
 use super::PackedRows;
 use super::avx512::fold_lanes;
 use super::vbmi::prefetch;
-use crate::fixed::{FixedColumns, FixedScales, FixedTable, LANES, PIECE, Piece, STEP, lane_blocks};
+use crate::fixed::{
+    FixedColumns, FixedScales, FixedTable, LANES, PIECE, Piece, STEP, Zeros, lane_blocks,
+};
 use crate::isa::Avx512Vnni;
 
 /// Columns that are multiplied at a time: registers hold their sums.
@@ -85,15 +87,23 @@ fn dot_rows<const BITS: usize, const COUNT: usize>(
     out: &mut [f32],
 ) {
     let (unpack, look_up) = (Unpack::<BITS>::new(), LookUp::new(table));
+    let mut buffer = Buffer::new();
     let columns: [&[Piece]; COUNT] = std::array::from_fn(|c| x.column(first + c));
     for (i, out) in out.chunks_exact_mut(x.count).enumerate() {
-        let mut packed = &rows.packed[i * rows.stride..];
+        let packed = &rows.packed[i * rows.stride..];
         let mut totals = [_mm512_setzero_ps(); COUNT];
         for (p, start) in (0..rows.count).step_by(PIECE).enumerate() {
-            let pieces = columns.map(|column| &column[p]);
-            let mut sums = [Sums::zero(); COUNT];
-            for step in 0..(rows.count - start).min(PIECE).div_ceil(STEP) {
-                let (high, low) = look_up.values::<BITS>(unpack.next(&mut packed));
+            let mut pieces = [&columns[0][p]; COUNT];
+            for c in 1..COUNT {
+                pieces[c] = &columns[c][p];
+            }
+            let mut sums = [Sums::new(pieces[0]); COUNT];
+            for c in 1..COUNT {
+                sums[c] = Sums::new(pieces[c]);
+            }
+            let steps = Steps::<BITS>::new(packed, start..rows.count, &mut buffer);
+            for step in 0..steps.count {
+                let (high, low) = look_up.values::<BITS>(unpack.bytes(steps.load(step)));
                 for c in 0..COUNT {
                     sums[c].add(high, low, integers(pieces[c], step));
                 }
@@ -137,23 +147,31 @@ fn scaled_rows<const BITS: usize, const COUNT: usize>(
     out: &mut [f32],
 ) {
     let (unpack, lane_blocks) = (Unpack::<BITS>::new(), load(&lane_blocks(scales.block)));
+    let mut buffer = Buffer::new();
     let of_lanes = |values: &[f32], at: usize| {
-        let (values, _) =
-            values[at..].split_first_chunk::<LANES>().expect("values after all scales");
+        let values = values[at..].first_chunk::<LANES>().expect("values after all scales");
         _mm512_permutexvar_ps(lane_blocks, _mm512_castsi512_ps(load(values)))
+    };
+    let zero_of_lanes = |at: usize| match scales.zeros {
+        Zeros::All(zero) => _mm512_set1_ps(zero),
+        Zeros::Each(zeros) => of_lanes(zeros, at),
     };
     let columns: [&[Piece]; COUNT] = std::array::from_fn(|c| x.column(first + c));
     for (i, out) in out.chunks_exact_mut(x.count).enumerate() {
-        let mut packed = &rows.packed[i * rows.stride..];
-        let block = scales.row(i, rows.count);
+        let packed = &rows.packed[i * rows.stride..];
+        let mut blocks = scales.row(i, rows.count);
         let mut totals = [_mm512_setzero_ps(); COUNT];
         for (p, start) in (0..rows.count).step_by(PIECE).enumerate() {
-            let pieces = columns.map(|column| &column[p]);
+            let mut pieces = [&columns[0][p]; COUNT];
+            for c in 1..COUNT {
+                pieces[c] = &columns[c][p];
+            }
             let mut sums = [_mm512_setzero_ps(); COUNT];
-            for step in 0..(rows.count - start).min(PIECE).div_ceil(STEP) {
-                let w = unpack.next_flipped(&mut packed, flip);
-                let at = block + (start + step * STEP) / scales.block;
-                let (scale, zero) = (of_lanes(scales.scales, at), of_lanes(scales.zeros, at));
+            let steps = Steps::<BITS>::new(packed, start..rows.count, &mut buffer);
+            for step in 0..steps.count {
+                let w = unpack.flipped(steps.load(step), flip);
+                let at = blocks.next_step();
+                let (scale, zero) = (of_lanes(scales.scales, at), zero_of_lanes(at));
                 for c in 0..COUNT {
                     let (high, low) = integers(pieces[c], step);
                     let high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, high);
@@ -207,41 +225,71 @@ impl<const BITS: usize> Unpack<BITS> {
         Self { spread: load(&spread), shifts: load(&shifts) }
     }
 
-    /// The first elements of `packed`, with stray bits above `BITS`; these are taken from it. Bytes beyond the
-    /// slice read as zero.
+    /// The first 64 elements, with stray bits above `BITS`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-    fn next(&self, packed: &mut &[u8]) -> __m512i {
-        let bytes = match packed.first_chunk::<STEP>() {
-            Some(bytes) => load(bytes),
-            None => load_some(packed),
-        };
-        prefetch(packed);
-        *packed = packed.get(8 * BITS..).unwrap_or_default();
+    fn bytes(&self, packed: __m512i) -> __m512i {
         if BITS == 8 {
-            return bytes;
+            return packed;
         }
-        _mm512_multishift_epi64_epi8(self.shifts, _mm512_permutexvar_epi8(self.spread, bytes))
+        _mm512_multishift_epi64_epi8(self.shifts, _mm512_permutexvar_epi8(self.spread, packed))
     }
 
     /// The same without stray bits, turned by `flip`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-    fn next_flipped(&self, packed: &mut &[u8], flip: u8) -> __m512i {
+    fn flipped(&self, packed: __m512i, flip: u8) -> __m512i {
         let mask = _mm512_set1_epi8((u8::MAX >> (8 - BITS)).cast_signed());
         let flip = _mm512_set1_epi8(flip.cast_signed());
         // `(a & b) ^ c`
-        _mm512_ternarylogic_epi32::<0x6a>(self.next(packed), mask, flip)
+        _mm512_ternarylogic_epi32::<0x6a>(self.bytes(packed), mask, flip)
     }
 }
 
-/// Less than 64 bytes, the rest zero.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-fn load_some(bytes: &[u8]) -> __m512i {
-    let mask = (1u64 << bytes.len().min(STEP - 1)) - 1;
-    // SAFETY: the mask covers no more bytes than the slice has; masked ones are not read.
-    unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
+/// Room for the end of the last row, of which vectors reach beyond the stream's.
+struct Buffer([u8; PIECE + STEP]);
+
+impl Buffer {
+    fn new() -> Self {
+        Self([0; PIECE + STEP])
+    }
+}
+
+/// The steps of a piece of a row of packed elements, each of which starts a vector of bytes.
+struct Steps<'a, const BITS: usize> {
+    /// All of the vectors' bytes.
+    bytes: &'a [u8],
+    count: usize,
+}
+
+impl<'a, const BITS: usize> Steps<'a, BITS> {
+    /// Those of the first piece of some elements of a row; zeros follow the stream.
+    #[inline(always)]
+    fn new(row: &'a [u8], elements: std::ops::Range<usize>, buffer: &'a mut Buffer) -> Self {
+        let packed = &row[elements.start / 8 * BITS..];
+        let count = elements.len().min(PIECE).div_ceil(STEP);
+        let length = count.saturating_sub(1) * 8 * BITS + STEP;
+        let bytes = match packed.get(..length) {
+            Some(bytes) => bytes,
+            None => {
+                buffer.0[..packed.len()].copy_from_slice(packed);
+                buffer.0[packed.len()..].fill(0);
+                &buffer.0[..length]
+            }
+        };
+        Self { bytes, count }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
+    fn load(&self, step: usize) -> __m512i {
+        assert!(step < self.count, "a step of the piece");
+        // SAFETY: the bytes reach a vector's length beyond the start of the last step.
+        let start = unsafe { self.bytes.as_ptr().add(step * 8 * BITS) };
+        prefetch(start);
+        // SAFETY: as above.
+        unsafe { _mm512_loadu_si512(start.cast()) }
+    }
 }
 
 /// The bytes of a table, 64 to a register.
@@ -292,9 +340,9 @@ struct Sums {
 impl Sums {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-    fn zero() -> Self {
+    fn new(x: &Piece) -> Self {
         let zero = _mm512_setzero_si512();
-        Self { high: zero, low_high: zero, high_low: zero, low: zero }
+        Self { high: load(&x.starts[0]), low_high: zero, high_low: load(&x.starts[1]), low: zero }
     }
 
     /// Adds the products of a table's bytes with those of a column.
@@ -311,13 +359,9 @@ impl Sums {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
     fn scaled(self, piece: &Piece, total: __m512) -> __m512 {
-        // The table's 32768 above each integer is 128 above its upper byte.
-        let signed = |high, low, sums: &[i32; LANES]| {
-            let high = _mm512_sub_epi32(high, _mm512_slli_epi32::<7>(load(sums)));
-            _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low))
-        };
-        let high = signed(self.high, self.low_high, &piece.sums[0]);
-        let low = signed(self.high_low, self.low, &piece.sums[1]);
+        let sum =
+            |high, low| _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low));
+        let (high, low) = (sum(self.high, self.low_high), sum(self.high_low, self.low));
         let sum = _mm512_fmadd_ps(high, _mm512_set1_ps(256.0), low);
         _mm512_fmadd_ps(sum, _mm512_castsi512_ps(load(&piece.scales)), total)
     }

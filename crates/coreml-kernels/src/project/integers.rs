@@ -8,13 +8,13 @@ use super::Call;
 use crate::arch::{self, PackedRows};
 use crate::context::Context;
 use crate::error::KernelError;
-use crate::fixed::{FixedColumns, FixedScales, FixedTable, LANES};
+use crate::fixed::{FixedColumns, FixedScales, FixedTable, LANES, Zeros};
 use crate::isa::Isa;
 use crate::matrix::{Block, Matrix};
 use crate::numerics::Numerics;
 use crate::thresholds;
 use crate::unpack::packed_len;
-use crate::weights::{Blockwise, Encoding, LOADED, Palettized, aligned};
+use crate::weights::{Blockwise, Encoding, LOADED, Palettized, Table, aligned};
 
 /// Columns in single precision and as integers.
 struct Columns<'a> {
@@ -27,9 +27,7 @@ impl Call<'_> {
     /// Writes products of integers. Says whether that was possible: not with weights that have none, nor with
     /// columns of which a value is not finite.
     pub(super) fn integers(&self, ctx: &Context, out: &mut Block) -> Result<bool, KernelError> {
-        let few = out.cols <= thresholds::SOME_COLUMNS && self.w.cols > 0;
-        let fast = self.numerics != Numerics::Strict && arch::has_fast_integers(ctx.isa());
-        if !few || !fast || !self.has_integers() {
+        if self.numerics == Numerics::Strict || !self.has_integers(ctx.isa()) {
             return Ok(false);
         }
         let dense = self.dense_columns(ctx)?;
@@ -55,16 +53,16 @@ impl Call<'_> {
         Ok(true)
     }
 
-    /// Whether the weights are integers with few scales, or tables of a whole row, that lie as kernels need.
-    fn has_integers(&self) -> bool {
+    /// Whether the weights are integers with few scales, or tables of a whole row, that lie as fast kernels need.
+    fn has_integers(&self, isa: Isa) -> bool {
         let cols = self.w.cols;
-        match &self.w.encoding {
-            Encoding::Palettized(p) => p.cols_per_group == cols && aligned(p.bits, cols, cols),
-            Encoding::Blockwise(b) => {
-                FixedScales::fit(b.cols_per_block, cols) && aligned(b.bits, cols, cols)
-            }
-            Encoding::F32(_) | Encoding::F16(_) => false,
-        }
+        let (bits, table, fit) = match &self.w.encoding {
+            Encoding::Palettized(p) => (p.bits, true, p.cols_per_group == cols),
+            Encoding::Blockwise(b) => (b.bits, false, FixedScales::fit(b.cols_per_block, cols)),
+            Encoding::F32(_) | Encoding::F16(_) => return false,
+        };
+        let fit = fit && cols > 0 && aligned(bits, cols, cols);
+        fit && arch::has_fast_integers(isa, bits, table, self.x.cols)
     }
 
     /// Products of some rows, row after row.
@@ -128,10 +126,13 @@ impl Call<'_> {
             let end = rows.end.min((row_block + LOADED).saturating_mul(b.rows_per_block));
             let part;
             (part, products) = products.split_at_mut((end - first) * x.fixed.count);
-            let count = b.load_scales(ctx.isa(), row_block, (&mut scales, &mut zeros), blocks);
+            let start = row_block * blocks;
+            let count = (b.scale.len() - start).min(blocks * LOADED);
+            let (scales, zeros) = (&mut scales[..count + LANES], &mut zeros[..count + LANES]);
+            load_padded(ctx.isa(), &b.scale, start, scales);
             let scales = FixedScales {
-                scales: &scales[..count],
-                zeros: &zeros[..count],
+                scales,
+                zeros: b.zeros(ctx.isa(), start, zeros),
                 block: b.cols_per_block,
                 rows: (b.rows_per_block, first % b.rows_per_block),
             };
@@ -174,30 +175,22 @@ impl Call<'_> {
 }
 
 impl Blockwise<'_> {
-    /// Loads the scales of up to [`LOADED`] blocks of rows, of `blocks` blocks each, and the integers that stand
-    /// for zero. Says how many values that and zeros for the lanes of a vector are.
-    fn load_scales(
-        &self,
-        isa: Isa,
-        row_block: usize,
-        (scales, zeros): (&mut [f32], &mut [f32]),
-        blocks: usize,
-    ) -> usize {
-        let start = row_block * blocks;
-        let count = (self.scale.len() - start).min(scales.len() - LANES);
+    /// The integers that stand for zero, in the form of a vector's unsigned bytes: those of the blocks from
+    /// `start` on, in `loaded`, if they differ.
+    fn zeros<'l>(&self, isa: Isa, start: usize, loaded: &'l mut [f32]) -> Zeros<'l> {
         let zero = if self.signed { f32::from(1u8 << (self.bits - 1)) } else { 0.0 };
-        self.scale.copy_to(isa, start, &mut scales[..count]);
-        scales[count..][..LANES].fill(0.0);
-        match &self.offset {
-            Some(offset) => {
-                offset.copy_to(isa, start, &mut zeros[..count]);
-                zeros[..count].iter_mut().for_each(|value| *value += zero);
-                zeros[count..][..LANES].fill(zero);
-            }
-            None => zeros.fill(zero),
-        }
-        count + LANES
+        let Some(offset) = &self.offset else { return Zeros::All(zero) };
+        load_padded(isa, offset, start, loaded);
+        loaded.iter_mut().for_each(|value| *value += zero);
+        Zeros::Each(loaded)
     }
+}
+
+/// Loads a table's values from `start` on, followed by zeros for a vector's lanes.
+fn load_padded(isa: Isa, table: &Table, start: usize, to: &mut [f32]) {
+    let (values, padding) = to.split_at_mut(to.len() - LANES);
+    table.copy_to(isa, start, values);
+    padding.fill(0.0);
 }
 
 #[cfg(test)]

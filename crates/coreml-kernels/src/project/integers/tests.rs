@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::context::Workers;
 use crate::project::tests::{dense, halves, noise, stream};
-use crate::project::{ColumnLayout, OutputLayout, project};
-use crate::weights::{Table, Weights};
+use crate::project::{ColumnLayout, OutputLayout, project, project_rows};
+use crate::weights::Weights;
 
 /// Products with columns that lie one after the other, row after row of each.
 fn products(ctx: &Context, numerics: Numerics, w: &Weights, x: &[f32]) -> Vec<f32> {
@@ -17,9 +17,14 @@ fn products(ctx: &Context, numerics: Numerics, w: &Weights, x: &[f32]) -> Vec<f3
     out
 }
 
-/// The sets whose products are of integers.
-fn contexts() -> impl Iterator<Item = Context> {
-    let fast = |isa: &Isa| arch::has_fast_integers(*isa);
+/// The sets whose products with so many columns are of integers.
+fn contexts(w: &Weights, count: usize) -> impl Iterator<Item = Context> {
+    let (bits, table) = match w.encoding {
+        Encoding::Palettized(p) => (p.bits, true),
+        Encoding::Blockwise(b) => (b.bits, false),
+        _ => panic!("compressed weights"),
+    };
+    let fast = move |isa: &Isa| arch::has_fast_integers(*isa, bits, table, count);
     let contexts = Isa::available().into_iter().filter(fast);
     contexts.map(|isa| Context::with_isa(Workers::shared(), isa))
 }
@@ -82,7 +87,7 @@ fn check_errors(w: &Weights) {
     for (x, bound) in [(plain, 5e-5), (outliers, 1e-4)] {
         let exact = exact_products(w, &x);
         let rounded: Vec<f32> = halves(&x).iter().map(|x| x.to_f32()).collect();
-        for ctx in contexts() {
+        for ctx in contexts(w, 1) {
             let got = error(&products(&ctx, Numerics::Halves, w, &x), &exact);
             let of_halves = error(&products(&ctx, Numerics::Strict, w, &rounded), &exact);
             assert!(got <= bound, "{:?}: {got}", w.cols);
@@ -134,7 +139,7 @@ fn errors_of_scaled_integers() {
             let w = blockwise((rows, cols), (bits, true), &data, scales, (1, block));
             check_errors(&w);
             let x = normal(cols, 5);
-            for ctx in contexts() {
+            for ctx in contexts(&w, 1) {
                 let got = products(&ctx, Numerics::Halves, &w, &x);
                 let of_rounded = products(&ctx, Numerics::Halves, &rounded(&w), &x);
                 assert_eq!(bits_of(&got), bits_of(&of_rounded));
@@ -148,7 +153,7 @@ fn check(w: &Weights, count: usize) -> Result<(), TestCaseError> {
     let x = noise(w.cols * count, 7);
     let exact = dense(w);
     let mut first = None;
-    for ctx in contexts() {
+    for ctx in contexts(w, count) {
         let got = products(&ctx, Numerics::Halves, w, &x);
         let columns = x.chunks_exact(w.cols);
         let each: Vec<f32> =
@@ -209,7 +214,7 @@ proptest! {
     #[test]
     fn scaled_integers_as_the_generic_twin(
         bits in prop::sample::select(vec![1u8, 2, 3, 4, 6, 8]), signed in any::<bool>(),
-        rows in 1usize..5, blocks in 1usize..20, count in 1usize..9,
+        rows in 1usize..5, blocks in 1usize..20, count in 1usize..9, all in any::<bool>(),
         block in prop::sample::select(vec![8usize, 16, 32, 64, 128]),
     ) {
         let cols = blocks * block;
@@ -218,7 +223,8 @@ proptest! {
         let packed =
             PackedRows { bits, packed: &data, stride: cols / 8 * usize::from(bits), count: cols };
         let (values, zeros) = (noise(rows * blocks + LANES, 8), noise(rows * blocks + LANES, 9));
-        let scales = FixedScales { scales: &values, zeros: &zeros, block, rows: (1, 0) };
+        let zeros = if all { Zeros::All(zeros[0]) } else { Zeros::Each(&zeros) };
+        let scales = FixedScales { scales: &values, zeros, block, rows: (1, 0) };
         let run = |isa: Isa| {
             let ctx = Context::with_isa(Workers::serial(), isa);
             let columns = Matrix::row_major(&x, count, cols);
@@ -258,6 +264,31 @@ proptest! {
     }
 }
 
+/// Large enough for several threads; columns and outputs next to each other, biases, and some rows alone.
+#[test]
+fn layouts() {
+    let (rows, cols, count) = (264, 640, 3);
+    let (lut, indices) = (noise(rows / 8 * 16, 2), stream(rows * cols, 4));
+    let w = palettized((rows, cols), 4, &indices, Table::F32(&lut), 8);
+    let (x, bias) = (noise(cols * count, 3), noise(rows, 4));
+    let mut channels = vec![0.0; x.len()];
+    Matrix::row_major(&x, count, cols).transposed().copy_to(&mut channels);
+    for ctx in contexts(&w, count) {
+        let plain = products(&ctx, Numerics::Halves, &w, &x);
+        let part = 13..rows - 5;
+        let mut out = vec![f32::NAN; part.len() * count];
+        let from = ColumnLayout { stride_k: count, stride_s: 1 };
+        let to = OutputLayout { stride_n: count, stride_s: 1 };
+        let (numerics, some) = (Numerics::Halves, Some(&bias[part.clone()]));
+        project_rows(&ctx, numerics, &w, part.clone(), &channels, from, count, some, &mut out, to)
+            .unwrap();
+        for (n, out) in part.zip(out.chunks_exact(count)) {
+            let expected: Vec<f32> = (0..count).map(|s| plain[s * rows + n] + bias[n]).collect();
+            assert_eq!(bits_of(out), bits_of(&expected), "row {n}");
+        }
+    }
+}
+
 /// What has no integers is computed exactly: infinity and what is no number come out as they do there.
 #[test]
 fn values_that_are_not_finite() {
@@ -270,7 +301,7 @@ fn values_that_are_not_finite() {
         let x = noise(cols * 2, 3);
         let mut odd_x = x.clone();
         odd_x[cols + 1] = odd;
-        for ctx in contexts() {
+        for ctx in contexts(&w, 1) {
             let strict = products(&ctx, Numerics::Strict, &w, &x);
             let got = products(&ctx, Numerics::Halves, &w, &x);
             // The second table's rows are the exact ones, the others are not.
@@ -296,7 +327,7 @@ fn scales_that_are_not_finite() {
         let w = blockwise((rows, cols), (8, true), &data, scales, (1, 64));
         let w = if rounds { rounded(&w) } else { w };
         let x = noise(cols, 3);
-        for ctx in contexts() {
+        for ctx in contexts(&w, 1) {
             let strict = products(&ctx, Numerics::Strict, &w, &x);
             let got = products(&ctx, Numerics::Halves, &w, &x);
             assert_eq!(bits_of(&strict[16..32]), bits_of(&got[16..32]), "{odd}");
@@ -313,7 +344,7 @@ fn tiny_values() {
     let w = palettized((8, 64), 8, &indices, Table::F32(&lut), 8);
     for size in [0.0, 1e-44, 1e-38, 1.0] {
         let x: Vec<f32> = noise(64, 3).iter().map(|value| value * size).collect();
-        for ctx in contexts() {
+        for ctx in contexts(&w, 1) {
             let got = products(&ctx, Numerics::Halves, &w, &x);
             assert!(got.iter().all(|value| value.abs() <= 1e-30 * size + 1e-36), "{got:?}");
         }

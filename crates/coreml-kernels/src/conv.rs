@@ -4,11 +4,16 @@ mod transpose;
 
 pub use transpose::{ConvTransposeParams, conv_transpose};
 
+use std::ops::Range;
+
+use crate::arch;
 use crate::arch::compiled::{self, Loop};
 use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
-use crate::matrix::Matrix;
+use crate::isa::Isa;
+use crate::matrix::{Block, Matrix, MatrixMut, Threads};
 use crate::numerics::Numerics;
+use crate::panels::{Columns, Product, Rows};
 use crate::project::{Call, OutputLayout};
 use crate::spatial::{SpatialDim, lines, split, three, zip_strided};
 use crate::thresholds;
@@ -145,6 +150,11 @@ impl Shape {
         self.in_per_group == 1 && self.out_per_group < thresholds::SHARED_CHANNEL
     }
 
+    /// Whether filters meet anything but the input.
+    fn padded(&self) -> bool {
+        self.dims.iter().any(|dim| dim.pad_begin > 0 || dim.pad_end > 0)
+    }
+
     /// Whether the filter covers one point at a time, in order.
     fn pointwise(&self) -> bool {
         self.dims
@@ -179,6 +189,14 @@ fn grouped(
             gather(shape, x, &mut fields);
             let x = Matrix::row_major(&fields, points, w.cols).transposed();
             Call { numerics: shape.numerics, w, rows, x, bias }.run(ctx, out, layout)?;
+            continue;
+        }
+        if let Some(width) = arch::panel_width(ctx.isa()) {
+            let out = MatrixMut::row_major(out, rows.len(), points);
+            let (depth, columns) = (w.cols, &Fields { shape, x });
+            let (rows, numerics) = (Rows::Weights(w, rows.start), shape.numerics);
+            let product = Product { rows, columns, depth, bias, numerics };
+            product.run(ctx, Threads::All, width, Block::new(KERNEL, out)?)?;
             continue;
         }
         let tile = (thresholds::UNFOLDED / w.cols).clamp(1, points);
@@ -230,6 +248,30 @@ fn gather(shape: &Shape, x: &[f32], fields: &mut [f32]) {
     }
 }
 
+/// What the filters of a group meet: a column for each output, with inputs by channel and tap.
+struct Fields<'a> {
+    shape: &'a Shape,
+    x: &'a [f32],
+}
+
+impl Columns for Fields<'_> {
+    fn copy_to(&self, _isa: Isa, columns: Range<usize>, to: &mut Block) {
+        let shape = self.shape;
+        if shape.padded() {
+            to.fill(0.0);
+        }
+        for tap in 0..shape.taps {
+            for piece in pieces(shape, tap, columns.start, columns.len()) {
+                for (channel, input) in self.x.chunks_exact(shape.points_in).enumerate() {
+                    if let Some(values) = to.row_mut(channel * shape.taps + tap) {
+                        piece.copy(input, values, shape.dims[2].stride);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Lays out, for every channel and tap, the inputs it meets at outputs `start..start + count`.
 fn unfold(
     ctx: &Context,
@@ -247,30 +289,50 @@ fn unfold(
 }
 
 fn unfold_row(shape: &Shape, channel: &[f32], tap: usize, start: usize, values: &mut [f32]) {
-    let [depth, height, width] = shape.dims;
-    let (tap_z, tap_y, tap_x) = split(tap, height.kernel, width.kernel);
-    let (first, end, input) = width.hits(tap_x, shape.output[2]);
     values.fill(0.0);
-    let mut rest = values;
-    for (z, y, columns) in lines(start, rest.len(), shape.output[1], shape.output[2]) {
-        let line;
-        (line, rest) = rest.split_at_mut(columns.len());
-        let (Some(in_z), Some(in_y)) = (depth.input_at(tap_z, z), height.input_at(tap_y, y)) else {
-            continue;
-        };
-        let source = &channel[(in_z * height.input + in_y) * width.input..][..width.input];
-        let (low, high) = (first.max(columns.start), end.min(columns.end));
-        if low >= high {
-            continue;
-        }
-        let source = &source[input + (low - first) * width.stride..];
-        let line = &mut line[low - columns.start..high - columns.start];
-        if width.stride == 1 {
-            line.copy_from_slice(&source[..line.len()]);
+    for piece in pieces(shape, tap, start, values.len()) {
+        piece.copy(channel, values, shape.dims[2].stride);
+    }
+}
+
+/// Inputs of a channel that a tap meets at neighbouring outputs of a line.
+struct Piece {
+    /// The first of these outputs, among those in question.
+    at: usize,
+    /// The first input.
+    input: usize,
+    count: usize,
+}
+
+impl Piece {
+    fn copy(&self, channel: &[f32], values: &mut [f32], stride: usize) {
+        let (source, to) = (&channel[self.input..], &mut values[self.at..][..self.count]);
+        if stride == 1 {
+            to.copy_from_slice(&source[..to.len()]);
         } else {
-            zip_strided(line, source, width.stride, |to, from| *to = from);
+            zip_strided(to, source, stride, |to, from| *to = from);
         }
     }
+}
+
+/// Where a tap meets the input at outputs `start..start + count`.
+fn pieces(shape: &Shape, tap: usize, start: usize, count: usize) -> impl Iterator<Item = Piece> {
+    let ([depth, height, width], output) = (shape.dims, shape.output);
+    let (tap_z, tap_y, tap_x) = split(tap, height.kernel, width.kernel);
+    let (first, end, input) = width.hits(tap_x, output[2]);
+    let mut next = 0;
+    lines(start, count, output[1], output[2]).filter_map(move |(z, y, columns)| {
+        let line = next;
+        next += columns.len();
+        let (in_z, in_y) = (depth.input_at(tap_z, z)?, height.input_at(tap_y, y)?);
+        let (low, high) = (first.max(columns.start), end.min(columns.end));
+        let inputs = (in_z * height.input + in_y) * width.input;
+        (low < high).then(|| Piece {
+            at: line + low - columns.start,
+            input: inputs + input + (low - first) * width.stride,
+            count: high - low,
+        })
+    })
 }
 
 /// One input with one input channel per group: each filter runs over its channel.

@@ -24,6 +24,7 @@ pub mod matmul_f16;
 mod matrix;
 pub mod norm;
 mod numerics;
+mod panels;
 pub mod pool;
 pub mod project;
 pub mod quantize;

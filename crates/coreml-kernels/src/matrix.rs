@@ -2,9 +2,12 @@
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
+use crate::arch;
 use crate::context::{Shared, Workers};
 use crate::error::{KernelError, check_distinct, check_strided};
+use crate::isa::Isa;
 use crate::thresholds;
 
 /// A matrix in a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`. The slice may
@@ -160,7 +163,7 @@ impl<'a> Block<'a> {
     /// Writes `values[i]` to all of row `i`.
     pub(crate) fn fill_rows(&mut self, values: &[f32]) {
         for (row, &value) in values.iter().enumerate() {
-            (0..self.cols).for_each(|col| self.set(row, col, value));
+            self.part(row..row + 1, 0..self.cols).fill(value);
         }
     }
 
@@ -175,9 +178,75 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// Some rows and columns of the same matrix, for a while.
+    ///
+    /// # Panics
+    /// If they lie beyond it.
+    pub(crate) fn part(&mut self, rows: Range<usize>, cols: Range<usize>) -> Block<'_> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows of the matrix");
+        assert!(cols.start <= cols.end && cols.end <= self.cols, "columns of the matrix");
+        let by = rows.start * self.row_stride + cols.start * self.col_stride;
+        let empty = rows.is_empty() || cols.is_empty();
+        // SAFETY: the first element of the part lies within the slice; without any, nothing is moved.
+        let start = if empty { self.start } else { unsafe { self.start.add(by) } };
+        Block { start, rows: rows.len(), cols: cols.len(), ..self.reborrow() }
+    }
+
+    /// Copies a matrix of the same size.
+    ///
+    /// # Panics
+    /// If it has another size, or does not lie within its slice.
+    pub(crate) fn copy_from(&mut self, isa: Isa, from: Matrix<f32>) {
+        assert!((self.rows, self.cols) == (from.rows, from.cols), "a matrix of the same size");
+        if self.row_stride == 1 && self.col_stride != 1 {
+            return self.reborrow().transposed().copy_from(isa, from.transposed());
+        }
+        if self.col_stride == 1 && from.col_stride == 1 {
+            for row in 0..self.rows {
+                let source = &from.offset(row * from.row_stride).data[..from.cols];
+                if let Some(to) = self.row_mut(row) {
+                    to.copy_from_slice(source);
+                }
+            }
+            return;
+        }
+        let turned = self.col_stride == 1 && from.row_stride == 1;
+        let (cols, rows) = match turned {
+            true => arch::transpose(isa, from.transposed(), &mut self.reborrow().transposed()),
+            false => (0, 0),
+        };
+        for row in 0..self.rows {
+            let done = if row < rows { cols } else { 0 };
+            for col in done..self.cols {
+                self.set(row, col, from.data[row * from.row_stride + col * from.col_stride]);
+            }
+        }
+    }
+
     /// The same matrix, for a while.
     pub(crate) fn reborrow(&mut self) -> Block<'_> {
         Block { elements: PhantomData, ..*self }
+    }
+
+    /// Writes `value` everywhere.
+    pub(crate) fn fill(&mut self, value: f32) {
+        for row in 0..self.rows {
+            match self.row_mut(row) {
+                Some(row) => row.fill(value),
+                None => (0..self.cols).for_each(|col| self.set(row, col, value)),
+            }
+        }
+    }
+
+    /// A row, if its elements lie next to each other.
+    pub(crate) fn row_mut(&mut self, row: usize) -> Option<&mut [f32]> {
+        if row >= self.rows || (self.col_stride != 1 && self.cols > 1) {
+            return None;
+        }
+        // SAFETY: as for a column.
+        Some(unsafe {
+            std::slice::from_raw_parts_mut(self.start.add(row * self.row_stride), self.cols)
+        })
     }
 
     /// A column, if its elements lie next to each other.

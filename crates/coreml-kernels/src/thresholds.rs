@@ -81,6 +81,28 @@ pub(crate) const ROWS_PER_COLUMN: usize = 16;
 /// The most weights that are expanded at a time: 1 MB.
 pub(crate) const MOST_EXPANDED: usize = 1 << 18;
 
+/// Panels of columns that each thread has at least, where these are divided and not the rows.
+pub(crate) const PANELS: usize = 4;
+
+/// Values of columns that are arranged in panels at a time, where rows are divided: 4 MB.
+pub(crate) const PACKED: usize = 1 << 20;
+
+/// The same where columns are divided: 512 KB, which caches of the second level hold.
+pub(crate) const COLUMNS_AT_HAND: usize = 1 << 17;
+
+/// Values of rows that are multiplied with one panel after the other: 512 KB, likewise.
+pub(crate) const ROWS_AT_HAND: usize = 1 << 17;
+
+/// Rows of such a product at least and at most: enough to fill tiles of registers, and few enough for what
+/// the CPU remembers of pages.
+pub(crate) const TILE_ROWS: (usize, usize) = (24, 192);
+
+/// Rows and columns from which on their products are faster as integers.
+pub(crate) const WORDS: (usize, usize) = (256, 32);
+
+/// Rows that are expanded at a time before they become integers: a near cache holds them.
+pub(crate) const WORD_ROWS: usize = 8;
+
 /// Rows of a product that are worth a task: smaller pieces fill no tile of registers.
 pub(crate) const GEMM_ROWS: usize = 16;
 

@@ -12,15 +12,23 @@ mod generic;
 #[cfg(target_arch = "x86_64")]
 mod madd;
 #[cfg(target_arch = "x86_64")]
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
+#[cfg(target_arch = "x86_64")]
 mod vbmi;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(target_arch = "x86_64")]
+mod words;
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use crate::fixed::{FixedColumns, FixedScales, FixedTable};
 use crate::isa::Isa;
+use crate::matrix::{self, Matrix};
+use crate::panels::words::RowWords;
 use crate::thresholds;
 
 /// Values by index, in both widths, so that each instruction set finds what it can look up.
@@ -414,5 +422,88 @@ pub(crate) fn expand_rows(
     }
     for (i, out) in out.chunks_mut(stride).enumerate() {
         expand_table(isa, &rows.row(i), table, &mut out[..rows.count]);
+    }
+}
+
+/// How wide panels of columns are.
+#[derive(Clone, Copy)]
+pub(crate) struct PanelWidth {
+    /// Columns of a vector, of which a panel has a multiple.
+    pub(crate) lanes: usize,
+    /// The most vectors of a panel.
+    pub(crate) vectors: usize,
+}
+
+/// How wide the panels are that [`multiply_panel`] takes, where there is such a routine.
+pub(crate) fn panel_width(isa: Isa) -> Option<PanelWidth> {
+    match isa.of_floats() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(_) => Some(PanelWidth { lanes: 16, vectors: 4 }),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(_) => Some(PanelWidth { lanes: 8, vectors: 2 }),
+        _ => None,
+    }
+}
+
+/// Writes to `c`, or adds to what is there, the products of the rows of `a`, each of which lies in one piece,
+/// with a panel of columns: input `k` of column `s` is `panel[k * width + s]`. Columns of `c` lie side by side.
+///
+/// # Panics
+/// If the operands do not fit each other, or there is no such routine.
+pub(crate) fn multiply_panel(
+    isa: Isa,
+    a: Matrix<f32>,
+    (panel, width): (&[f32], usize),
+    added: bool,
+    c: &mut matrix::Block,
+) {
+    match isa.of_floats() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => tile::multiply_avx512(token, a, (panel, width), added, c),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => tile::multiply_avx2(token, a, (panel, width), added, c),
+        _ => unreachable!("no panel has a width"),
+    }
+}
+
+/// Copies a matrix whose rows lie in one piece each to one whose columns do, as far as it is faster than value
+/// by value; gives how many rows and columns these are.
+///
+/// # Panics
+/// If the matrices do not have these sizes and strides.
+pub(crate) fn transpose(isa: Isa, from: Matrix<f32>, to: &mut matrix::Block) -> (usize, usize) {
+    match isa.of_floats() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => transpose::squares(token.avx2(), from, to),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => transpose::squares(token, from, to),
+        _ => (0, 0),
+    }
+}
+
+/// Whether [`add_words`] has a routine.
+pub(crate) fn has_words(isa: Isa) -> bool {
+    matches!(isa, Isa::Avx512Vnni(_))
+}
+
+/// Columns as integers, of which those of a block share a scale; see [`crate::panels`].
+#[derive(Clone, Copy)]
+pub(crate) struct WordPanel<'a> {
+    /// Inputs `2 * k` and `2 * k + 1` of column `s` at `k * width + s`.
+    pub(crate) pairs: &'a [i32],
+    /// The scale of block `b` of column `s` at `b * width + s`.
+    pub(crate) scales: &'a [f32],
+    pub(crate) width: usize,
+}
+
+/// Adds the products of rows with a panel, both of integers, to what is in `c`, of which columns lie side by side.
+///
+/// # Panics
+/// If the operands do not fit each other, or there is no such routine: see [`has_words`].
+pub(crate) fn add_words(isa: Isa, rows: &RowWords, panel: &WordPanel, c: &mut matrix::Block) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni(token) => words::add(token, rows, panel, c),
+        _ => unreachable!("no panel has integers"),
     }
 }

@@ -98,6 +98,43 @@ proptest! {
     }
 }
 
+/// What is arranged in panels is what is unfolded, at any outputs.
+#[test]
+fn fields_are_unfolded_inputs() {
+    let dim = |input, kernel, stride, dilation, pad_begin, pad_end| SpatialDim {
+        input,
+        kernel,
+        stride,
+        dilation,
+        pad_begin,
+        pad_end,
+    };
+    let plain = dim(7, 3, 1, 1, 0, 0);
+    let isa = Isa::detect();
+    for spatial in [[dim(9, 3, 1, 1, 1, 1); 2], [dim(11, 4, 2, 2, 3, 0), plain], [plain; 2]] {
+        let (in_channels, numerics) = (3, Numerics::Strict);
+        let spatial = &spatial;
+        let params =
+            ConvParams { batch: 1, in_channels, out_channels: 1, groups: 1, spatial, numerics };
+        let shape = Shape::new(&params).unwrap();
+        let (points, depth) = (shape.points_out, in_channels * shape.taps);
+        let x = noise(in_channels * shape.points_in, 1);
+        for (start, end) in [(0, points), (5, 6), (points / 3, points - 2)] {
+            let mut columns = vec![f32::NAN; depth * (end - start)];
+            let ctx = Context::new(Workers::serial());
+            unfold(&ctx, &shape, &x, start, end - start, &mut columns);
+            let mut fields = vec![f32::NAN; columns.len()];
+            let to = MatrixMut::row_major(&mut fields, depth, end - start);
+            Fields { shape: &shape, x: &x }.copy_to(
+                isa,
+                start..end,
+                &mut Block::new(KERNEL, to).unwrap(),
+            );
+            assert_eq!(fields, columns, "{start}..{end}");
+        }
+    }
+}
+
 #[test]
 fn large_enough_for_threads_and_tiles() {
     let dim = SpatialDim {

@@ -13,7 +13,7 @@ const KERNEL: &str = "gemm";
 
 /// Products that are summed up at a time: up to so many, the library makes one block of them,
 /// whatever the matrices' sizes and the CPU's caches.
-const DEPTH: usize = 512;
+pub(crate) const DEPTH: usize = 512;
 
 /// `c = a * b`, for each of many products of one size. The matrices describe the first one, their
 /// slices hold all. Divided among threads if large.

@@ -36,7 +36,7 @@ pub mod unpack;
 pub mod vecmath;
 pub mod weights;
 
-pub use attention::{AttentionSizes, Heads, Mask, attention};
+pub use attention::{AttentionSizes, Heads, Mask, Scoring, attention};
 pub use context::{Context, Lease, Pool, Scratch, Workers};
 pub use conv::{ConvParams, ConvTransposeParams, conv, conv_transpose};
 pub use error::KernelError;

@@ -37,6 +37,7 @@ mod tensor_transformation;
 mod topk;
 mod window;
 
+pub(crate) use activation::Softmax;
 pub(crate) use attention::Attention;
 pub(crate) use concat::Concat;
 pub(crate) use copy::{Copy, Widen};

@@ -254,9 +254,10 @@ impl<'a> Builder<'a> {
         let is_float = |ty: ElementType| matches!(ty, ElementType::Float16 | ElementType::Float32);
         let x = self
             .pick(&mut choices, |value| is_float(value.ty.element) && !value.ty.shape.is_empty())?;
-        match choices.below(3) {
+        match choices.below(4) {
             0 => self.product_with_sigmoid(x, &mut choices),
             1 => self.norm_of_both_signs(x, &mut choices),
+            2 => self.products_around_softmax(x, &mut choices),
             _ => self.repeated_operand(x, &mut choices),
         }
         .map(drop)
@@ -302,6 +303,47 @@ impl<'a> Builder<'a> {
         self.call("slice_by_size", arguments, choices.number())
     }
 
+    fn products_around_softmax(&mut self, query: usize, choices: &mut Choices) -> Option<usize> {
+        let ty = self.pool[query].ty.clone();
+        let key = self.pick(choices, |value| value.ty == ty)?;
+        let value = self.pick(choices, |value| value.ty == ty)?;
+        let mut scores = self.product(query, key, true, choices)?;
+        if choices.one_in(2) {
+            let arguments =
+                vec![("x", vec![Slot::Pooled(scores)]), ("y", vec![Slot::Constant(float(0.5))])];
+            let operator = if choices.one_in(2) { "mul" } else { "real_div" };
+            scores = self.call(operator, arguments, choices.number())?;
+        }
+        if choices.one_in(2) {
+            let ty = self.pool[scores].ty.clone();
+            let mask = self.pick(choices, |value| value.ty == ty)?;
+            let arguments =
+                vec![("x", vec![Slot::Pooled(scores)]), ("y", vec![Slot::Pooled(mask)])];
+            scores = self.call("add", arguments, choices.number())?;
+        }
+        let axis = if choices.one_in(6) { -2 } else { -1 };
+        let arguments =
+            vec![("x", vec![Slot::Pooled(scores)]), ("axis", vec![Slot::Constant(int(axis))])];
+        let weights = self.call("softmax", arguments, choices.number())?;
+        self.product(weights, value, false, choices)
+    }
+
+    fn product(
+        &mut self,
+        x: usize,
+        y: usize,
+        transpose_y: bool,
+        choices: &mut Choices,
+    ) -> Option<usize> {
+        let arguments = vec![
+            ("x", vec![Slot::Pooled(x)]),
+            ("y", vec![Slot::Pooled(y)]),
+            ("transpose_x", vec![Slot::Constant(bool(false))]),
+            ("transpose_y", vec![Slot::Constant(bool(transpose_y))]),
+        ];
+        self.call("matmul", arguments, choices.number())
+    }
+
     fn repeated_operand(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
         let shapes: [Shape; RUNS] = self.shapes(x);
         let [.., batch, _, _] = shapes[0].as_slice() else { return None };
@@ -332,13 +374,7 @@ impl<'a> Builder<'a> {
         let repeated = self.call("reshape", arguments, choices.number())?;
         let ty = self.pool[repeated].ty.clone();
         let other = self.pick(choices, |value| value.ty == ty)?;
-        let arguments = vec![
-            ("x", vec![Slot::Pooled(other)]),
-            ("y", vec![Slot::Pooled(repeated)]),
-            ("transpose_x", vec![Slot::Constant(bool(false))]),
-            ("transpose_y", vec![Slot::Constant(bool(true))]),
-        ];
-        self.call("matmul", arguments, choices.number())
+        self.product(other, repeated, true, choices)
     }
 }
 

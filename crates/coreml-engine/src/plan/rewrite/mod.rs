@@ -5,6 +5,7 @@
 //! results. After each replacement the driver infers the result's type again:
 //! it has to be what it was. Replaced operations keep their names, for errors and profiles.
 
+mod attention;
 mod moves;
 mod norm;
 mod pattern;
@@ -19,7 +20,7 @@ use std::fmt;
 
 use coreml_format::mil::TensorType;
 
-pub(crate) use self::pattern::{Match, Pattern, any, op};
+pub(crate) use self::pattern::{Match, Pattern, any, first_of, op};
 use crate::error::{Error, OpError, Result};
 use crate::graph::{
     Block, Graph, Node, Origin, Run, Source, Value, Work, for_each_read, nested_mut,
@@ -80,6 +81,7 @@ pub(crate) const RULES: &[Rule] = &[
     moves::RESHAPE_OF_RESHAPE,
     moves::TRANSPOSE_OF_TRANSPOSE,
     repeat::REPEATED_OPERAND,
+    attention::PRODUCTS_AROUND_SOFTMAX,
     repeat::REPEATED_KEYS,
     repeat::REPEATED_VALUES,
     silu::PRODUCT_WITH_SIGMOID,

@@ -1,5 +1,7 @@
 //! Each rule where it holds and where it must not, and that no rule is idle.
 
+mod attention;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -101,15 +101,15 @@ pub fn attention(
     let heads = product(KERNEL, "batch", batch)?;
     let rows = product(KERNEL, "query", &[heads, queries])?;
     check_len(KERNEL, "out", product(KERNEL, "out", &[rows, value_width])?, out.len())?;
-    query.check("query", query.data.len(), batch, (queries, width))?;
-    key.check("key", len(key.data), batch, (keys, width))?;
-    value.check("value", len(value.data), batch, (keys, value_width))?;
+    query.check(KERNEL, "query", query.data.len(), batch, (queries, width))?;
+    key.check(KERNEL, "key", len(key.data), batch, (keys, width))?;
+    value.check(KERNEL, "value", len(value.data), batch, (keys, value_width))?;
     if let Some(mask) = scoring.mask {
         let len = match mask.data {
             Mask::Bool(mask) => mask.len(),
             Mask::Float(mask) => mask.len(),
         };
-        mask.check("mask", len, batch, (queries, keys))?;
+        mask.check(KERNEL, "mask", len, batch, (queries, keys))?;
     }
     if out.is_empty() {
         return Ok(());
@@ -135,14 +135,16 @@ fn len(table: Table) -> usize {
 }
 
 impl<D> Heads<'_, D> {
-    fn check(
+    /// Fails unless there is a step for each batch axis and all heads lie within `len` elements.
+    pub(crate) fn check(
         &self,
+        kernel: &'static str,
         argument: &'static str,
         len: usize,
         batch: &[usize],
         (rows, cols): (usize, usize),
     ) -> Result<(), KernelError> {
-        check_len(KERNEL, argument, batch.len(), self.batch.len())?;
+        check_len(kernel, argument, batch.len(), self.batch.len())?;
         if batch.contains(&0) {
             return Ok(());
         }
@@ -151,12 +153,12 @@ impl<D> Heads<'_, D> {
         let last = reach.try_fold(0, |last: usize, reach| last.checked_add(reach?));
         // Where the last head starts, as a size of steps of one element.
         let heads = last.and_then(|last| last.checked_add(1));
-        let heads = heads.ok_or(KernelError::Overflow { kernel: KERNEL, argument })?;
-        check_strided(KERNEL, argument, &[(heads, 1), (rows, self.row), (cols, self.col)], len)
+        let heads = heads.ok_or(KernelError::Overflow { kernel, argument })?;
+        check_strided(kernel, argument, &[(heads, 1), (rows, self.row), (cols, self.col)], len)
     }
 
     /// Where a head starts.
-    fn start(&self, batch: &[usize], head: usize) -> usize {
+    pub(crate) fn start(&self, batch: &[usize], head: usize) -> usize {
         let (mut rest, mut start) = (head, 0);
         for (&size, &step) in batch.iter().zip(self.batch).rev() {
             start += rest % size * step;

@@ -28,6 +28,7 @@ pub mod project;
 pub mod quantize;
 pub mod random;
 pub mod resize;
+pub mod rotary;
 pub mod sample;
 pub mod softmax;
 mod spatial;

@@ -7,9 +7,9 @@ use smallvec::SmallVec;
 
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one,
+    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one, repeated,
 };
-use crate::value::{Element, Shape, Storage, Strides, TensorRef, row_major};
+use crate::value::{Element, Shape, Storage, Strides, TensorRef};
 use crate::weights::Weights;
 
 /// `softmax(query · keyᵀ · scale + mask) · value`. What the mask hides before the first and after the last key
@@ -74,7 +74,7 @@ impl Attention {
         }
         let together = group > 1 && sizes.queries == 1 && key_repeat == value_repeat;
         let steps = |steps: Steps, repeat: usize| match (together, repeat) {
-            (true, 1) => steps.as_queries(group),
+            (true, 1) => steps.joined(group),
             (true, _) => steps,
             (false, _) => steps.grouped(group, repeat > 1),
         };
@@ -82,7 +82,10 @@ impl Attention {
             Ok::<_, OpError>(steps(Steps::of(&inputs.strides(input)?), repeat))
         };
         let mask = match mask {
-            Some(mask) => Some(Steps::of_mask(inputs.shape(mask)?, &sizes.scores())),
+            Some(mask) => {
+                let (shape, strides) = (inputs.shape(mask)?, inputs.strides(mask)?);
+                Some(Steps::of(&repeated(shape, &strides, &sizes.scores())))
+            }
             None => None,
         };
         let operands = OperandSteps {
@@ -165,14 +168,6 @@ impl Steps {
         Steps(strides.iter().map(|&stride| usize::try_from(stride).unwrap_or(0)).collect())
     }
 
-    /// Of a dense mask, as it broadcasts to `scores`.
-    fn of_mask(mask: &[usize], scores: &[usize]) -> Self {
-        let missing = scores.len() - mask.len();
-        let steps =
-            mask.iter().zip(row_major(mask)).map(|(&size, step)| if size == 1 { 0 } else { step });
-        Steps(std::iter::repeat_n(0, missing).chain(steps).collect())
-    }
-
     /// With the last batch axis, of heads, as two: those that share keys or values, `group` at a time, side
     /// by side; of an operand that has one for them all, if it is `shared`.
     fn grouped(mut self, group: usize, shared: bool) -> Self {
@@ -189,7 +184,7 @@ impl Steps {
 
     /// With heads of a single query each that share keys and values, `group` at a time, as the queries of one
     /// head.
-    fn as_queries(mut self, group: usize) -> Self {
+    fn joined(mut self, group: usize) -> Self {
         if let [.., heads, row, _] = self.0.as_mut_slice() {
             *row = *heads;
             *heads = heads.saturating_mul(group);
@@ -231,8 +226,8 @@ impl Op for Attention {
         let unseen = if self.nan_unseen { f32::NAN } else { 0.0 };
         kernel(move |inputs, outputs, context| {
             let seen = match mask.map(|mask| inputs.tensor(mask)).transpose()? {
-                Some(mask) if mask.storage == Storage::Bool => Some(Mask::Bool(mask.slice()?)),
-                Some(mask) => Some(Mask::Float(mask.f32s()?)),
+                Some(mask) if mask.storage == Storage::Bool => Some(Mask::Bool(behind(&mask)?)),
+                Some(mask) => Some(Mask::Float(behind(&mask)?)),
                 None => None,
             };
             let mask = steps.mask.as_ref().zip(seen).map(|(steps, seen)| steps.heads(seen));
@@ -251,8 +246,8 @@ impl Op for Attention {
         input == self.key || input == self.value
     }
 
-    fn reads_strided(&self, input: usize) -> bool {
-        Some(input) != self.mask
+    fn reads_strided(&self, _input: usize) -> bool {
+        true
     }
 }
 

@@ -4,14 +4,14 @@
 use coreml_format::mil::{Dimension, TensorType};
 use smallvec::SmallVec;
 
-use super::{Effect, Match, Pattern, Replacement, Rule, Site, any, first_of, op};
+use super::{Effect, Match, Pattern, Replacement, Rule, Site, any, first_of, number, op};
 use crate::graph::Graph;
 use crate::ids::Operand;
 use crate::op::Frame;
 use crate::ops::{Attention, Binary, ElementwiseBinary, Matmul, Order, Reorder, Softmax};
 
 /// `matmul(softmax(matmul(query, key) · scale + mask), value)`, where the scale, which may be a divisor, and
-/// the mask may be missing.
+/// the mask may be missing, and nothing else reads the weights.
 pub(super) const PRODUCTS_AROUND_SOFTMAX: Rule = Rule {
     name: "products around a softmax",
     effect: Effect::Fusion,
@@ -53,7 +53,8 @@ fn fused(site: &mut Site, found: &Match) -> Option<Replacement> {
     let key_repeat = repeat(site.graph, query, key, products.repeat)?;
     let value_repeat = repeat(site.graph, query, value, mixed.repeat)?;
     let scale = scale(site.graph, found)?;
-    let holds = !mixed.transpose_x
+    let holds = site.is_read_once(found.run("weights")?)
+        && !mixed.transpose_x
         && (key_repeat == value_repeat || key_repeat == 1 || value_repeat == 1)
         && is_along_rows(site.graph, found)?;
     let mask = found.operand("mask");
@@ -111,13 +112,9 @@ fn repeat(graph: &Graph, query: Operand, shared: Operand, repeat: usize) -> Opti
 
 /// What products are multiplied by, if that is one number.
 fn scale(graph: &Graph, found: &Match) -> Option<f32> {
-    let number = |operand| {
-        let tensor = graph.tensor(operand).filter(|tensor| tensor.len() == 1);
-        tensor.and_then(|tensor| tensor.scalar_f32().ok())
-    };
     match (found.operand("scale"), found.operand("divisor")) {
-        (Some(scale), _) => number(scale),
-        (None, Some(divisor)) => number(divisor).map(f32::recip),
+        (Some(scale), _) => number(graph, scale),
+        (None, Some(divisor)) => number(graph, divisor).map(f32::recip),
         (None, None) => Some(1.0),
     }
 }

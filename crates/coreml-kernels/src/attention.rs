@@ -10,6 +10,7 @@ use crate::arch::{self, SUMS};
 use crate::context::Context;
 use crate::error::{KernelError, check_len, check_strided, product};
 use crate::gemm::{DEPTH, Sum, multiply};
+use crate::isa::Isa;
 use crate::lanes;
 use crate::matmul_f16::widened;
 use crate::matrix::{Block, Matrix, MatrixMut, Order, Threads};
@@ -173,6 +174,20 @@ impl<D> Heads<'_, D> {
     }
 }
 
+impl Heads<'_, Table<'_>> {
+    /// Copies the row that starts at a place, in single precision.
+    fn copy_row(&self, isa: Isa, start: usize, wide: &mut [f32]) {
+        let dense = start..start + wide.len();
+        let each = wide.iter_mut().enumerate().map(|(i, wide)| (wide, start + i * self.col));
+        match self.data {
+            Table::F16(data) if self.col == 1 => arch::widen(isa, &data[dense], wide),
+            Table::F16(data) => each.for_each(|(wide, at)| *wide = data[at].to_f32()),
+            Table::F32(data) if self.col == 1 => wide.copy_from_slice(&data[dense]),
+            Table::F32(data) => each.for_each(|(wide, at)| *wide = data[at]),
+        }
+    }
+}
+
 /// An attention whose sizes have been checked.
 struct Attention<'a> {
     ctx: &'a Context,
@@ -267,13 +282,7 @@ impl Attention<'_> {
         let mut wide = self.ctx.scratch().take::<f32>(width)?;
         let mut most = 0.0f32;
         for row in 0..rows {
-            let at = start + row * heads.row;
-            let each = wide.iter_mut().enumerate().map(|(i, wide)| (wide, at + i * heads.col));
-            match heads.data {
-                Table::F16(data) if heads.col == 1 => arch::widen(isa, &data[at..], &mut wide),
-                Table::F16(data) => each.for_each(|(wide, at)| *wide = data[at].to_f32()),
-                Table::F32(data) => each.for_each(|(wide, at)| *wide = data[at]),
-            }
+            heads.copy_row(isa, start + row * heads.row, &mut wide);
             let squares = arch::dot_f32(isa, &wide, &wide);
             most = if squares <= most { most } else { squares };
             if most.is_nan() {
@@ -400,7 +409,6 @@ mod tests {
 
     use super::*;
     use crate::context::Workers;
-    use crate::isa::Isa;
 
     const UNMASKED: Scoring = Scoring { scale: 1.0, mask: None, unseen: 0.0 };
 
@@ -550,7 +558,7 @@ mod tests {
     /// where it is far below the others, but finite.
     #[test]
     fn what_no_query_sees_changes_nothing() {
-        let (width, value_width) = (32, 24);
+        let (width, value_width) = (29, 24);
         for (queries, keys, (first, last)) in
             [(1, 96, (3, 40)), (2, 1300, (530, 1270)), (20, 64, (17, 30)), (40, 1300, (600, 1250))]
         {
@@ -586,6 +594,23 @@ mod tests {
                 let shifted = shifted.into_iter().map(f32::from_bits);
                 let near = |(a, b): (f32, &u32)| (a - f32::from_bits(*b)).abs() <= 1e-6;
                 assert!(shifted.zip(&expected).all(near), "{}, {halves}", isa.name());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_copied_whole(width in 0usize..70, start in 0usize..5, col in 1usize..3) {
+            let floats = numbers(start + width * col + 3, 1);
+            let halves: Vec<f16> = floats.iter().map(|&x| f16::from_f32(x)).collect();
+            let wide: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
+            for isa in Isa::available() {
+                for (data, from) in [(Table::F32(&floats), &floats), (Table::F16(&halves), &wide)] {
+                    let mut row = vec![9.0; width];
+                    Heads { data, batch: &[], row: 0, col }.copy_row(isa, start, &mut row);
+                    let expected: Vec<f32> = (0..width).map(|i| from[start + i * col]).collect();
+                    prop_assert!(row == expected, "{}", isa.name());
+                }
             }
         }
     }

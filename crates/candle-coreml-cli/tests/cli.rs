@@ -341,7 +341,7 @@ fn chunk() -> String {
 fn inspect_shows_the_plan_of_a_function() {
     let text = stdout(&run(&["inspect", &chunk(), "--plan"]));
     for expected in
-        ["function infer", "view of", "matmul(", "arena: ", "rewrite norm of both signs"]
+        ["function infer", "view of", "attention(", "arena: ", "rewrite norm of both signs"]
     {
         assert!(text.contains(expected), "{expected}: {text}");
     }

@@ -30,6 +30,7 @@ pub mod project;
 pub mod quantize;
 pub mod random;
 pub mod resize;
+pub mod rotary;
 pub mod sample;
 pub mod softmax;
 mod spatial;
@@ -38,7 +39,7 @@ pub mod unpack;
 pub mod vecmath;
 pub mod weights;
 
-pub use attention::{AttentionSizes, Heads, Mask, attention};
+pub use attention::{AttentionSizes, Heads, Mask, Scoring, attention};
 pub use context::{Context, Lease, Pool, Scratch, Workers};
 pub use conv::{ConvParams, ConvTransposeParams, conv, conv_transpose};
 pub use error::KernelError;

@@ -193,6 +193,16 @@ impl Graph {
         Operand::Constant(self.constants.add(constant))
     }
 
+    /// The sizes of an operand's axes, as [`Value::dimensions`] has them.
+    pub(crate) fn dimensions(&self, operand: Operand) -> Option<SmallVec<[Option<usize>; 6]>> {
+        match operand {
+            Operand::Value(id) => self.values[id].dimensions(),
+            Operand::Constant(id) => {
+                Some(self.constants[id].shape.iter().map(|&size| Some(size)).collect())
+            }
+        }
+    }
+
     /// The constant of this id.
     pub(crate) fn constant_of(&self, id: ConstantId) -> &Constant {
         &self.constants[id]

@@ -22,7 +22,7 @@ pub(crate) fn broadcast(x: &[usize], y: &[usize]) -> Result<Shape, OpError> {
 }
 
 /// The strides of an operand on each axis of the result: 0 where it repeats.
-fn repeated(shape: &[usize], strides: &[isize], result: &[usize]) -> Strides {
+pub(crate) fn repeated(shape: &[usize], strides: &[isize], result: &[usize]) -> Strides {
     let missing = result.len().saturating_sub(shape.len());
     (0..result.len())
         .map(|axis| match axis.checked_sub(missing) {

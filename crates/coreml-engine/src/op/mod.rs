@@ -11,7 +11,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) use binder::read_arguments;
 pub(crate) use binder::{Binder, Bound, BoundOperation, argument};
-pub(crate) use broadcast::{Walk, broadcast};
+pub(crate) use broadcast::{Walk, broadcast, repeated};
 pub(crate) use inputs::{Arrangement, Frame, Inputs, Output, Outputs, ResultType};
 pub(crate) use product::{Product, weight_matrix};
 

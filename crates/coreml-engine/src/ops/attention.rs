@@ -1,19 +1,19 @@
 //! `scaled_dot_product_attention`, of the `transformers` family.
 
 use coreml_format::mil::Opset;
-use coreml_kernels::{AttentionSizes, Heads, Mask, Table, attention};
+use coreml_kernels::{AttentionSizes, Heads, Mask, Scoring, Table, attention};
 use half::f16;
 use smallvec::SmallVec;
 
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one,
+    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one, repeated,
 };
-use crate::value::{Element, Shape, Storage, Strides, TensorRef, row_major};
+use crate::value::{Element, Shape, Storage, Strides, TensorRef};
 use crate::weights::Weights;
 
-/// `softmax(query · keyᵀ / √width + mask) · value`. A query that sees no key gets zeros, as PyTorch has
-/// it; the definition's own code makes NaN of it.
+/// `softmax(query · keyᵀ · scale + mask) · value`. What the mask hides before the first and after the last key
+/// that a query sees is not read.
 #[derive(Clone, Debug)]
 pub(crate) struct Attention {
     pub(crate) query: usize,
@@ -21,6 +21,10 @@ pub(crate) struct Attention {
     pub(crate) value: usize,
     /// Bools, or numbers that are added.
     pub(crate) mask: Option<usize>,
+    /// `1 / √width` if it is not told.
+    pub(crate) scale: Option<f32>,
+    /// Whether a query that sees no key gets NaN, as `softmax` has it, and not zeros.
+    pub(crate) nan_unseen: bool,
     /// How many consecutive heads each one of `key` stands for.
     pub(crate) key_repeat: usize,
     /// How many consecutive heads each one of `value` stands for.
@@ -57,6 +61,47 @@ impl Attention {
             }
         }
         Ok(sizes)
+    }
+
+    /// The sizes and the operands' steps as the kernel takes them: those who share keys and values are the
+    /// queries of one head if each is one query, else heads along an axis of their own.
+    fn layout(&self, inputs: &Inputs) -> Result<(Sizes, OperandSteps), OpError> {
+        let Attention { query, key, value, mask, key_repeat, value_repeat, .. } = *self;
+        let mut sizes = self.sizes(inputs)?;
+        let group = key_repeat.max(value_repeat);
+        if [key_repeat, value_repeat].iter().any(|repeat| ![1, group].contains(repeat)) {
+            return Err(OpError::invalid("keys are shared by other heads than values"));
+        }
+        let together = group > 1 && sizes.queries == 1 && key_repeat == value_repeat;
+        let steps = |steps: Steps, repeat: usize| match (together, repeat) {
+            (true, 1) => steps.joined(group),
+            (true, _) => steps,
+            (false, _) => steps.grouped(group, repeat > 1),
+        };
+        let operand = |input, repeat: usize| {
+            Ok::<_, OpError>(steps(Steps::of(&inputs.strides(input)?), repeat))
+        };
+        let mask = match mask {
+            Some(mask) => {
+                let (shape, strides) = (inputs.shape(mask)?, inputs.strides(mask)?);
+                Some(Steps::of(&repeated(shape, &strides, &sizes.scores())))
+            }
+            None => None,
+        };
+        let operands = OperandSteps {
+            query: operand(query, 1)?,
+            key: operand(key, key_repeat)?,
+            value: operand(value, value_repeat)?,
+            mask: mask.map(|mask| steps(mask, 1)),
+        };
+        if let Some(heads) = sizes.batch.last_mut().filter(|_| group > 1) {
+            *heads /= group;
+            match together {
+                true => sizes.queries = group,
+                false => sizes.batch.push(group),
+            }
+        }
+        Ok((sizes, operands))
     }
 }
 
@@ -106,6 +151,14 @@ impl Sizes {
     }
 }
 
+/// The steps of all operands.
+struct OperandSteps {
+    query: Steps,
+    key: Steps,
+    value: Steps,
+    mask: Option<Steps>,
+}
+
 /// Steps of an operand's axes: those of the batches, of rows and of columns.
 #[derive(Clone)]
 struct Steps(SmallVec<[usize; 6]>);
@@ -113,14 +166,6 @@ struct Steps(SmallVec<[usize; 6]>);
 impl Steps {
     fn of(strides: &Strides) -> Self {
         Steps(strides.iter().map(|&stride| usize::try_from(stride).unwrap_or(0)).collect())
-    }
-
-    /// Of a dense mask, as it broadcasts to `scores`.
-    fn of_mask(mask: &[usize], scores: &[usize]) -> Self {
-        let missing = scores.len() - mask.len();
-        let steps =
-            mask.iter().zip(row_major(mask)).map(|(&size, step)| if size == 1 { 0 } else { step });
-        Steps(std::iter::repeat_n(0, missing).chain(steps).collect())
     }
 
     /// With the last batch axis, of heads, as two: those that share keys or values, `group` at a time, side
@@ -133,6 +178,16 @@ impl Steps {
         } else {
             self.0[axis] = step.saturating_mul(group);
             self.0.insert(axis + 1, step);
+        }
+        self
+    }
+
+    /// With heads of a single query each that share keys and values, `group` at a time, as the queries of one
+    /// head.
+    fn joined(mut self, group: usize) -> Self {
+        if let [.., heads, row, _] = self.0.as_mut_slice() {
+            *row = *heads;
+            *heads = heads.saturating_mul(group);
         }
         self
     }
@@ -165,43 +220,25 @@ impl Op for Attention {
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
-        let Attention { query, key, value, mask, key_repeat, value_repeat } = *self;
-        let mut sizes = self.sizes(inputs)?;
-        let group = key_repeat.max(value_repeat);
-        if [key_repeat, value_repeat].iter().any(|repeat| ![1, group].contains(repeat)) {
-            return Err(OpError::invalid("keys are shared by other heads than values"));
-        }
-        let steps = |input, repeat: usize| {
-            Ok::<_, OpError>(Steps::of(&inputs.strides(input)?).grouped(group, repeat > 1))
-        };
-        let query_steps = steps(query, 1)?;
-        let (key_steps, value_steps) = (steps(key, key_repeat)?, steps(value, value_repeat)?);
-        let mask_steps = match mask {
-            Some(mask) => {
-                let steps = Steps::of_mask(inputs.shape(mask)?, &sizes.scores());
-                Some(steps.grouped(group, false))
-            }
-            None => None,
-        };
-        if let Some(heads) = sizes.batch.last_mut().filter(|_| group > 1) {
-            *heads /= group;
-            sizes.batch.push(group);
-        }
-        let scale = (1.0 / (sizes.width as f64).sqrt()) as f32;
+        let Attention { query, key, value, mask, .. } = *self;
+        let (sizes, steps) = self.layout(inputs)?;
+        let scale = self.scale.unwrap_or((1.0 / (sizes.width as f64).sqrt()) as f32);
+        let unseen = if self.nan_unseen { f32::NAN } else { 0.0 };
         kernel(move |inputs, outputs, context| {
             let seen = match mask.map(|mask| inputs.tensor(mask)).transpose()? {
-                Some(mask) if mask.storage == Storage::Bool => Some(Mask::Bool(mask.slice()?)),
-                Some(mask) => Some(Mask::Float(mask.f32s()?)),
+                Some(mask) if mask.storage == Storage::Bool => Some(Mask::Bool(behind(&mask)?)),
+                Some(mask) => Some(Mask::Float(behind(&mask)?)),
                 None => None,
             };
-            let seen = mask_steps.as_ref().zip(seen).map(|(steps, seen)| steps.heads(seen));
+            let mask = steps.mask.as_ref().zip(seen).map(|(steps, seen)| steps.heads(seen));
             let Sizes { ref batch, queries, keys, width, value_width } = sizes;
             let sizes = AttentionSizes { batch, queries, keys, width, value_width };
-            let query = query_steps.heads(behind(&inputs.tensor(query)?)?);
-            let key = key_steps.heads(table(&inputs.tensor(key)?)?);
-            let value = value_steps.heads(table(&inputs.tensor(value)?)?);
+            let scoring = Scoring { scale, mask, unseen };
+            let query = steps.query.heads(behind(&inputs.tensor(query)?)?);
+            let key = steps.key.heads(table(&inputs.tensor(key)?)?);
+            let value = steps.value.heads(table(&inputs.tensor(value)?)?);
             let out = outputs.tensor(0)?.f32s()?;
-            Ok(attention(context, sizes, scale, query, key, value, seen, out)?)
+            Ok(attention(context, sizes, scoring, query, key, value, out)?)
         })
     }
 
@@ -209,15 +246,17 @@ impl Op for Attention {
         input == self.key || input == self.value
     }
 
-    fn reads_strided(&self, input: usize) -> bool {
-        Some(input) != self.mask
+    fn reads_strided(&self, _input: usize) -> bool {
+        true
     }
 }
 
 fn scaled_dot_product_attention(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
     let (query, key) = (binder.input("query")?, binder.input("key")?);
     let (value, mask) = (binder.input("value")?, binder.optional_input("attn_mask")?);
-    bound(Attention { query, key, value, mask, key_repeat: 1, value_repeat: 1 })
+    // A query that sees no key gets zeros, as PyTorch has it; the definition's own code makes NaN of it.
+    let (scale, nan_unseen) = (None, false);
+    bound(Attention { query, key, value, mask, scale, nan_unseen, key_repeat: 1, value_repeat: 1 })
 }
 
 pub(super) const OPS: &[OpDef] =

@@ -302,6 +302,8 @@ fn local_response_norm(binder: &mut Binder) -> Result<Box<dyn Op>, OpError> {
 #[derive(Clone, Debug)]
 pub(crate) struct RmsNorm {
     pub(crate) x: usize,
+    /// A factor for each element of a vector.
+    pub(crate) gamma: Option<usize>,
     pub(crate) epsilon: f32,
 }
 
@@ -312,10 +314,11 @@ impl Op for RmsNorm {
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
         let size = inputs.shape(self.x)?.last().copied().unwrap_or(1).max(1);
-        let &RmsNorm { x, epsilon } = self;
+        let &RmsNorm { x, gamma, epsilon } = self;
         kernel(move |inputs, outputs, context| {
+            let gamma = parameter(inputs, gamma, size)?;
             let values = start(inputs, outputs, x)?;
-            Ok(norm::rms_norm(context, values, size, None, epsilon)?)
+            Ok(norm::rms_norm(context, values, size, gamma, epsilon)?)
         })
     }
 

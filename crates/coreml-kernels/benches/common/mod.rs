@@ -21,9 +21,14 @@ impl Bench {
         bench
     }
 
+    /// Whether a case of this name is to be run.
+    pub fn wants(&self, name: &str) -> bool {
+        name.contains(&self.filter)
+    }
+
     /// Times `run` and prints its speed in billions of `work` per second.
     pub fn report(&self, name: &str, work: usize, unit: &str, mut run: impl FnMut()) {
-        if !name.contains(&self.filter) {
+        if !self.wants(name) {
             return;
         }
         let (mut best, mut spent) = (f64::INFINITY, 0.0);

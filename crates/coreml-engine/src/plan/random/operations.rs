@@ -254,9 +254,12 @@ impl<'a> Builder<'a> {
         let is_float = |ty: ElementType| matches!(ty, ElementType::Float16 | ElementType::Float32);
         let x = self
             .pick(&mut choices, |value| is_float(value.ty.element) && !value.ty.shape.is_empty())?;
-        match choices.below(3) {
+        match choices.below(6) {
             0 => self.product_with_sigmoid(x, &mut choices),
             1 => self.norm_of_both_signs(x, &mut choices),
+            2 => self.products_around_softmax(x, &mut choices),
+            3 => self.rotated_halves(x, &mut choices),
+            4 => self.root_mean_square(x, &mut choices),
             _ => self.repeated_operand(x, &mut choices),
         }
         .map(drop)
@@ -265,8 +268,10 @@ impl<'a> Builder<'a> {
     fn product_with_sigmoid(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
         let sigmoid = self.call("sigmoid", vec![("x", vec![Slot::Pooled(x)])], choices.number())?;
         let (a, b) = if choices.one_in(2) { (x, sigmoid) } else { (sigmoid, x) };
-        let arguments = vec![("x", vec![Slot::Pooled(a)]), ("y", vec![Slot::Pooled(b)])];
-        self.call("mul", arguments, choices.number())
+        let product = self.binary("mul", a, Slot::Pooled(b), choices)?;
+        let ty = self.pool[x].ty.clone();
+        let other = self.pick(choices, |value| value.ty == ty)?;
+        self.binary("mul", product, Slot::Pooled(other), choices)
     }
 
     fn norm_of_both_signs(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
@@ -302,6 +307,108 @@ impl<'a> Builder<'a> {
         self.call("slice_by_size", arguments, choices.number())
     }
 
+    /// An operation of two values.
+    fn binary(
+        &mut self,
+        operator: &str,
+        x: usize,
+        y: Slot,
+        choices: &mut Choices,
+    ) -> Option<usize> {
+        let arguments = vec![("x", vec![Slot::Pooled(x)]), ("y", vec![y])];
+        self.call(operator, arguments, choices.number())
+    }
+
+    fn rotated_halves(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
+        let ty = self.pool[x].ty.clone();
+        let cos = self.pick(choices, |value| value.ty == ty)?;
+        let sin = self.pick(choices, |value| value.ty == ty)?;
+        let shape = self.shapes(x)[0].clone();
+        let (rank, last) = (shape.len(), *shape.last()? as i32);
+        let mut half = |builder: &mut Self, first: i32, size: i32| {
+            let (mut begin, mut sizes) = (vec![0; rank], vec![-1; rank]);
+            (begin[rank - 1], sizes[rank - 1]) = (first, size);
+            let arguments = vec![
+                ("x", vec![Slot::Pooled(x)]),
+                ("begin", vec![Slot::Constant(ints(&begin))]),
+                ("size", vec![Slot::Constant(ints(&sizes))]),
+            ];
+            builder.call("slice_by_size", arguments, choices.number())
+        };
+        // Elsewhere as a rule these are no halves.
+        let middle = if last % 2 == 0 { last / 2 } else { 1 };
+        let (first, second) = (half(self, 0, middle)?, half(self, middle, last - middle)?);
+        let minus = Slot::Constant(float(-1.0));
+        let negative = self.binary("mul", second, minus, choices)?;
+        let arguments = vec![
+            ("values", vec![Slot::Pooled(negative), Slot::Pooled(first)]),
+            ("axis", vec![Slot::Constant(int(-1))]),
+            ("interleave", vec![Slot::Constant(bool(false))]),
+        ];
+        let turned = self.call("concat", arguments, choices.number())?;
+        let straight = self.binary("mul", x, Slot::Pooled(cos), choices)?;
+        let across = self.binary("mul", turned, Slot::Pooled(sin), choices)?;
+        self.binary("add", straight, Slot::Pooled(across), choices)
+    }
+
+    /// Now and then with factors.
+    fn root_mean_square(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
+        let squares = self.binary("mul", x, Slot::Pooled(x), choices)?;
+        let axis = if choices.one_in(6) { 0 } else { -1 };
+        let arguments = vec![
+            ("x", vec![Slot::Pooled(squares)]),
+            ("axes", vec![Slot::Constant(ints(&[axis]))]),
+            ("keep_dims", vec![Slot::Constant(bool(true))]),
+        ];
+        let mean = self.call("reduce_mean", arguments, choices.number())?;
+        let shifted = self.binary("add", mean, Slot::Constant(float(0.5)), choices)?;
+        let root =
+            self.call("rsqrt", vec![("x", vec![Slot::Pooled(shifted)])], choices.number())?;
+        let norm = self.binary("mul", x, Slot::Pooled(root), choices)?;
+        let last = *self.shapes(x)[0].last()?;
+        let factors =
+            self.pick(choices, |value| value.ty.fixed_shape().is_some_and(|shape| shape == [last]));
+        let Some(factors) = factors else { return Some(norm) };
+        self.binary("mul", norm, Slot::Pooled(factors), choices)
+    }
+
+    fn products_around_softmax(&mut self, query: usize, choices: &mut Choices) -> Option<usize> {
+        let ty = self.pool[query].ty.clone();
+        let key = self.pick(choices, |value| value.ty == ty)?;
+        let value = self.pick(choices, |value| value.ty == ty)?;
+        let mut scores = self.product(query, key, true, choices)?;
+        if choices.one_in(2) {
+            let operator = if choices.one_in(2) { "mul" } else { "real_div" };
+            scores = self.binary(operator, scores, Slot::Constant(float(0.5)), choices)?;
+        }
+        if choices.one_in(2) {
+            let ty = self.pool[scores].ty.clone();
+            let mask = self.pick(choices, |value| value.ty == ty)?;
+            scores = self.binary("add", scores, Slot::Pooled(mask), choices)?;
+        }
+        let axis = if choices.one_in(6) { -2 } else { -1 };
+        let arguments =
+            vec![("x", vec![Slot::Pooled(scores)]), ("axis", vec![Slot::Constant(int(axis))])];
+        let weights = self.call("softmax", arguments, choices.number())?;
+        self.product(weights, value, false, choices)
+    }
+
+    fn product(
+        &mut self,
+        x: usize,
+        y: usize,
+        transpose_y: bool,
+        choices: &mut Choices,
+    ) -> Option<usize> {
+        let arguments = vec![
+            ("x", vec![Slot::Pooled(x)]),
+            ("y", vec![Slot::Pooled(y)]),
+            ("transpose_x", vec![Slot::Constant(bool(false))]),
+            ("transpose_y", vec![Slot::Constant(bool(transpose_y))]),
+        ];
+        self.call("matmul", arguments, choices.number())
+    }
+
     fn repeated_operand(&mut self, x: usize, choices: &mut Choices) -> Option<usize> {
         let shapes: [Shape; RUNS] = self.shapes(x);
         let [.., batch, _, _] = shapes[0].as_slice() else { return None };
@@ -332,13 +439,7 @@ impl<'a> Builder<'a> {
         let repeated = self.call("reshape", arguments, choices.number())?;
         let ty = self.pool[repeated].ty.clone();
         let other = self.pick(choices, |value| value.ty == ty)?;
-        let arguments = vec![
-            ("x", vec![Slot::Pooled(other)]),
-            ("y", vec![Slot::Pooled(repeated)]),
-            ("transpose_x", vec![Slot::Constant(bool(false))]),
-            ("transpose_y", vec![Slot::Constant(bool(true))]),
-        ];
-        self.call("matmul", arguments, choices.number())
+        self.product(other, repeated, true, choices)
     }
 }
 

@@ -5,10 +5,12 @@
 //! results. After each replacement the driver infers the result's type again:
 //! it has to be what it was. Replaced operations keep their names, for errors and profiles.
 
+mod attention;
 mod moves;
 mod norm;
 mod pattern;
 mod repeat;
+mod rotary;
 mod silu;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,7 @@ use std::fmt;
 
 use coreml_format::mil::TensorType;
 
-pub(crate) use self::pattern::{Match, Pattern, any, op};
+pub(crate) use self::pattern::{Match, Pattern, any, first_of, op};
 use crate::error::{Error, OpError, Result};
 use crate::graph::{
     Block, Graph, Node, Origin, Run, Source, Value, Work, for_each_read, nested_mut,
@@ -80,10 +82,15 @@ pub(crate) const RULES: &[Rule] = &[
     moves::RESHAPE_OF_RESHAPE,
     moves::TRANSPOSE_OF_TRANSPOSE,
     repeat::REPEATED_OPERAND,
+    attention::PRODUCTS_AROUND_SOFTMAX,
     repeat::REPEATED_KEYS,
     repeat::REPEATED_VALUES,
     silu::PRODUCT_WITH_SIGMOID,
+    silu::GATE,
     norm::NORM_OF_BOTH_SIGNS,
+    norm::ROOT_MEAN_SQUARE,
+    norm::SCALED_NORM,
+    rotary::ROTATED_HALVES,
 ];
 
 /// Sweeps over a graph after which it is left as it is.
@@ -142,7 +149,9 @@ pub(crate) fn rewrite(
     let mut body = std::mem::take(&mut graph.body);
     for _ in 0..MOST_SWEEPS {
         let before = counts.clone();
-        let mut sweep = Sweep { function, graph, rules: &rules, counts, renamed: HashMap::new() };
+        let (mut reads, renamed) = (HashMap::new(), HashMap::new());
+        count_reads(&mut body, &mut reads);
+        let mut sweep = Sweep { function, graph, rules: &rules, counts, reads, renamed };
         sweep.block(&mut body)?;
         if *counts == before {
             break;
@@ -153,12 +162,28 @@ pub(crate) fn rewrite(
     Ok(())
 }
 
+/// Counts how often each value is read.
+fn count_reads(block: &mut Block, reads: &mut HashMap<ValueId, usize>) {
+    let count = |operand: &mut Operand, reads: &mut HashMap<ValueId, usize>| {
+        if let Operand::Value(value) = *operand {
+            *reads.entry(value).or_default() += 1;
+        }
+    };
+    block.results.iter_mut().for_each(|operand| count(operand, reads));
+    for node in &mut block.nodes {
+        for_each_read(node, |operand| count(operand, reads));
+        nested_mut(node).into_iter().for_each(|block| count_reads(block, reads));
+    }
+}
+
 /// One pass over all operations.
 struct Sweep<'a> {
     function: &'a str,
     graph: &'a mut Graph,
     rules: &'a [(&'a Rule, Pattern)],
     counts: &'a mut Counts,
+    /// How often each value was read when the pass began, also by what nothing reads by now.
+    reads: HashMap<ValueId, usize>,
     /// Values that others have taken the place of.
     renamed: HashMap<ValueId, Operand>,
 }
@@ -202,7 +227,8 @@ impl Sweep<'_> {
             let Work::Run(run) = &node.work else { break };
             let Some(found) = pattern.matches(run, nodes, producers) else { continue };
             let source = node.source.clone();
-            let mut site = Site { graph: self.graph, nodes: Vec::new(), source };
+            let reads = &self.reads;
+            let mut site = Site { graph: self.graph, reads, nodes: Vec::new(), source };
             let Some(replacement) = (rule.replace)(&mut site, &found) else { continue };
             let added = site.nodes;
             for node in added {
@@ -290,11 +316,26 @@ impl Producers {
 /// Where a replacement is made: new operations go before the one that is replaced.
 pub(crate) struct Site<'a> {
     pub(crate) graph: &'a mut Graph,
+    reads: &'a HashMap<ValueId, usize>,
     nodes: Vec<Node>,
     source: Source,
 }
 
+/// The number that an operand is, if it is a constant of one element.
+fn number(graph: &Graph, operand: Operand) -> Option<f32> {
+    use crate::op::Frame;
+    let tensor = graph.tensor(operand).filter(|tensor| tensor.len() == 1)?;
+    tensor.scalar_f32().ok()
+}
+
 impl Site<'_> {
+    /// Whether an operation has one result, which one operation reads at most: then it is worth nothing once
+    /// another one computes it, too.
+    pub(crate) fn is_read_once(&self, run: &Run) -> bool {
+        let reads = |value: &ValueId| self.reads.get(value).copied().unwrap_or(0);
+        matches!(run.outputs.as_slice(), [output] if reads(output) <= 1)
+    }
+
     /// Adds an operation with one result of this name; `declared` tells what is known of its type
     /// where its shape is known only at run time.
     pub(crate) fn add(

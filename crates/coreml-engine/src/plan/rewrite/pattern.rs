@@ -14,7 +14,12 @@ pub(crate) struct Pattern {
 
 enum Shape {
     Any,
-    Op { is: Box<Test>, inputs: Inputs },
+    Op {
+        is: Box<Test>,
+        inputs: Inputs,
+    },
+    /// The first one that matches.
+    FirstOf(Vec<Pattern>),
 }
 
 /// What has to hold of an operation.
@@ -32,6 +37,11 @@ enum Inputs {
 /// Any operand. A name that stands more than once means the same operand.
 pub(crate) fn any(name: &'static str) -> Pattern {
     Pattern { name, shape: Shape::Any }
+}
+
+/// The first of these that matches, each of which is an operation.
+pub(crate) fn first_of(patterns: impl IntoIterator<Item = Pattern>) -> Pattern {
+    Pattern { name: "", shape: Shape::FirstOf(patterns.into_iter().collect()) }
 }
 
 /// An operation of a kind of which `is` holds.
@@ -78,7 +88,14 @@ impl Pattern {
         producers: &Producers,
         found: &mut Match<'n>,
     ) -> bool {
-        let Shape::Op { is, inputs } = &self.shape else { return false };
+        let (is, inputs) = match &self.shape {
+            Shape::Any => return false,
+            Shape::FirstOf(patterns) => {
+                return found
+                    .first(patterns, |pattern, found| pattern.run(run, nodes, producers, found));
+            }
+            Shape::Op { is, inputs } => (is, inputs),
+        };
         if !is(run.op.as_ref()) {
             return false;
         }
@@ -93,10 +110,7 @@ impl Pattern {
             Inputs::EitherOrder(patterns) => {
                 let [one, other] = &**patterns;
                 let &[x, y] = run.inputs.as_slice() else { return false };
-                let before = (found.runs.len(), found.operands.len());
-                [(x, y), (y, x)].into_iter().any(|(first, second)| {
-                    found.runs.truncate(before.0);
-                    found.operands.truncate(before.1);
+                found.first(&[(x, y), (y, x)], |&(first, second), found| {
                     one.operand(first, nodes, producers, found)
                         && other.operand(second, nodes, producers, found)
                 })
@@ -119,7 +133,7 @@ impl Pattern {
                     true
                 }
             },
-            Shape::Op { .. } => match producers.of(operand, nodes) {
+            Shape::Op { .. } | Shape::FirstOf(_) => match producers.of(operand, nodes) {
                 Some(run) => self.run(run, nodes, producers, found),
                 None => false,
             },
@@ -134,6 +148,16 @@ pub(crate) struct Match<'n> {
 }
 
 impl<'n> Match<'n> {
+    /// Whether one of several ways to match is one; what others found on the way is forgotten.
+    fn first<T>(&mut self, ways: &[T], matches: impl Fn(&T, &mut Self) -> bool) -> bool {
+        let before = (self.runs.len(), self.operands.len());
+        ways.iter().any(|way| {
+            self.runs.truncate(before.0);
+            self.operands.truncate(before.1);
+            matches(way, self)
+        })
+    }
+
     /// The operation of this name.
     pub(crate) fn run(&self, name: &str) -> Option<&'n Run> {
         self.runs.iter().find(|found| found.0 == name).map(|found| found.1)

@@ -76,13 +76,9 @@ fn share(site: &mut Site, found: &Match, input: usize) -> Option<Replacement> {
 /// The operand's dimensions without the repetition, and how often each of its matrices is repeated.
 /// At most the matrices' rows may be unknown.
 fn narrowed(graph: &Graph, found: &Match) -> Option<(Dimensions, usize)> {
-    let dimensions = |operand: Operand| match operand {
-        Operand::Value(value) => graph.values[value].dimensions(),
-        Operand::Constant(_) => None,
-    };
-    let source = dimensions(found.operand("y")?)?;
+    let source = graph.dimensions(found.operand("y")?)?;
     let reshape = found.run("reshape")?;
-    let mut narrow = dimensions(Operand::Value(*reshape.outputs.first()?))?;
+    let mut narrow = graph.dimensions(Operand::Value(*reshape.outputs.first()?))?;
     let tile = found.run("tile")?;
     let inputs = Inputs::new(&tile.inputs, graph);
     let reps = found.op::<Tile>("tile")?.repetitions(&inputs, &source).ok()?;

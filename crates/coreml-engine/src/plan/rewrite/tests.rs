@@ -1,5 +1,10 @@
 //! Each rule where it holds and where it must not, and that no rule is idle.
 
+mod attention;
+mod gate;
+mod root_mean_square;
+mod rotary;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -393,6 +398,7 @@ fn error_of(replace: fn(&mut Site, &Match) -> Option<Replacement>) -> String {
         graph: &mut graph,
         rules: &[(&rule, pattern())],
         counts: &mut Counts::default(),
+        reads: HashMap::new(),
         renamed: HashMap::new(),
     };
     sweep.block(&mut body).unwrap_err().to_string()

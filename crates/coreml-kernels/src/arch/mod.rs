@@ -9,6 +9,7 @@ mod avx2;
 mod avx512;
 pub(crate) mod compiled;
 mod generic;
+pub(crate) mod peak;
 #[cfg(target_arch = "x86_64")]
 mod vbmi;
 

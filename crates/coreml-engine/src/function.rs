@@ -23,7 +23,8 @@ use crate::error::{Error, OperationError, Result};
 use crate::graph::StateType;
 use crate::limits::Limits;
 use crate::plan::{self, Plan};
-use crate::run::{self, Call, StepError, Workspace};
+use crate::profile::Profiler;
+use crate::run::{self, Call, Observer, StepError, Workspace};
 use crate::value::{Buffer, Shape, TensorRef};
 use crate::weights::Weights;
 
@@ -47,6 +48,7 @@ pub struct Function {
     plans: Mutex<Plans<Arc<Prepared>>>,
     /// Held by the call that makes a plan.
     planning: Mutex<()>,
+    profiler: Option<Profiler>,
 }
 
 /// A plan with the workspaces that no call uses just now.
@@ -86,9 +88,15 @@ impl Function {
             classifier: Classifier::of(function),
             plans: Mutex::new(Plans::new(flexible)),
             planning: Mutex::default(),
+            profiler: None,
         };
         prepared.prepare_defaults(context)?;
         Ok(prepared)
+    }
+
+    /// Lets a profiler collect what its calls take.
+    pub(crate) fn with_profiler(self, profiler: Option<Profiler>) -> Self {
+        Function { profiler, ..self }
     }
 
     /// Makes a plan for the default shapes, where the model states them. A function of flexible shapes
@@ -174,12 +182,7 @@ impl Function {
             cancel,
             wide: false,
         };
-        let mut ran = || run::run(plan, context, std::slice::from_mut(&mut call), None);
-        let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
-            true => ran(),
-            false => enter(context, cancel, ran),
-        };
-        let mut result = ran.map_err(|error| self.step_error(error));
+        let mut result = self.run(plan, context, &mut call).map_err(|error| self.step_error(error));
         for (number, (name, operand)) in plan.outputs.iter().enumerate() {
             if result.is_err() {
                 break;
@@ -196,6 +199,25 @@ impl Function {
         }
         prepared.give_back(workspace);
         result
+    }
+
+    /// Runs a plan on a call, and lets the profiler have what that takes, if there is one.
+    fn run(&self, plan: &Plan, context: &Context, call: &mut Call) -> Result<(), StepError> {
+        let profiler = self.profiler.as_ref();
+        let mut stopwatch = profiler.and_then(Profiler::stopwatch);
+        let (began, cancel) = (Instant::now(), call.cancel);
+        let mut run = || {
+            let observer = stopwatch.as_mut().map(|stopwatch| stopwatch as &mut dyn Observer);
+            run::run(plan, context, std::slice::from_mut(call), observer)
+        };
+        let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
+            true => run(),
+            false => enter(context, cancel, run),
+        };
+        if let (Some(profiler), Some(stopwatch)) = (profiler, stopwatch) {
+            profiler.add(&self.name, stopwatch, began.elapsed());
+        }
+        ran
     }
 
     /// The plan for inputs of these shapes as text: steps, shapes, places, rewrites.

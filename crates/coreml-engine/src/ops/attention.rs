@@ -7,9 +7,9 @@ use smallvec::SmallVec;
 
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one,
+    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, flops_of, kernel, one,
 };
-use crate::value::{Element, Shape, Storage, Strides, TensorRef, row_major};
+use crate::value::{Element, Shape, Storage, Strides, TensorRef, count, row_major};
 use crate::weights::Weights;
 
 /// `softmax(query · keyᵀ / √width + mask) · value`. A query that sees no key gets zeros, as PyTorch has
@@ -162,6 +162,12 @@ impl Op for Attention {
         let Sizes { mut batch, queries, value_width, .. } = self.sizes(inputs)?;
         batch.extend([queries, value_width]);
         one(inputs.element(self.query)?, batch)
+    }
+
+    fn flops(&self, inputs: &Inputs) -> Result<u64, OpError> {
+        let Sizes { batch, queries, keys, width, value_width } = self.sizes(inputs)?;
+        let scores = count(&batch).saturating_mul(count(&[queries, keys]));
+        Ok(flops_of(scores, width.saturating_add(value_width)))
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {

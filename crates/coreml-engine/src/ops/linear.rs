@@ -5,7 +5,9 @@ use coreml_kernels::{ColumnLayout, Encoding, OutputLayout, Weights as MatrixWeig
 use half::f16;
 
 use crate::error::OpError;
-use crate::op::{Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, kernel, one};
+use crate::op::{
+    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, def, flops_of, kernel, one,
+};
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorRef, count};
 use crate::weights::{self, Weights, expand, numerics};
 
@@ -145,6 +147,11 @@ impl Op for Linear {
             }
         }
         one(inputs.element(self.x)?, shape)
+    }
+
+    fn flops(&self, inputs: &Inputs) -> Result<u64, OpError> {
+        let (rows, _) = self.sizes(inputs)?;
+        Ok(flops_of(count(inputs.shape(self.x)?), rows))
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {

@@ -5,6 +5,7 @@
 //! Apple framework is involved.
 
 mod backend;
+mod bench;
 mod call;
 mod compare;
 pub mod compat;
@@ -16,8 +17,11 @@ pub mod hub;
 mod inspection;
 #[cfg(feature = "llm")]
 pub mod llm;
+mod machine;
 mod made_up;
 mod model;
+mod page;
+mod profile;
 mod state;
 mod tensors;
 mod values;
@@ -36,6 +40,9 @@ pub use backend::{
     Backend, BackendCall, BackendKind, Executable, LoadOptions, ReadOutput, THREADS_VARIABLE,
     WriteElements,
 };
+pub use bench::{Bench, Latency, ModelBenchmark};
+#[cfg(feature = "llm")]
+pub use bench::{DecodeSpeed, LanguageModelBenchmark, Phase, PrefillSpeed};
 pub use call::BoundCall;
 pub use compare::{
     FeatureDifference, OperationDifference, compare_features, compare_operations, plot_operations,
@@ -44,8 +51,9 @@ pub use compare::{
 pub use config::{ModelConfig, PackageNaming};
 pub use coreml_engine::{
     CallOptions, CancelToken, Difference, EngineError, KernelError, Limits, Numerics, OpError,
-    OperationError, OperationResult, OutOfMemory, OutputDifference, Participant, Pool, Precision,
-    PrecisionFinding, PrecisionLoss, PrecisionReport, Rewrites, Workers,
+    OperationError, OperationProfile, OperationResult, OutOfMemory, OutputDifference, Participant,
+    Pool, Precision, PrecisionFinding, PrecisionLoss, PrecisionReport, Profile, Profiler, Rewrites,
+    Workers,
 };
 pub use coreml_format::mil::{self, Opset};
 pub use coreml_format::model::{
@@ -72,8 +80,10 @@ pub use llm::{
     GenerationOptions, LanguageModel, LanguageModelOptions, MessageContent, RecommendedSampling,
     Session, Speculation, TextTokenizer, Timings, Token, TokenStream, Usage,
 };
+pub use machine::Machine;
 pub use made_up::{MadeUp, make_up};
 pub use model::CoreMLModel;
+pub use profile::{Cost, GroupCost, OperationCost, ProfileReport};
 pub use state::{BackendState, CoreMLState};
 pub use values::{
     Array, Dictionary, FeatureValue, Features, Image, Numbers, NumbersMut, OutputValue, Pixels,

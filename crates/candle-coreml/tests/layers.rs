@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// crate's error holds what went wrong in `hub`, as it holds what went wrong in the format. The root
 /// (`lib.rs`) lies above all.
 const ROOMS: &[&[&str]] = &[
-    &["words"],
+    &["page", "words"],
     &["hub"],
     &["error"],
     &["tensors", "values"],
@@ -18,9 +18,10 @@ const ROOMS: &[&[&str]] = &[
     &["backend"],
     &["call"],
     &["model"],
-    &["compare", "inspection", "made_up"],
+    &["compare", "inspection", "machine", "made_up", "profile"],
     &["config"],
     &["llm"],
+    &["bench"],
     &["compat"],
 ];
 
@@ -49,6 +50,7 @@ const ENGINE: &[&[&str]] = &[
     &["graph"],
     &["plan"],
     &["run"],
+    &["profile"],
     &["check"],
     &["function"],
     &["model"],

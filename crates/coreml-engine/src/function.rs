@@ -26,7 +26,8 @@ use crate::error::{Error, OperationError, Result};
 use crate::graph::StateType;
 use crate::limits::Limits;
 use crate::plan::{self, Plan};
-use crate::run::{self, Call, StepError, Workspace};
+use crate::profile::Profiler;
+use crate::run::{self, Call, Observer, StepError, Workspace};
 use crate::value::{Buffer, Shape, TensorRef};
 use crate::weights::Weights;
 
@@ -50,6 +51,7 @@ pub struct Function {
     plans: Mutex<Plans<Arc<Prepared>>>,
     /// Held by the call that makes a plan.
     planning: Mutex<()>,
+    profiler: Option<Profiler>,
 }
 
 /// A plan with the workspaces that no call uses just now.
@@ -112,9 +114,15 @@ impl Function {
             classifier: Classifier::of(function),
             plans: Mutex::new(Plans::new(flexible)),
             planning: Mutex::default(),
+            profiler: None,
         };
         prepared.prepare_defaults(context)?;
         Ok(prepared)
+    }
+
+    /// Lets a profiler collect what its calls take.
+    pub(crate) fn with_profiler(self, profiler: Option<Profiler>) -> Self {
+        Function { profiler, ..self }
     }
 
     /// Makes a plan for the default shapes, where the model states them. A function of flexible shapes
@@ -201,19 +209,14 @@ impl Function {
             cancel,
             wide: false,
         };
-        let is_small = plan.weight_bytes < FEW_WEIGHT_BYTES;
+        let is_large = plan.weight_bytes >= FEW_WEIGHT_BYTES && self.profiler.is_none();
         let together =
-            participant.filter(|participant| !is_small && prepared.meeting.has_others(participant));
+            participant.filter(|participant| is_large && prepared.meeting.has_others(participant));
         let ran = match together {
             Some(participant) => self.run_with_others(&prepared, context, participant, &mut call),
             None => false,
         };
-        let mut alone = || run::run(plan, context, std::slice::from_mut(&mut call), None);
-        let ran = match is_small {
-            _ if ran => Ok(()),
-            true => alone(),
-            false => enter(context, cancel, alone),
-        };
+        let ran = if ran { Ok(()) } else { self.run(plan, context, &mut call) };
         let mut result = ran.map_err(|error| self.step_error(error));
         for (number, (name, operand)) in plan.outputs.iter().enumerate() {
             if result.is_err() {
@@ -267,6 +270,25 @@ impl Function {
         let ran = context.workers().enter(|| run::run(plan, context, &mut calls, None));
         drop(calls);
         requests.iter_mut().for_each(|request| request.ran = ran.is_ok());
+    }
+
+    /// Runs a plan on a call, and lets the profiler have what that takes, if there is one.
+    fn run(&self, plan: &Plan, context: &Context, call: &mut Call) -> Result<(), StepError> {
+        let profiler = self.profiler.as_ref();
+        let mut stopwatch = profiler.and_then(Profiler::stopwatch);
+        let (began, cancel) = (Instant::now(), call.cancel);
+        let mut run = || {
+            let observer = stopwatch.as_mut().map(|stopwatch| stopwatch as &mut dyn Observer);
+            run::run(plan, context, std::slice::from_mut(call), observer)
+        };
+        let ran = match plan.weight_bytes < FEW_WEIGHT_BYTES {
+            true => run(),
+            false => enter(context, cancel, run),
+        };
+        if let (Some(profiler), Some(stopwatch)) = (profiler, stopwatch) {
+            profiler.add(&self.name, stopwatch, began.elapsed());
+        }
+        ran
     }
 
     /// The plan for inputs of these shapes as text: steps, shapes, places, rewrites.

@@ -14,6 +14,7 @@ use crate::function::Function;
 use crate::limits::Limits;
 use crate::ops;
 use crate::plan::{self, Precision, Rewrites};
+use crate::profile::Profiler;
 use crate::weights::Weights;
 
 /// How a model is loaded.
@@ -32,6 +33,8 @@ pub struct Options {
     pub numerics: Numerics,
     /// Whether weights are taken for zeros, and their files not opened.
     pub without_weights: bool,
+    /// What collects how long operations take, if anything does.
+    pub profiler: Option<Profiler>,
 }
 
 impl Options {
@@ -44,6 +47,7 @@ impl Options {
             precision: Precision::default(),
             numerics: Numerics::default(),
             without_weights: false,
+            profiler: None,
         }
     }
 
@@ -71,6 +75,11 @@ impl Options {
     /// whose weights are not there.
     pub fn without_weights(self, without_weights: bool) -> Self {
         Options { without_weights, ..self }
+    }
+
+    /// Lets a profiler collect how long the operations of all calls take.
+    pub fn profiler(self, profiler: Option<Profiler>) -> Self {
+        Options { profiler, ..self }
     }
 }
 
@@ -128,6 +137,7 @@ impl Model {
                 plans,
                 options.limits,
             )?;
+            let function = function.with_profiler(options.profiler.clone());
             functions.insert(name.clone(), Arc::new(function));
         }
         Ok(Model { loaded: Arc::new(Loaded { weights, description, functions }), context })

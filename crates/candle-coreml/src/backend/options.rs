@@ -2,7 +2,7 @@
 
 use std::num::ParseIntError;
 
-use coreml_engine::{Limits, Numerics, Precision, Rewrites, Workers};
+use coreml_engine::{Limits, Numerics, Precision, Profiler, Rewrites, Workers};
 use coreml_format::Cause;
 
 use crate::error::{Error, Result};
@@ -45,6 +45,8 @@ pub struct LoadOptions {
     pub limits: Limits,
     /// Whether the portable backend takes weights for zeros and does not open their files.
     pub without_weights: bool,
+    /// What collects how long the portable backend's operations take, if anything does.
+    pub profiler: Option<Profiler>,
 }
 
 impl LoadOptions {
@@ -127,6 +129,29 @@ impl LoadOptions {
     /// come out, where its weights are not there. What it predicts means nothing.
     pub fn without_weights(mut self) -> Self {
         self.without_weights = true;
+        self
+    }
+
+    /// Lets a profiler collect how long the operations of all calls take, on the portable backend. A call that is
+    /// not collected runs as without one.
+    ///
+    /// ```no_run
+    /// use candle_coreml::{CoreMLModel, LoadOptions, ProfileReport, Profiler};
+    ///
+    /// # fn main() -> candle_coreml::Result<()> {
+    /// let profiler = Profiler::new();
+    /// let options = LoadOptions::new().profiler(profiler.clone());
+    /// let model = CoreMLModel::load("model.mlpackage", &options)?;
+    /// model.predict(&[])?;
+    /// let report = ProfileReport::new(&profiler.take(), "predictions", 1);
+    /// for operation in report.costliest() {
+    ///     println!("{} {} s", operation.operation, operation.cost.seconds);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn profiler(mut self, profiler: Profiler) -> Self {
+        self.profiler = Some(profiler);
         self
     }
 

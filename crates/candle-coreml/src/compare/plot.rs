@@ -5,6 +5,7 @@ use std::fmt::Write;
 use coreml_format::printable_name;
 
 use super::OperationDifference;
+use crate::page::escaped;
 
 /// The picture's size, and the room around the plot.
 const WIDTH: f64 = 960.0;
@@ -191,11 +192,6 @@ fn height(error: f64) -> f64 {
     let (lowest, highest) = (f64::from(LOWEST), f64::from(HIGHEST));
     let power = error.max(f64::MIN_POSITIVE).log10().clamp(lowest, highest);
     TOP + (HEIGHT - TOP - BOTTOM) * (highest - power) / (highest - lowest)
-}
-
-/// Text within XML.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -112,6 +112,15 @@ pub fn inspect(package: impl Into<Arc<Package>>) -> Result<Inspection> {
     })
 }
 
+/// Bytes of the tensors in a model's files of weights.
+///
+/// # Errors
+/// When the model can't be read.
+pub(crate) fn weight_bytes(package: &Package) -> Result<u64> {
+    let weights = package.model()?.program().map(|program| weights::encodings(program));
+    Ok(weights.iter().flatten().map(|encoding| encoding.bytes as u64).sum())
+}
+
 fn opsets(program: &Program) -> BTreeMap<String, String> {
     let opset = |(name, function): (&String, &Function)| (name.clone(), function.opset.to_string());
     program.functions.iter().map(opset).collect()

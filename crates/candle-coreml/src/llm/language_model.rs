@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreml_engine::{Numerics, Precision, Rewrites, Workers};
+use coreml_engine::{Numerics, Precision, Profiler, Rewrites, Workers};
 
 use crate::backend::{BackendKind, LoadOptions};
 use crate::config::{
@@ -39,6 +39,8 @@ pub struct LanguageModelOptions {
     pub numerics: Numerics,
     /// Which packages and functions are the components, where that is not to be discovered.
     pub config: Option<ModelConfig>,
+    /// What collects how long the portable backend's operations take, if anything does.
+    pub profiler: Option<Profiler>,
 }
 
 impl LanguageModelOptions {
@@ -98,6 +100,12 @@ impl LanguageModelOptions {
     /// States the components.
     pub fn config(mut self, config: ModelConfig) -> Self {
         self.config = Some(config);
+        self
+    }
+
+    /// Lets a profiler collect how long operations take: see [`LoadOptions::profiler`].
+    pub fn profiler(mut self, profiler: Profiler) -> Self {
+        self.profiler = Some(profiler);
         self
     }
 }
@@ -379,6 +387,7 @@ impl Packages<'_> {
                     .precision(asked.precision)
                     .numerics(asked.numerics);
                 options.workers.clone_from(&asked.workers);
+                options.profiler.clone_from(&asked.profiler);
                 let package = self.opened.open(&component.path)?;
                 let model = CoreMLModel::from_package(package, &options)?;
                 self.loaded.insert(component.path.clone(), model.clone());

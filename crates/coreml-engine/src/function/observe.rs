@@ -11,7 +11,7 @@ use crate::check::numbers;
 use crate::error::{Error, OpError, Result};
 use crate::plan::{self, Plan, Rewrites};
 use crate::run::{self, Call, Observer, Position, Shown, Workspace};
-use crate::value::{Buffer, Shape, TensorRef};
+use crate::value::{Buffer, Shape};
 
 /// What an operation has given, while a function runs.
 #[derive(Debug)]
@@ -80,8 +80,6 @@ impl Function {
 struct Reader<'a>(&'a mut (dyn FnMut(OperationResult) + Send));
 
 impl Observer for Reader<'_> {
-    fn reads(&mut self, _at: &Position, _values: &[TensorRef]) {}
-
     fn gives(&mut self, at: &Position, results: &[Shown]) {
         let Some((source, around)) = at.path.split_last() else { return };
         for result in results {

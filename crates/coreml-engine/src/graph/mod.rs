@@ -7,7 +7,7 @@ mod walk;
 use coreml_format::mil::{ElementType, TensorType};
 use smallvec::SmallVec;
 
-pub(crate) use self::print::print;
+pub(crate) use self::print::{operator, print};
 pub(crate) use self::walk::{Access, Timeline, for_each_node, for_each_read, nested, nested_mut};
 use crate::ids::{ConstantId, Constants, Operand, StateId, States, ValueId, Values};
 use crate::op::{Arrangement, Frame, Op};

@@ -12,6 +12,7 @@ use coreml_format::mil::ElementType;
 
 use super::{Block, Graph, Node, Origin, Run, Source, Work};
 use crate::ids::{Operand, StateId, ValueId};
+use crate::op::Op;
 use crate::value::Storage;
 
 /// Widths of the columns, each with the space behind it; longer texts push the next ones on.
@@ -120,7 +121,7 @@ impl Printer<'_> {
 
     fn run(&mut self, run: &Run, of: &Source, depth: usize) {
         let call = words::call(run.op.as_ref(), &self.operands(&run.inputs));
-        let source = source(of, call.split('(').next().unwrap_or_default());
+        let source = source(of, operator_of(&call));
         let call = if run.rounds { format!("{call} to fp16") } else { call };
         let over = run.in_place.and_then(|input| run.inputs.get(input));
         let over = over.map(|operand| format!(" over {}", self.operand(*operand)));
@@ -203,6 +204,16 @@ fn name(id: ValueId) -> String {
 
 fn state_name(id: StateId) -> String {
     format!("s{id:?}")
+}
+
+/// What an operation computes, in one word.
+pub(crate) fn operator(op: &dyn Op) -> String {
+    operator_of(&words::call(op, &[])).to_owned()
+}
+
+/// The operator of a call as text.
+fn operator_of(call: &str) -> &str {
+    call.split('(').next().unwrap_or_default()
 }
 
 /// A name of a file, which may be any text, on one line.

@@ -92,6 +92,12 @@ pub(crate) trait Op: Any + Debug + Send + Sync {
         None
     }
 
+    /// Multiplications and additions that the results take, by the shapes, of what computes products; others
+    /// take so few that they count as none.
+    fn flops(&self, _inputs: &Inputs) -> Result<u64, OpError> {
+        Ok(0)
+    }
+
     /// Inputs whose integers say where elements lie.
     fn places(&self) -> SmallVec<[usize; 2]> {
         SmallVec::new()
@@ -211,6 +217,11 @@ pub(crate) const fn constant_def(
 /// A bound operation.
 pub(crate) fn bound(op: impl Op) -> Result<Box<dyn Op>, OpError> {
     Ok(Box::new(op))
+}
+
+/// The multiplications and additions of so many sums of so many products.
+pub(crate) fn flops_of(sums: usize, products: usize) -> u64 {
+    (sums as u64).saturating_mul(products as u64).saturating_mul(2)
 }
 
 /// An axis that may count from the end.

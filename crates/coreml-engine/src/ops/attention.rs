@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one, repeated,
+    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, flops_of, kernel, one,
+    repeated,
 };
-use crate::value::{Element, Shape, Storage, Strides, TensorRef};
+use crate::value::{Element, Shape, Storage, Strides, TensorRef, count};
 use crate::weights::Weights;
 
 /// `softmax(query · keyᵀ · scale + mask) · value`. What the mask hides before the first and after the last key
@@ -217,6 +218,12 @@ impl Op for Attention {
         let Sizes { mut batch, queries, value_width, .. } = self.sizes(inputs)?;
         batch.extend([queries, value_width]);
         one(inputs.element(self.query)?, batch)
+    }
+
+    fn flops(&self, inputs: &Inputs) -> Result<u64, OpError> {
+        let Sizes { batch, queries, keys, width, value_width } = self.sizes(inputs)?;
+        let scores = count(&batch).saturating_mul(count(&[queries, keys]));
+        Ok(flops_of(scores, width.saturating_add(value_width)))
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {

@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 use super::window::{SpatialDims, Windows};
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, Product, ResultTypes, bound, def, kernel, one, weight_matrix,
+    Binder, Inputs, Kernel, Op, OpDef, Product, ResultTypes, bound, def, flops_of, kernel, one,
+    weight_matrix,
 };
 use crate::value::{Constant, Shape, Storage, count};
 use crate::weights::{Weights, matrix, numerics};
@@ -115,6 +116,12 @@ impl Op for Conv {
         }
         check_bias(inputs, self.bias, weight[0])?;
         one(inputs.element(self.x)?, shape)
+    }
+
+    fn flops(&self, inputs: &Inputs) -> Result<u64, OpError> {
+        let filter = inputs.shape(self.weight)?.get(1..).unwrap_or_default();
+        let results = self.infer(inputs)?;
+        Ok(results.iter().map(|result| flops_of(count(&result.shape), count(filter))).sum())
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {
@@ -228,6 +235,11 @@ impl Op for ConvTranspose {
         let mut shape = Shape::from_slice(&[x[0], filters]);
         shape.extend(dims.iter().map(|dim| dim.input));
         one(inputs.element(self.x)?, shape)
+    }
+
+    fn flops(&self, inputs: &Inputs) -> Result<u64, OpError> {
+        let filter = inputs.shape(self.weight)?.get(1..).unwrap_or_default();
+        Ok(flops_of(count(inputs.shape(self.x)?), count(filter)))
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {

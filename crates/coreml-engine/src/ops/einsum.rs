@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 use super::elementwise_binary::common_element;
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, kernel, one,
+    Binder, Inputs, Kernel, Op, OpDef, ResultTypes, bound, broadcast, def, flops_of, kernel, one,
 };
-use crate::value::{Shape, Storage};
+use crate::value::{Shape, Storage, count};
 use crate::weights::Weights;
 
 /// Matrices `[c, w]` times `[w, u]` whose rows lie apart: `nchw,nwhu->nchu`, or without `n`. It is the
@@ -174,6 +174,11 @@ impl Op for Einsum {
         let Sizes { n, c, h, u, .. } = self.sizes(inputs)?;
         let shape = [n, c, h, u];
         one(self.element, Shape::from_slice(&shape[4 - self.rank..]))
+    }
+
+    fn flops(&self, inputs: &Inputs) -> Result<u64, OpError> {
+        let Sizes { n, c, h, w, u } = self.sizes(inputs)?;
+        Ok(flops_of(count(&[n, c, h, u]), w))
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {

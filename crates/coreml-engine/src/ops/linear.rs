@@ -5,7 +5,8 @@ use coreml_kernels::{ColumnLayout, OutputLayout, project};
 
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, Product, ResultTypes, bound, def, kernel, one, weight_matrix,
+    Binder, Inputs, Kernel, Op, OpDef, Product, ResultTypes, bound, def, flops_of, kernel, one,
+    weight_matrix,
 };
 use crate::value::{Buffer, Bytes, Constant, Shape, Storage, TensorRef, count};
 use crate::weights::{self, Weights, expand, numerics};
@@ -127,6 +128,11 @@ impl Op for Linear {
             }
         }
         one(inputs.element(self.x)?, shape)
+    }
+
+    fn flops(&self, inputs: &Inputs) -> Result<u64, OpError> {
+        let (rows, _) = self.sizes(inputs)?;
+        Ok(flops_of(count(inputs.shape(self.x)?), rows))
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {

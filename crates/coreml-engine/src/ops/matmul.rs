@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 use super::linear::{as_floats, is_weight_matrix};
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, Product, ResultTypes, bound, broadcast, def, kernel, one,
-    weight_matrix,
+    Binder, Inputs, Kernel, Op, OpDef, Product, ResultTypes, bound, broadcast, def, flops_of,
+    kernel, one, weight_matrix,
 };
 use crate::value::{Constant, Shape, Storage, TensorRef, count, same_count};
 use crate::weights::{Weights, numerics};
@@ -450,6 +450,11 @@ impl Op for Matmul {
             shape.push(sizes.n);
         }
         one(self.element, shape)
+    }
+
+    fn flops(&self, inputs: &Inputs) -> Result<u64, OpError> {
+        let Sizes { m, k, n, batch } = self.sizes(inputs.shape(self.x)?, inputs.shape(self.y)?)?;
+        Ok(flops_of(count(&[m, n]).saturating_mul(count(&batch)), k))
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {

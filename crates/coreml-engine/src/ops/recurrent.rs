@@ -13,7 +13,8 @@ use super::elementwise_unary::Unary;
 use super::linear::is_weight_matrix;
 use crate::error::OpError;
 use crate::op::{
-    Binder, Inputs, Kernel, Op, OpDef, Output, Outputs, ResultType, ResultTypes, bound, def, kernel,
+    Binder, Inputs, Kernel, Op, OpDef, Output, Outputs, ResultType, ResultTypes, bound, def,
+    flops_of, kernel,
 };
 use crate::value::{Constant, Shape, count, same_count};
 use crate::weights::Weights;
@@ -231,6 +232,12 @@ impl Op for Recurrent {
         types.push(ResultType::new(element, Shape::from_slice(&self.sequence(&sizes))));
         types.resize(1 + self.initial().count(), state);
         Ok(types)
+    }
+
+    fn flops(&self, inputs: &Inputs) -> Result<u64, OpError> {
+        let Sizes { steps, batch, inputs: size, hidden, gates, .. } = self.sizes(inputs)?;
+        let sums = count(&[steps, batch, gates, self.directions.len()]);
+        Ok(flops_of(sums, size.saturating_add(hidden)))
     }
 
     fn prepare(&self, inputs: &Inputs, _weights: &Weights) -> Result<Kernel, OpError> {

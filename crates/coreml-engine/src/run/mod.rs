@@ -5,6 +5,7 @@
 //! all calls of a step at once; everything else runs once for each.
 
 mod control;
+mod effort;
 mod frame;
 mod journal;
 mod observer;
@@ -16,6 +17,7 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
+pub(crate) use self::effort::Effort;
 use self::frame::Taken;
 pub(crate) use self::observer::{Observer, Position, Shown};
 use self::workspace::OpenStep;
@@ -150,6 +152,7 @@ impl<'a> Running<'a, '_> {
     fn step(&mut self, step: &'a Step) -> Result<(), StepError> {
         let named = |error| StepError::new(step, error);
         self.path.push(&step.source);
+        let began = self.observer.is_some().then(Instant::now);
         match &step.work {
             Work::Run(run) => self.operation(run).map_err(named),
             Work::WriteState { state, data } => self.write_state(*state, *data).map_err(named),
@@ -157,6 +160,9 @@ impl<'a> Running<'a, '_> {
             Work::Cond(work) => self.cond(work, &named),
         }?;
         self.show_results_of_blocks(&step.work);
+        if let Some(began) = began {
+            self.show_time(step, began.elapsed());
+        }
         self.path.pop();
         Ok(())
     }

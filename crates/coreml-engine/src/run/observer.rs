@@ -1,24 +1,30 @@
-//! Who is shown what a run computes.
+//! Who is shown what a run computes, and how long it takes.
+
+use std::time::Duration;
 
 use coreml_format::mil::ElementType;
 use smallvec::SmallVec;
 
-use super::Running;
+use super::{Effort, Running};
 use crate::graph::Source;
 use crate::ids::{Operand, ValueId};
 use crate::op::{Frame, Output};
-use crate::plan::{Run, Work};
+use crate::plan::{Run, Step, Work};
 use crate::value::{Storage, TensorMut, TensorRef};
 
 /// Is shown what calls read and compute, step by step. A run without one costs nothing for it.
 pub(crate) trait Observer {
     /// An operation is about to read these values, which are no constants. Of a loop or a branch none is
     /// shown, and what is inside it was shown before.
-    fn reads(&mut self, at: &Position, values: &[TensorRef]);
+    fn reads(&mut self, _at: &Position, _values: &[TensorRef]) {}
 
     /// An operation, a loop or a branch has given these results, which are not rounded yet where they
     /// are going to be. Lists and results that are parts of other values are not shown.
-    fn gives(&mut self, at: &Position, results: &[Shown]);
+    fn gives(&mut self, _at: &Position, _results: &[Shown]) {}
+
+    /// An operation, a loop or a branch has taken so much time, what is inside it included, and what `effort`
+    /// tells.
+    fn took(&mut self, _at: &Position, _time: Duration, _effort: &dyn Fn() -> Effort) {}
 }
 
 /// Where a run is.
@@ -68,6 +74,13 @@ impl Running<'_, '_> {
             }
         }
         observer.gives(&self.position(run.rounds, false), &shown);
+        self.observer = Some(observer);
+    }
+
+    /// Shows how long a step has taken.
+    pub(super) fn show_time(&mut self, step: &Step, time: Duration) {
+        let Some(observer) = self.observer.take() else { return };
+        observer.took(&self.position(false, false), time, &|| self.effort(&step.work));
         self.observer = Some(observer);
     }
 

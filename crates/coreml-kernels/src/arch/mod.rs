@@ -11,6 +11,7 @@ pub(crate) mod compiled;
 mod generic;
 #[cfg(target_arch = "x86_64")]
 mod madd;
+pub(crate) mod peak;
 #[cfg(target_arch = "x86_64")]
 mod tile;
 #[cfg(target_arch = "x86_64")]

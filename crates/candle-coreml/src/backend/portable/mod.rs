@@ -37,9 +37,16 @@ impl Backend for Portable {
             .precision(options.precision)
             .numerics(options.numerics)
             .limits(options.limits)
-            .without_weights(options.without_weights);
+            .without_weights(options.without_weights)
+            .profiler(options.profiler.as_ref().map(|profiler| profiler.of_model(&name(&package))));
         Ok(Arc::new(PortableModel { model: Model::load(package, &engine_options)? }))
     }
+}
+
+/// What a package is called: its file's name without the extension.
+fn name(package: &Package) -> String {
+    let name = package.path().file_stem().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// A model that the engine runs, on some threads.

@@ -51,17 +51,23 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
 /// The model of a directory, of the hub, or the one in this program, whose files have to stay as
 /// long as it.
 pub fn load(model: &Path, compute: &ComputeArgs) -> Result<(LanguageModel, Option<Demo>)> {
-    let mut options =
-        LanguageModelOptions::new().precision(compute.precision()).numerics(compute.numerics());
-    if let Some(threads) = compute.threads.threads {
-        options = options.threads(threads)?;
-    }
+    let options = options(compute)?;
     let (directory, demo) = download::model_directory(model)?;
     let model = LanguageModel::load_with(directory, &options)?;
     for finding in model.findings() {
         term::note(finding);
     }
     Ok((model, demo))
+}
+
+/// How a language model is loaded.
+pub fn options(compute: &ComputeArgs) -> Result<LanguageModelOptions> {
+    let options =
+        LanguageModelOptions::new().precision(compute.precision()).numerics(compute.numerics());
+    match compute.threads.threads {
+        Some(threads) => Ok(options.threads(threads)?),
+        None => Ok(options),
+    }
 }
 
 /// Prints each token as it comes.

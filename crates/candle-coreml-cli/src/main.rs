@@ -6,6 +6,7 @@
 
 mod args;
 mod array;
+mod bench;
 mod cache;
 mod chat;
 mod check;
@@ -27,8 +28,10 @@ mod other_names;
 mod outputs;
 mod predict;
 mod printable;
+mod profile;
 mod prompt;
 mod screen;
+mod subject;
 mod table;
 mod term;
 
@@ -83,6 +86,8 @@ fn execute(command: &Command, verbose: bool) -> anyhow::Result<()> {
         Command::Predict(args) => predict::run(args),
         Command::Check(args) => check::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Profile(args) => profile::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Decompile(args) => compile::run_back(args),
         Command::Generate(args) => generate::run(args),

@@ -27,6 +27,12 @@ pub enum NameKind<'a> {
     Path,
 }
 
+/// Whether what is typed as a model is a package, and not a language model's directory or name.
+pub fn is_package(model: &Path) -> bool {
+    let extension = model.extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("mlpackage" | "mlmodel" | "mlmodelc")) || model.is_file()
+}
+
 /// What a path that does not exist may be meant as.
 pub fn kind_of(model: &Path) -> NameKind<'_> {
     let Some(text) = model.to_str() else { return NameKind::Path };

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap_complete::Shell;
 
 use crate::args::{self, Args, Command, RemoveArgs, ShowArgs};
-use crate::term;
+use crate::{names, term};
 
 /// What `list` stands for.
 pub fn list() -> Result<Command> {
@@ -19,11 +19,7 @@ pub fn list() -> Result<Command> {
 
 /// What `show` stands for: a language model's directory is `config`'s; what is a package, `inspect`'s.
 pub fn show(args: &ShowArgs) -> Result<Command> {
-    let extension = args.model.extension().and_then(|extension| extension.to_str());
-    let name = match extension {
-        Some("mlpackage" | "mlmodel" | "mlmodelc") => "inspect",
-        _ => "config",
-    };
+    let name = if names::is_package(&args.model) { "inspect" } else { "config" };
     let options: &[&str] = if args.json { &[name, "--json"] } else { &[name] };
     command(options, vec![args.model.clone().into()])
 }

@@ -3,6 +3,7 @@
 mod compile;
 mod environment;
 mod hub;
+mod measure;
 mod parse;
 mod sampling;
 mod text;
@@ -22,6 +23,7 @@ use clap_complete::Shell;
 pub use compile::{CompileArgs, DecompileArgs};
 pub use environment::with_spellings;
 pub use hub::{CacheCommand, ConfigArgs, DownloadArgs, PruneArgs, RemoveArgs, ShowArgs};
+pub use measure::{BenchArgs, ProfileArgs, SubjectArgs};
 pub use sampling::SamplingArgs;
 pub use text::{ChatArgs, GenerateArgs, PromptArgs};
 pub use values::{CheckArgs, CompareArgs, InspectArgs, PredictArgs, TrialArgs};
@@ -60,6 +62,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Compares two models, or two ways to run one, on the same inputs
     Compare(CompareArgs),
+    /// Measures how fast a model is: latency, or tokens per second of a language model, memory and bandwidth
+    Bench(BenchArgs),
+    /// Says where the time of a model goes: operation by operation, by operator and by layer
+    Profile(ProfileArgs),
     /// Compiles an ML Program to a .mlmodelc, as Apple's compiler does
     Compile(CompileArgs),
     /// Makes a .mlpackage of a compiled ML Program

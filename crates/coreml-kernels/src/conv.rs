@@ -261,12 +261,16 @@ impl Columns for Fields<'_> {
         if shape.padded() {
             to.fill(0.0);
         }
-        for tap in 0..shape.taps {
-            for piece in pieces(shape, tap, columns.start, columns.len()) {
-                for (channel, input) in self.x.chunks_exact(shape.points_in).enumerate() {
-                    if let Some(values) = to.row_mut(channel * shape.taps + tap) {
-                        piece.copy(input, values, shape.dims[2].stride);
-                    }
+        let of_tap = |tap| {
+            let pieces = pieces(shape, tap, columns.start, columns.len());
+            pieces.map(move |piece| (tap, piece))
+        };
+        // Channel by channel, so that each is at hand for all taps.
+        let pieces: Vec<_> = (0..shape.taps).flat_map(of_tap).collect();
+        for (channel, input) in self.x.chunks_exact(shape.points_in).enumerate() {
+            for (tap, piece) in &pieces {
+                if let Some(values) = to.row_mut(channel * shape.taps + tap) {
+                    piece.copy(input, values, shape.dims[2].stride);
                 }
             }
         }

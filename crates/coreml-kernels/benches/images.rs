@@ -86,6 +86,18 @@ fn main() {
         transposed(&bench, "transposed 256-128 1000 k16 s8", [256, 128, 1], &[1000], &sound);
         convolution(&bench, "conv 64-64 56x56 k3", [64, 64, 1], &[dim(56, 3, 1, 1); 2]);
         convolution(&bench, "conv 3-64 224x224 k7 s2", [3, 64, 1], &[dim(224, 7, 2, 3); 2]);
-        convolution(&bench, "conv 128-128/128 56x56 k3", [128, 128, 128], &[dim(56, 3, 1, 1); 2]);
+        for (channels, size, kernel, stride) in [
+            (32, 112, 3, 1),
+            (96, 112, 3, 2),
+            (144, 56, 3, 1),
+            (384, 14, 3, 1),
+            (576, 14, 3, 2),
+            (960, 7, 3, 1),
+            (480, 14, 5, 1),
+        ] {
+            let name = format!("depthwise {channels} {size}x{size} k{kernel} s{stride}");
+            let spatial = [dim(size, kernel, stride, kernel / 2); 2];
+            convolution(&bench, &name, [channels; 3], &spatial);
+        }
     });
 }

@@ -1,5 +1,7 @@
 //! Convolutions over one to three spatial dimensions.
 
+mod depthwise;
+mod phases;
 mod transpose;
 
 pub use transpose::{ConvTransposeParams, conv_transpose};
@@ -7,7 +9,6 @@ pub use transpose::{ConvTransposeParams, conv_transpose};
 use std::ops::Range;
 
 use crate::arch;
-use crate::arch::compiled::{self, Loop};
 use crate::context::Context;
 use crate::error::{KernelError, check_len, product};
 use crate::isa::Isa;
@@ -65,7 +66,7 @@ pub fn conv(
     }
     for (x, out) in x.chunks_exact(x_step).zip(out.chunks_exact_mut(out_step)) {
         if shape.depthwise() {
-            depthwise(ctx, &shape, x, w, bias, out)?;
+            depthwise::convolve(ctx, &shape, x, w, bias, out)?;
         } else {
             grouped(ctx, &shape, x, w, bias, out)?;
         }
@@ -260,12 +261,16 @@ impl Columns for Fields<'_> {
         if shape.padded() {
             to.fill(0.0);
         }
-        for tap in 0..shape.taps {
-            for piece in pieces(shape, tap, columns.start, columns.len()) {
-                for (channel, input) in self.x.chunks_exact(shape.points_in).enumerate() {
-                    if let Some(values) = to.row_mut(channel * shape.taps + tap) {
-                        piece.copy(input, values, shape.dims[2].stride);
-                    }
+        let of_tap = |tap| {
+            let pieces = pieces(shape, tap, columns.start, columns.len());
+            pieces.map(move |piece| (tap, piece))
+        };
+        // Channel by channel, so that each is at hand for all taps.
+        let pieces: Vec<_> = (0..shape.taps).flat_map(of_tap).collect();
+        for (channel, input) in self.x.chunks_exact(shape.points_in).enumerate() {
+            for (tap, piece) in &pieces {
+                if let Some(values) = to.row_mut(channel * shape.taps + tap) {
+                    piece.copy(input, values, shape.dims[2].stride);
                 }
             }
         }
@@ -333,77 +338,6 @@ fn pieces(shape: &Shape, tap: usize, start: usize, count: usize) -> impl Iterato
             count: high - low,
         })
     })
-}
-
-/// One input with one input channel per group: each filter runs over its channel.
-fn depthwise(
-    ctx: &Context,
-    shape: &Shape,
-    x: &[f32],
-    w: &Weights,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-) -> Result<(), KernelError> {
-    let (taps, points) = (shape.taps, shape.points_out);
-    let channels = (thresholds::FILTERS / taps).max(1);
-    let run = |number: usize, out: &mut [f32]| {
-        let first = number * channels;
-        let filters = w.rows_in_floats(ctx, first..first + out.len() / points)?;
-        let each = out.chunks_exact_mut(points).zip(filters.chunks_exact(taps));
-        for (channel, (out, filter)) in (first..).zip(each) {
-            let input = &x[channel / shape.out_per_group * shape.points_in..][..shape.points_in];
-            out.fill(bias.map_or(0.0, |bias| bias[channel]));
-            compiled::run(ctx.isa(), Depthwise { shape, input, filter, out });
-        }
-        Ok(())
-    };
-    // Each output costs as many multiplications as the filter has taps.
-    if out.len().saturating_mul(taps) < thresholds::DEPTHWISE {
-        return out
-            .chunks_mut(channels * points)
-            .enumerate()
-            .try_for_each(|(number, out)| run(number, out));
-    }
-    ctx.workers().try_for_each_chunk_mut(out, channels * points, run)
-}
-
-/// Adds the products of one filter with one channel.
-struct Depthwise<'a> {
-    shape: &'a Shape,
-    input: &'a [f32],
-    filter: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl Loop for Depthwise<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let [depth, height, width] = self.shape.dims;
-        let [_, out_height, out_width] = self.shape.output;
-        for (line, out) in self.out.chunks_exact_mut(out_width).enumerate() {
-            let (z, y) = (line / out_height, line % out_height);
-            for (row, filter) in self.filter.chunks_exact(width.kernel).enumerate() {
-                let (tap_z, tap_y) = (row / height.kernel, row % height.kernel);
-                let (Some(in_z), Some(in_y)) =
-                    (depth.input_at(tap_z, z), height.input_at(tap_y, y))
-                else {
-                    continue;
-                };
-                let source = &self.input[(in_z * height.input + in_y) * width.input..];
-                for (tap_x, &weight) in filter.iter().enumerate() {
-                    let (first, end, input) = width.hits(tap_x, out_width);
-                    if first < end {
-                        let source = &source[input..width.input];
-                        zip_strided(&mut out[first..end], source, width.stride, |out, x| {
-                            *out += weight * x;
-                        });
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ pub(crate) mod words;
 
 use std::ops::Range;
 
-use crate::arch::{self, PanelWidth};
+use crate::arch::{self, Onto, PanelWidth};
 use crate::context::{Context, Workers};
 use crate::error::KernelError;
 use crate::gemm::DEPTH;
@@ -277,15 +277,17 @@ fn written(ctx: &Context, mut c: Block, write: impl FnOnce(&mut Block)) -> Resul
 
 /// The products of rows with a panel, [`DEPTH`] inputs at a time.
 fn blocks(isa: Isa, rows: Matrix<f32>, panel: &[f32], bias: Option<&[f32]>, c: &mut Block) {
-    if let Some(bias) = bias {
-        c.fill_rows(bias);
-    }
     let width = panel.len() / rows.cols;
     for first in (0..rows.cols).step_by(DEPTH) {
         let cols = DEPTH.min(rows.cols - first);
         let part = Matrix { cols, ..rows.offset(first) };
         let panel = (&panel[first * width..][..cols * width], width);
-        arch::multiply_panel(isa, part, panel, bias.is_some() || first > 0, c);
+        let onto = match bias {
+            _ if first > 0 => Onto::Result,
+            Some(bias) => Onto::Bias(bias),
+            None => Onto::Zero,
+        };
+        arch::multiply_panel(isa, part, panel, onto, c);
     }
 }
 

@@ -44,6 +44,9 @@ pub(crate) const SHARED_CHANNEL: usize = 8;
 /// Taps of filters over one channel that are expanded at a time, and make a task: 32 KB.
 pub(crate) const FILTERS: usize = 1 << 13;
 
+/// Values of a channel that are laid out at a time, with their padding: 32 KB, which the nearest cache holds.
+pub(crate) const PHASES: usize = 1 << 13;
+
 /// Values of an unfolded input, which are copied.
 pub(crate) const UNFOLD: usize = 1 << 17;
 

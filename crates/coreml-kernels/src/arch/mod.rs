@@ -446,8 +446,18 @@ pub(crate) fn panel_width(isa: Isa) -> Option<PanelWidth> {
     }
 }
 
-/// Writes to `c`, or adds to what is there, the products of the rows of `a`, each of which lies in one piece,
-/// with a panel of columns: input `k` of column `s` is `panel[k * width + s]`. Columns of `c` lie side by side.
+/// What the products of rows with a panel are added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Onto<'a> {
+    Zero,
+    /// A value for each row.
+    Bias(&'a [f32]),
+    /// What is there.
+    Result,
+}
+
+/// Writes to `c` the products of the rows of `a`, each of which lies in one piece, with a panel of columns:
+/// input `k` of column `s` is `panel[k * width + s]`. Columns of `c` lie side by side.
 ///
 /// # Panics
 /// If the operands do not fit each other, or there is no such routine.
@@ -455,14 +465,14 @@ pub(crate) fn multiply_panel(
     isa: Isa,
     a: Matrix<f32>,
     (panel, width): (&[f32], usize),
-    added: bool,
+    onto: Onto,
     c: &mut matrix::Block,
 ) {
     match isa.of_floats() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(token) => tile::multiply_avx512(token, a, (panel, width), added, c),
+        Isa::Avx512(token) => tile::multiply_avx512(token, a, (panel, width), onto, c),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(token) => tile::multiply_avx2(token, a, (panel, width), added, c),
+        Isa::Avx2(token) => tile::multiply_avx2(token, a, (panel, width), onto, c),
         _ => unreachable!("no panel has a width"),
     }
 }

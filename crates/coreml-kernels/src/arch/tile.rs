@@ -8,6 +8,7 @@
 
 use std::arch::x86_64::*;
 
+use super::Onto;
 use crate::isa::{Avx2, Avx512};
 use crate::matrix::{Block, Matrix};
 
@@ -19,10 +20,11 @@ pub(super) fn multiply_avx2(
     _proof: Avx2,
     a: Matrix<f32>,
     (panel, width): (&[f32], usize),
-    added: bool,
+    onto: Onto,
     c: &mut Block,
 ) {
-    let job = Job::new(a, (panel, width), c);
+    let added = matches!(onto, Onto::Result);
+    let job = Job::new(a, (panel, width), onto, c);
     // SAFETY: the token proves that the CPU has the features.
     unsafe {
         match (width / F32x8::LANES, added) {
@@ -40,10 +42,11 @@ pub(super) fn multiply_avx512(
     _proof: Avx512,
     a: Matrix<f32>,
     (panel, width): (&[f32], usize),
-    added: bool,
+    onto: Onto,
     c: &mut Block,
 ) {
-    let job = Job::new(a, (panel, width), c);
+    let added = matches!(onto, Onto::Result);
+    let job = Job::new(a, (panel, width), onto, c);
     // SAFETY: the token proves that the CPU has the features.
     unsafe {
         match (width / F32x16::LANES, added) {
@@ -67,6 +70,9 @@ struct Job {
     depth: usize,
     panel: *const f32,
     width: usize,
+    /// What the sums of row `r` are added to, if not to the result: `bias[r * bias_step]`.
+    bias: *const f32,
+    bias_step: usize,
     c: *mut f32,
     c_stride: usize,
     rows: usize,
@@ -74,17 +80,23 @@ struct Job {
 }
 
 impl Job {
-    fn new(a: Matrix<f32>, (panel, width): (&[f32], usize), c: &mut Block) -> Self {
+    fn new(a: Matrix<f32>, (panel, width): (&[f32], usize), onto: Onto, c: &mut Block) -> Self {
         assert!(
             a.check("tile", "a").is_ok() && panel.len() >= a.cols * width,
             "operands in slices"
         );
         assert!(a.rows == c.rows && c.cols <= width, "as many rows, and no more columns");
         assert!(a.col_stride == 1 && c.col_stride == 1, "elements of rows side by side");
+        let (bias, bias_step): (&[f32], _) = match onto {
+            Onto::Bias(bias) => (bias, 1),
+            Onto::Zero | Onto::Result => (&[0.0], 0),
+        };
+        assert!(bias_step == 0 || bias.len() >= a.rows, "a bias for each row");
         let Matrix { data, rows, cols: depth, row_stride: a_stride, .. } = a;
         let (c_stride, cols) = (c.row_stride, c.cols);
-        let (a, panel, c) = (data.as_ptr(), panel.as_ptr(), c.as_mut_ptr());
-        Self { a, a_stride, depth, panel, width, c, c_stride, rows, cols }
+        let (a, panel, bias) = (data.as_ptr(), panel.as_ptr(), bias.as_ptr());
+        let c = c.as_mut_ptr();
+        Self { a, a_stride, depth, panel, width, bias, bias_step, c, c_stride, rows, cols }
     }
 
     /// All rows, `R` at a time, and the rest in smaller tiles.
@@ -109,7 +121,7 @@ impl Job {
     }
 }
 
-/// Writes `R` rows from `row` on, with `N` vectors of columns, or adds them to what is there; gives their number.
+/// Writes `R` rows from `row` on, with `N` vectors of columns, or adds them to the result; gives their number.
 ///
 /// Nothing but loops of known length and no conditions, as the sums must be in registers.
 ///
@@ -142,10 +154,11 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize, const ADDED: bool>(
         let last = job.cols - (N - 1) * V::LANES;
         for (r, sums) in sums.iter().enumerate() {
             let to = job.c.add((row + r) * job.c_stride);
+            let bias = V::splat(*job.bias.add((row + r) * job.bias_step));
             for (n, &sum) in sums.iter().enumerate() {
                 let (to, count) = (to.add(n * V::LANES), if n + 1 < N { V::LANES } else { last });
-                let sum = if ADDED { V::load_some(to, count).add(sum) } else { sum };
-                sum.store_some(to, count);
+                let base = if ADDED { V::load_some(to, count) } else { bias };
+                base.add(sum).store_some(to, count);
             }
         }
     }

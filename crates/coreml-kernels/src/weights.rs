@@ -322,7 +322,7 @@ impl<'a> Palettized<'a> {
         check_len(VALIDATE, "lut", expected, self.lut.len())
     }
 
-    fn rows_from<'s>(
+    pub(crate) fn rows_from<'s>(
         &self,
         ctx: &'s Context,
         cols: usize,
@@ -406,7 +406,7 @@ fn row_bytes<'b>(
 }
 
 /// Walks rows of palettized weights, keeping the tables of the current row group at hand.
-struct PalettizedRows<'a, 's> {
+pub(crate) struct PalettizedRows<'a, 's> {
     source: Palettized<'a>,
     isa: Isa,
     cols: usize,
@@ -435,7 +435,7 @@ impl PalettizedRows<'_, '_> {
     }
 
     /// Calls `visit` with every part of `rows` that has one table.
-    fn each(&mut self, rows: Range<usize>, mut visit: impl FnMut(Part)) {
+    pub(crate) fn each(&mut self, rows: Range<usize>, mut visit: impl FnMut(Part)) {
         let (group, part) = (self.source.rows_per_group, self.source.cols_per_group);
         let stream = (self.source.bits, self.source.indices);
         let mut first = rows.start;
@@ -458,12 +458,12 @@ impl PalettizedRows<'_, '_> {
 }
 
 /// Consecutive rows of one column group, and their table.
-struct Part<'a> {
-    first: usize,
-    rows: usize,
-    col: usize,
-    packed: PackedRows<'a>,
-    table: &'a LookupTable,
+pub(crate) struct Part<'a> {
+    pub(crate) first: usize,
+    pub(crate) rows: usize,
+    pub(crate) col: usize,
+    pub(crate) packed: PackedRows<'a>,
+    pub(crate) table: &'a LookupTable,
 }
 
 /// Walks rows of integers, keeping the scales of some row blocks at hand.

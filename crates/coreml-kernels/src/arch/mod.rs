@@ -76,6 +76,11 @@ impl LookupTable {
         &ALL[usize::from(signed)][usize::from(bits.min(8))]
     }
 
+    /// The values in single precision, of elements of so many bits.
+    pub(crate) fn values(&self, bits: u8) -> &[f32] {
+        &self.wide[..self.wide.len().min(1 << bits)]
+    }
+
     fn repeat(&mut self, count: usize) {
         for i in count..64 {
             self.half[i] = self.half[i % count.max(1)];
@@ -515,6 +520,25 @@ pub(crate) fn add_words(isa: Isa, rows: &RowWords, panel: &WordPanel, c: &mut ma
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(token) => words::add(token, rows, panel, c),
+        _ => unreachable!("no panel has integers"),
+    }
+}
+
+/// Writes to each `stride` elements of `out` what a table of 16-bit integers has for a row, in groups of 64, of
+/// which the last is filled up with any. A table of fewer than 64 entries repeats.
+///
+/// # Panics
+/// If there is no such routine: see [`has_words`].
+pub(crate) fn look_up_words(
+    isa: Isa,
+    rows: &PackedRows,
+    table: &[u16; 256],
+    out: &mut [i16],
+    stride: usize,
+) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni(token) => vbmi::look_up_words(token.vbmi(), rows, table, out, stride),
         _ => unreachable!("no panel has integers"),
     }
 }

@@ -64,6 +64,27 @@ pub(super) fn expand_rows(
     }
 }
 
+/// See [`super::look_up_words`].
+pub(super) fn look_up_words(
+    _proof: Avx512Vbmi,
+    rows: &PackedRows,
+    table: &[u16; 256],
+    out: &mut [i16],
+    stride: usize,
+) {
+    // SAFETY: the token proves that the CPU has the features.
+    unsafe {
+        match rows.bits {
+            1 => look_up_words_vector::<1>(rows, table, out, stride),
+            2 => look_up_words_vector::<2>(rows, table, out, stride),
+            3 => look_up_words_vector::<3>(rows, table, out, stride),
+            4 => look_up_words_vector::<4>(rows, table, out, stride),
+            6 => look_up_words_vector::<6>(rows, table, out, stride),
+            _ => look_up_words_vector::<8>(rows, table, out, stride),
+        }
+    }
+}
+
 /// Table values of a piece of a row.
 #[repr(align(64))]
 struct Buffer([[f16; GROUP]; PIECE / GROUP]);
@@ -84,7 +105,7 @@ struct Decoder<const BITS: usize> {
 impl<const BITS: usize> Decoder<BITS> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2,fma,f16c")]
-    fn new(table: &LookupTable) -> Self {
+    fn new(table: &[u16; 256]) -> Self {
         let (mut spread, mut shifts, mut even) = ([0u8; GROUP], [0u8; GROUP], [0u8; GROUP]);
         for i in 0..GROUP {
             let (lane, byte) = (i / 8, i % 8);
@@ -95,7 +116,7 @@ impl<const BITS: usize> Decoder<BITS> {
         }
         // SAFETY: the arrays are the 64 bytes of unaligned loads; the table is eight times that.
         let (spread, shifts, even, halves) = unsafe {
-            let start: *const __m512i = table.half.as_ptr().cast();
+            let start: *const __m512i = table.as_ptr().cast();
             let mut halves = [_mm512_setzero_si512(); 8];
             for (i, register) in halves.iter_mut().enumerate() {
                 *register = _mm512_loadu_si512(start.add(i));
@@ -201,7 +222,7 @@ fn dot_rows_vector<const BITS: usize>(
     x: &[f32],
     out: &mut [f32],
 ) {
-    let decode = Decoder::<BITS>::new(table);
+    let decode = Decoder::<BITS>::new(&table.half);
     let mut buffer = Buffer([[f16::ZERO; GROUP]; PIECE / GROUP]);
     for (i, out) in out.iter_mut().enumerate() {
         let mut sums = [_mm512_setzero_ps(); 4];
@@ -219,12 +240,28 @@ fn expand_rows_vector<const BITS: usize>(
     out: &mut [f32],
     stride: usize,
 ) {
-    let decode = Decoder::<BITS>::new(table);
+    let decode = Decoder::<BITS>::new(&table.half);
     let mut buffer = Buffer([[f16::ZERO; GROUP]; PIECE / GROUP]);
     for (i, out) in out.chunks_mut(stride).enumerate() {
         let out = &mut out[..rows.count];
         for (packed, out) in rows.bytes(i).chunks(PIECE / 8 * BITS).zip(out.chunks_mut(PIECE)) {
             widen_vector(decode.piece(packed, out.len(), &mut buffer), out);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2,fma,f16c")]
+fn look_up_words_vector<const BITS: usize>(
+    rows: &PackedRows,
+    table: &[u16; 256],
+    out: &mut [i16],
+    stride: usize,
+) {
+    let decode = Decoder::<BITS>::new(table);
+    for (i, out) in out.chunks_mut(stride).enumerate() {
+        let groups = bytemuck::cast_slice_mut(out).as_chunks_mut::<GROUP>().0;
+        for (packed, to) in rows.bytes(i).chunks(8 * BITS).zip(groups) {
+            decode.values(packed, to);
         }
     }
 }

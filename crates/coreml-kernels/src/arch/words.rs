@@ -14,6 +14,9 @@ const LANES: usize = 16;
 /// Steps that a panel is asked for ahead of its use: it lies in the cache of the second level.
 const AHEAD: usize = 8;
 
+/// Blocks that all rows are multiplied with before the next ones: the nearest cache holds their part of a panel.
+const NEAR: usize = 2;
+
 /// See [`super::add_words`].
 pub(super) fn add(_proof: Avx512Vnni, rows: &RowWords, panel: &WordPanel, c: &mut Block) {
     let job = Job::new(rows, panel, c);
@@ -74,36 +77,43 @@ impl Job {
     unsafe fn rows<const R: usize, const N: usize>(&self) {
         assert!(self.width == N * LANES, "a panel of whole vectors");
         assert!(self.cols > (N - 1) * LANES, "columns in each vector");
-        let mut row = 0;
-        while let left @ 1.. = self.count - row {
-            // SAFETY: there are as many rows left, and the panel is as wide; the rest is the caller's.
-            unsafe {
-                row += match left {
-                    1 => tile::<1, N>(self, row),
-                    2 | 3 => tile::<2, N>(self, row),
-                    _ if left < R => tile::<4, N>(self, row),
-                    _ => tile::<R, N>(self, row),
+        for first in (0..self.blocks).step_by(NEAR) {
+            let blocks = (first, self.blocks.min(first + NEAR));
+            let mut row = 0;
+            while let left @ 1.. = self.count - row {
+                // SAFETY: there are as many rows left, and the panel is as wide; the rest is the caller's.
+                unsafe {
+                    row += match left {
+                        1 => tile::<1, N>(self, blocks, row),
+                        2 | 3 => tile::<2, N>(self, blocks, row),
+                        _ if left < R => tile::<4, N>(self, blocks, row),
+                        _ => tile::<R, N>(self, blocks, row),
+                    }
                 }
             }
         }
     }
 }
 
-/// Adds to `R` rows from `row` on, with `N` vectors of columns; gives their number.
+/// Adds to `R` rows from `row` on the products of some blocks, with `N` vectors of columns; gives the rows' number.
 ///
 /// Nothing but loops of known length and no conditions, as the sums of a block must be in registers.
 ///
 /// # Safety
-/// There must be these rows, and the panel be as wide.
+/// There must be these rows and blocks, and the panel be as wide.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn tile<const R: usize, const N: usize>(job: &Job, row: usize) -> usize {
+unsafe fn tile<const R: usize, const N: usize>(
+    job: &Job,
+    (start, end): (usize, usize),
+    row: usize,
+) -> usize {
     let last = job.cols - (N - 1) * LANES;
     let last = if last >= LANES { !0 } else { (1 << last) - 1 };
     let stride = job.blocks * PAIRS;
     // SAFETY: every address is one of an element that the operands have, as the caller sees to; what is
     // prefetched may lie anywhere, and masked lanes are not touched.
     unsafe {
-        for block in 0..job.blocks {
+        for block in start..end {
             let weights = job.rows.add(row * stride + block * PAIRS);
             let panel = job.panel.add(block * PAIRS * N * LANES);
             let mut sums = [[_mm512_setzero_si512(); N]; R];

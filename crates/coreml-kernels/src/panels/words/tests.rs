@@ -62,15 +62,17 @@ fn products(
     (0..out.len()).map(|i| out[i % columns * rows + i / columns]).collect()
 }
 
-/// The exact product, and how far off one of integers may be.
-fn exact(w: &[f32], x: impl Fn(usize) -> f32) -> (f64, f64) {
-    let (mut sum, mut bound) = (0.0, 0.0);
+/// The exact product, and how far off one of integers may be, of weights that have tables with such largest values,
+/// or else none.
+fn exact(w: &[f32], tables: &[f64], x: impl Fn(usize) -> f32) -> (f64, f64) {
+    let (mut sum, mut bound, depth) = (0.0, 0.0, w.len());
     for (block, w) in w.chunks(BLOCK).enumerate() {
         let x: Vec<f64> = (0..w.len()).map(|k| f64::from(x(block * BLOCK + k))).collect();
         let w: Vec<f64> = w.iter().map(|&w| f64::from(w)).collect();
         let total = |values: &[f64]| values.iter().map(|value| value.abs()).sum::<f64>();
         let most = |values: &[f64]| values.iter().fold(0.0f64, |most, value| most.max(value.abs()));
-        let of_w = most(&w) / f64::from(LARGEST_WEIGHT);
+        let table = tables.get(block * BLOCK * tables.len() / depth);
+        let of_w = table.copied().unwrap_or_else(|| most(&w)) / f64::from(LARGEST_WEIGHT);
         let of_x = most(&x) / f64::from(LARGEST_INPUT);
         let of_x = of_x.max(total(&x) / f64::from(LARGEST_SUM));
         sum += w.iter().zip(&x).map(|(w, x)| w * x).sum::<f64>();
@@ -79,6 +81,20 @@ fn exact(w: &[f32], x: impl Fn(usize) -> f32) -> (f64, f64) {
         bound += 1.001 * steps + 2e-6 * w.iter().zip(&x).map(|(w, x)| (w * x).abs()).sum::<f64>();
     }
     (sum, bound + 1e-6)
+}
+
+/// The largest values of the tables that a row has, if blocks have one each.
+fn tables(w: &Weights, row: usize) -> Vec<f64> {
+    let Encoding::Palettized(p) = &w.encoding else { return Vec::new() };
+    if p.cols_per_group < BLOCK {
+        return Vec::new();
+    }
+    let mut values = vec![0.0; p.lut.len()];
+    p.lut.copy_to(Isa::Generic, 0, &mut values);
+    let tables = w.cols / p.cols_per_group;
+    let each = values.chunks(1 << p.bits).skip(row / p.rows_per_group * tables).take(tables);
+    let largest = |table: &[f32]| table.iter().fold(0.0f64, |most, t| most.max(f64::from(t.abs())));
+    each.map(largest).collect()
 }
 
 /// Checks every product, in every layout and on any threads, against the bound.
@@ -95,7 +111,8 @@ fn check(w: &Weights, x: &[f32]) {
         assert!(out != strict, "integers");
         for (i, &got) in out.iter().enumerate() {
             let (n, s) = (i / columns, i % columns);
-            let (sum, bound) = exact(&values[n * depth..][..depth], |k| x[k * columns + s]);
+            let row = &values[n * depth..][..depth];
+            let (sum, bound) = exact(row, &tables(w, n), |k| x[k * columns + s]);
             let expected = sum + f64::from(bias[n]);
             let off = (f64::from(got) - expected).abs();
             assert!(off <= bound, "{n}, {s}: {got}, expected {expected} up to {bound}");
@@ -122,9 +139,12 @@ fn compressed_weights() {
     let lut = halves(&gauss(rows / 8 * 256, 3));
     for bits in [1u8, 2, 3, 4, 6, 8] {
         let indices = &data[..rows * cols * usize::from(bits) / 8];
-        let lut = Table::F16(&lut[..(rows / 8) << bits]);
-        let p = Palettized { bits, indices, lut, rows_per_group: 8, cols_per_group: cols };
-        check(&Weights { rows, cols, encoding: Encoding::Palettized(p) }, &x);
+        for (rows_per_group, cols_per_group) in [(8, cols), (24, 128), (264, 32)] {
+            let tables = rows / rows_per_group * (cols / cols_per_group);
+            let lut = Table::F16(&lut[..tables << bits]);
+            let p = Palettized { bits, indices, lut, rows_per_group, cols_per_group };
+            check(&Weights { rows, cols, encoding: Encoding::Palettized(p) }, &x);
+        }
     }
     let scale = halves(&gauss(rows * cols / 32, 4));
     for (bits, rounded) in [(4u8, true), (8, false)] {
@@ -140,6 +160,17 @@ fn compressed_weights() {
         };
         check(&Weights { rows, cols, encoding: Encoding::Blockwise(b) }, &x);
     }
+}
+
+/// Rows that do not start on a byte.
+#[test]
+fn indices_between_bytes() {
+    let (rows, cols) = (256, 250);
+    let indices: Vec<u8> = gauss(rows * cols * 3 / 8, 2).iter().map(|x| (x * 90.0) as u8).collect();
+    let lut = halves(&gauss(rows / 8 * 8, 3));
+    let lut = Table::F16(&lut);
+    let p = Palettized { bits: 3, indices: &indices, lut, rows_per_group: 8, cols_per_group: cols };
+    check(&Weights { rows, cols, encoding: Encoding::Palettized(p) }, &outliers(cols * 40, 5));
 }
 
 /// All values alike make the largest sums there are; huge and tiny ones the largest and smallest scales.
@@ -164,14 +195,27 @@ fn sums_do_not_overflow() {
 /// Errors are smaller than those of columns in half precision.
 #[test]
 fn more_exact_than_halves() {
-    let (rows, depth, columns) = (256, 1024, 64);
-    let values = halves(&gauss(rows * depth, 1).iter().map(|w| 0.02 * w).collect::<Vec<_>>());
-    let w = Weights { rows, cols: depth, encoding: Encoding::F16(&values) };
+    let (rows, cols) = (256, 1024);
+    let values = halves(&gauss(rows * cols, 1).iter().map(|w| 0.02 * w).collect::<Vec<_>>());
+    more_exact(&Weights { rows, cols, encoding: Encoding::F16(&values) });
+    let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 9) as u8;
+    let indices: Vec<u8> = (0..rows * cols).map(noise).collect();
+    let lut = Table::F16(&values[..rows / 8 * 256]);
+    let p = Palettized { bits: 8, indices: &indices, lut, rows_per_group: 8, cols_per_group: cols };
+    more_exact(&Weights { rows, cols, encoding: Encoding::Palettized(p) });
+}
+
+fn more_exact(w: &Weights) {
+    let (rows, depth, columns) = (w.rows, w.cols, 64);
+    let plain = Context::with_isa(Workers::serial(), Isa::Generic);
+    let mut values = vec![0.0; rows * depth];
+    w.dequantize_rows(&plain, 0..rows, &mut values).unwrap();
     for x in [gauss(depth * columns, 2), outliers(depth * columns, 2)] {
         let rounded = x.iter().map(|&x| f16::from_f32(x).to_f64()).collect::<Vec<_>>();
-        let term = |n: usize, s: usize, k: usize| (values[n * depth + k].to_f64(), k * columns + s);
+        let term =
+            |n: usize, s: usize, k: usize| (f64::from(values[n * depth + k]), k * columns + s);
         for ctx in contexts() {
-            let out = products(&ctx, Numerics::Halves, &w, &x, None, false);
+            let out = products(&ctx, Numerics::Halves, w, &x, None, false);
             let (mut size, mut of_words, mut of_halves) = (0.0, 0.0, 0.0);
             for (i, &got) in out.iter().enumerate() {
                 let terms = || (0..depth).map(|k| term(i / columns, i % columns, k));

@@ -20,8 +20,8 @@ use crate::{errors, json, precision};
 /// model's own, instead of those of the process, of which there are as many as processors, or as
 /// `CANDLE_COREML_THREADS` says. With `strict_fp16` each result of `float16` is rounded as the program
 /// states it, which is otherwise computed and held as `float32`. `numerics` says how values of `float16` are
-/// multiplied with constant weights: with numbers of 16 bits, at least as exactly as `float16` itself would
-/// ("halves"), in single precision ("strict"), or with values of 8 bits where that is faster ("fast").
+/// multiplied with constant weights: in single precision ("strict"), with numbers of 14 to 16 bits that share a
+/// scale, where that is faster ("halves"), or with values of 8 bits where that is faster still ("fast").
 ///
 /// Several threads may predict with one model at a time; while it computes, other threads of Python run.
 #[pyclass(frozen, subclass, weakref, module = "candle_coreml")]
@@ -87,7 +87,7 @@ impl MLModel {
 #[pymethods]
 impl MLModel {
     #[new]
-    #[pyo3(signature = (path, *, function_name = None, threads = None, strict_fp16 = false, numerics = "halves"))]
+    #[pyo3(signature = (path, *, function_name = None, threads = None, strict_fp16 = false, numerics = "strict"))]
     fn new(
         py: Python<'_>,
         path: PathBuf,

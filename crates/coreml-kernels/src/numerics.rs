@@ -6,10 +6,11 @@
 #[non_exhaustive]
 pub enum Numerics {
     /// In single precision, from the exact weights.
-    Strict,
-    /// At least as exactly as with activations of half precision: products may be of integers of 14 to 16 bits
-    /// that share a scale within a block. Of scaled integers, weights are then not rounded to half precision.
     #[default]
+    Strict,
+    /// As products of integers of 14 to 16 bits that share a scale within a block, where that is faster: with
+    /// weights and activations that are spread evenly, more exactly than with activations of half precision; less
+    /// so where many small ones meet few large ones. Of scaled integers, weights are not rounded to half precision.
     Halves,
     /// As [`Halves`](Self::Halves), with activations of 8 bits where that is faster: not for few columns, where
     /// those of 16 bits keep up with memory.

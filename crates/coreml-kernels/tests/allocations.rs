@@ -73,7 +73,7 @@ fn check_weights(name: &str, ctx: &Context, w: &Weights) {
         let from = ColumnLayout { stride_k: count_s, stride_s: 1 };
         let to = OutputLayout { stride_n: count_s, stride_s: 1 };
         check(&format!("{name}, {count_s} columns"), ctx, || {
-            project(ctx, Numerics::default(), w, &x, from, count_s, None, &mut out, to).unwrap();
+            project(ctx, Numerics::Halves, w, &x, from, count_s, None, &mut out, to).unwrap();
         });
     }
     let mut values = vec![0.0; w.rows * w.cols];
@@ -163,7 +163,7 @@ fn check_others(ctx: &Context) {
         out_channels: 64,
         groups: 64,
         spatial: &spatial,
-        numerics: Numerics::default(),
+        numerics: Numerics::Halves,
     };
     let filters = vec![f16::ONE; 64 * 9];
     let w = Weights { rows: 64, cols: 9, encoding: Encoding::F16(&filters) };

@@ -187,7 +187,7 @@ pub struct ComputeArgs {
     #[arg(long)]
     pub strict_fp16: bool,
     /// How exactly fp16 values are multiplied with constant weights
-    #[arg(long, value_name = "HOW", default_value = "halves")]
+    #[arg(long, value_name = "HOW", default_value = "strict")]
     numerics: NumericsName,
 }
 
@@ -196,7 +196,7 @@ pub struct ComputeArgs {
 enum NumericsName {
     /// In single precision
     Strict,
-    /// With numbers of 16 bits, at least as exactly as fp16 itself would
+    /// With numbers of 14 to 16 bits that share a scale, where that is faster
     Halves,
     /// With values of 8 bits where that is faster
     Fast,

@@ -52,7 +52,7 @@ impl LanguageModel {
         *,
         threads = None,
         strict_fp16 = false,
-        numerics = "halves",
+        numerics = "strict",
         revision = None,
         offline = false,
         progress = None,

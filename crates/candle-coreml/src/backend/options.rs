@@ -38,7 +38,7 @@ pub struct LoadOptions {
     pub rewrites: Rewrites,
     /// How precise the portable backend's results of `fp16` are; those of `f32` unless told otherwise.
     pub precision: Precision,
-    /// How exactly the portable backend multiplies `fp16` values with constant weights; with numbers of 16 bits
+    /// How exactly the portable backend multiplies `fp16` values with constant weights; in single precision
     /// unless told otherwise.
     pub numerics: Numerics,
     /// The most memory and time that a prediction may take; without limits unless told otherwise.
@@ -100,9 +100,9 @@ impl LoadOptions {
         self
     }
 
-    /// Chooses how exactly the portable backend multiplies `fp16` values with constant weights: with numbers of
-    /// 16 bits, at least as exactly as `fp16` itself would; in single precision; or with values of 8 bits where
-    /// that is faster. Where each result is [rounded](Self::precision) as the program states it, products are
+    /// Chooses how exactly the portable backend multiplies `fp16` values with constant weights: in single
+    /// precision; with numbers of 14 to 16 bits that share a scale, where that is faster; or with values of 8 bits
+    /// where that is faster still. Where each result is [rounded](Self::precision) as the program states it, products are
     /// those of single precision.
     pub fn numerics(mut self, numerics: Numerics) -> Self {
         self.numerics = numerics;

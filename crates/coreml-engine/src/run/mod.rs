@@ -293,6 +293,7 @@ impl<'a> Running<'a, '_> {
 }
 
 /// What runs for an operation.
+#[expect(clippy::large_enum_variant, reason = "a box would ask for memory at each run of a step")]
 enum Ready<'a> {
     /// What the plan has.
     Planned(&'a Kernel),

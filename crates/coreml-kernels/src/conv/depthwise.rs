@@ -21,6 +21,10 @@ pub(super) fn convolve(
 ) -> Result<(), KernelError> {
     let (taps, points) = (shape.taps, shape.points_out);
     let phases = Phases::new(shape);
+    let mut tap_places = ctx.scratch().take(taps)?;
+    if let Some(phases) = &phases {
+        phases.find_taps(shape, &mut tap_places);
+    }
     // Each output costs as many multiplications as the filter has taps.
     let cost = points.saturating_mul(taps);
     let channels = (thresholds::task(thresholds::DEPTHWISE) / cost).min(thresholds::FILTERS / taps);
@@ -36,8 +40,9 @@ pub(super) fn convolve(
             let bias = bias.map_or(0.0, |bias| bias[channel]);
             match &phases {
                 Some(phases) => {
-                    let room = &mut room;
-                    compiled::run(ctx.isa(), Filtered { phases, input, filter, bias, room, out });
+                    let (taps, room) = (&tap_places[..], &mut room[..]);
+                    let of = Filtered { phases, taps, input, filter, bias, room, out };
+                    compiled::run(ctx.isa(), of);
                 }
                 None => {
                     out.fill(bias);

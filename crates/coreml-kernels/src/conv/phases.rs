@@ -27,8 +27,6 @@ pub(super) struct Phases {
     count: (usize, usize),
     /// Lines of a phase, and elements of such a line.
     size: (usize, usize),
-    /// Where the first output of a band meets each tap of the filter.
-    taps: Vec<usize>,
 }
 
 impl Phases {
@@ -48,24 +46,30 @@ impl Phases {
         if depth != SpatialDim::UNIT || lines.checked_mul(line)? > multiplied {
             return None;
         }
-        let mut phases = Self {
+        Some(Self {
             height: SpatialDim { dilation: 1, ..height },
             width: SpatialDim { dilation: 1, ..width },
             output: (out_height, out_width),
             band,
             count: (count(&height), count(&width)),
             size: (lines, pitch),
-            taps: Vec::with_capacity(shape.taps),
-        };
+        })
+    }
+
+    /// Writes where the first output of a band meets each tap of the filter.
+    pub(super) fn find_taps(&self, shape: &Shape, to: &mut [usize]) {
+        let [_, height, width] = shape.dims;
         let place = |dim: &SpatialDim, tap: usize| {
             (tap * dim.dilation % dim.stride, tap * dim.dilation / dim.stride)
         };
+        let mut to = to.iter_mut();
         for (y, line) in (0..height.kernel).map(|tap| place(&height, tap)) {
             for (x, at) in (0..width.kernel).map(|tap| place(&width, tap)) {
-                phases.taps.push(phases.start(y, x) + line * pitch + at);
+                if let Some(to) = to.next() {
+                    *to = self.start(y, x) + line * self.size.1 + at;
+                }
             }
         }
-        Some(phases)
     }
 
     /// Where a phase starts.
@@ -114,14 +118,14 @@ impl Phases {
         }
     }
 
-    /// Sums up runs of products; a run starts with the bias.
+    /// Sums up runs of products with taps at their places and weights; a run starts with the bias.
     #[inline(always)]
-    fn sum_up(&self, laid_out: &[f32], filter: &[f32], bias: f32, sums: &mut [f32]) {
+    fn sum_up(laid_out: &[f32], (taps, filter): (&[usize], &[f32]), bias: f32, sums: &mut [f32]) {
         let (runs, _) = sums.as_chunks_mut::<RUN>();
         for (run, to) in runs.iter_mut().enumerate() {
             // Four variables, as an array of them would not be in registers.
             let [mut a, mut b, mut c, mut d] = [[bias; PIECE]; RUN / PIECE];
-            for (&tap, &weight) in self.taps.iter().zip(filter) {
+            for (&tap, &weight) in taps.iter().zip(filter) {
                 let (x, _) = laid_out[tap + run * RUN..][..RUN].as_chunks::<PIECE>();
                 a = add_products(a, weight, &x[0]);
                 b = add_products(b, weight, &x[1]);
@@ -167,6 +171,8 @@ fn copy(from: &[f32], stride: usize, count: usize, to: &mut [f32]) {
 /// Runs a filter over a channel.
 pub(super) struct Filtered<'a> {
     pub(super) phases: &'a Phases,
+    /// What [`Phases::find_taps`] gives.
+    pub(super) taps: &'a [usize],
     /// The channel; what comes after it does not matter.
     pub(super) input: &'a [f32],
     pub(super) filter: &'a [f32],
@@ -181,14 +187,14 @@ impl Loop for Filtered<'_> {
 
     #[inline(always)]
     fn run(self) {
-        let Self { phases, input, filter, bias, room, out } = self;
+        let Self { phases, taps, input, filter, bias, room, out } = self;
         let (laid_out, sums) = room.split_at_mut(phases.laid_out());
         let (height, width) = phases.output;
         for first in (0..height).step_by(phases.band) {
             let lines = phases.band.min(height - first);
             let sums = &mut sums[..phases.sums(lines)];
             phases.lay_out(input, first, laid_out);
-            phases.sum_up(laid_out, filter, bias, sums);
+            Phases::sum_up(laid_out, (taps, filter), bias, sums);
             for line in 0..lines {
                 copy(&sums[line * phases.size.1..], 1, width, &mut out[(first + line) * width..]);
             }
@@ -218,6 +224,9 @@ mod tests {
     fn check(shape: &Shape) {
         let Some(phases) = Phases::new(shape) else { return };
         let (filter, bias) = (noise(shape.taps, 2), 0.3);
+        let taps = &mut vec![0; shape.taps];
+        phases.find_taps(shape, taps);
+        let taps = &taps[..];
         for isa in Isa::available() {
             let mut room = vec![0.0; phases.room()];
             for seed in 0..2 {
@@ -226,7 +235,7 @@ mod tests {
                     (vec![f32::NAN; shape.points_out], vec![bias; shape.points_out]);
                 let (phases, filter) = (&phases, &filter[..]);
                 let (room, out) = (&mut room[..], &mut out[..]);
-                compiled::run(isa, Filtered { phases, input, filter, bias, room, out });
+                compiled::run(isa, Filtered { phases, taps, input, filter, bias, room, out });
                 let of = TapByTap { shape, input, filter, out: &mut expected };
                 compiled::run(isa, of);
                 assert_eq!(out, expected, "{:?} on {}", shape.dims, isa.name());

@@ -33,7 +33,7 @@ WORK: dict[str, tuple[str, list[str]]] = {
     # name: (instruction set, arguments)
     "read a package": ("generic", ["inspect", f"{PACKAGES}/linear_functions_ios18.mlpackage", "--json"]),
     "plan a decoder": ("generic", ["inspect", "{decoder}", "--plan"]),
-    "predict, avx2": ("avx2", ["predict", f"{PACKAGES}/conv_range_of_shapes_ios17.mlpackage", "--json"]),
+    "predict, avx2": ("avx2", ["predict", f"{PACKAGES}/conv_range_of_shapes_ios17.mlpackage", "--input", "x=0", "--json"]),
     "16 tokens, generic": ("generic", ["generate", "Once upon a time", "--max-tokens", "16", "--temperature", "0"]),
     "16 tokens, avx2": ("avx2", ["generate", "Once upon a time", "--max-tokens", "16", "--temperature", "0"]),
 }

@@ -276,7 +276,9 @@ impl Function {
     fn run(&self, plan: &Plan, context: &Context, call: &mut Call) -> Result<(), StepError> {
         let profiler = self.profiler.as_ref();
         let mut stopwatch = profiler.and_then(Profiler::stopwatch);
-        let (began, cancel) = (Instant::now(), call.cancel);
+        // A small call takes not much longer than looking at the clock.
+        let began = stopwatch.as_ref().map(|_| Instant::now());
+        let cancel = call.cancel;
         let mut run = || {
             let observer = stopwatch.as_mut().map(|stopwatch| stopwatch as &mut dyn Observer);
             run::run(plan, context, std::slice::from_mut(call), observer)
@@ -285,7 +287,7 @@ impl Function {
             true => run(),
             false => enter(context, cancel, run),
         };
-        if let (Some(profiler), Some(stopwatch)) = (profiler, stopwatch) {
+        if let (Some(profiler), Some(stopwatch), Some(began)) = (profiler, stopwatch, began) {
             profiler.add(&self.name, stopwatch, began.elapsed());
         }
         ran

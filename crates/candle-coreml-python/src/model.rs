@@ -20,10 +20,11 @@ use crate::{errors, json, precision};
 /// model's own, instead of those of the process, of which there are as many as processors, or as
 /// `CANDLE_COREML_THREADS` says. With `strict_fp16` each result of `float16` is rounded as the program
 /// states it, which is otherwise computed and held as `float32`. `numerics` says how values of `float16` are
-/// multiplied with constant weights: in single precision ("strict"), with numbers of 14 to 16 bits that share a
-/// scale, where that is faster ("halves"), or with values of 8 bits where that is faster still ("fast").
+/// multiplied with constant weights: in single precision ("strict"), or with numbers of 14 to 16 bits that share
+/// a scale, where that is faster ("halves").
 ///
-/// Several threads may predict with one model at a time; while it computes, other threads of Python run.
+/// Several threads may predict with one model at a time; while it computes, other threads of Python run,
+/// unless that takes no more than some microseconds.
 #[pyclass(frozen, subclass, weakref, module = "candle_coreml")]
 pub(crate) struct MLModel {
     path: PathBuf,

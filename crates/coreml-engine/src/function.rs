@@ -18,7 +18,7 @@ use coreml_kernels::Context;
 pub use self::classifier::Classifier;
 pub use self::input::FunctionInput;
 pub use self::meeting::Participant;
-use self::meeting::{Meeting, Request};
+use self::meeting::{Meeting, Outcome, Request};
 pub use self::observe::OperationResult;
 use self::plans::{Choice, Plans};
 use crate::cancel::CancelToken;
@@ -214,10 +214,13 @@ impl Function {
             participant.filter(|participant| is_large && prepared.meeting.has_others(participant));
         let ran = match together {
             Some(participant) => self.run_with_others(&prepared, context, participant, &mut call),
-            None => false,
+            None => Ok(false),
         };
-        let ran = if ran { Ok(()) } else { self.run(plan, context, &mut call) };
-        let mut result = ran.map_err(|error| self.step_error(error));
+        let mut result = match ran {
+            Ok(true) => Ok(()),
+            Ok(false) => self.run(plan, context, &mut call).map_err(|error| self.step_error(error)),
+            Err(error) => Err(error),
+        };
         for (number, (name, operand)) in plan.outputs.iter().enumerate() {
             if result.is_err() {
                 break;
@@ -244,15 +247,23 @@ impl Function {
         context: &Context,
         participant: &Participant,
         call: &mut Call,
-    ) -> bool {
-        let Ok(request) = Request::new(participant, call) else { return false };
+    ) -> Result<bool> {
+        let Ok(request) = Request::new(participant, call) else { return Ok(false) };
         let is_cancelled = || call.cancel.is_some_and(CancelToken::is_cancelled);
         let request = prepared.meeting.run(request, is_cancelled, |requests| {
             self.run_all(&prepared.plan, context, requests);
         });
-        let ran = request.ran;
+        let outcome = request.outcome;
         request.give_back(call);
-        ran
+        match outcome {
+            Outcome::Ran => Ok(true),
+            Outcome::Untouched => Ok(false),
+            Outcome::Broken => {
+                let message = "the thread that ran it together with other calls broke down; begin anew \
+                               with a new state";
+                Err(self.program_error(message.to_owned()))
+            }
+        }
     }
 
     /// Runs all calls at once, if all of them can be run.
@@ -262,6 +273,7 @@ impl Function {
         let inputs: Vec<Vec<&[u8]>> =
             inputs.iter().map(|inputs| inputs.iter().map(Buffer::bytes).collect()).collect();
         let mut calls = Vec::with_capacity(requests.len());
+        requests.iter_mut().for_each(|request| request.outcome = Outcome::Broken);
         for (request, inputs) in requests.iter_mut().zip(&inputs) {
             let Request { shapes, states, workspace, started, .. } = request;
             let (limits, started, cancel, wide) = (self.limits, *started, None, false);
@@ -269,7 +281,8 @@ impl Function {
         }
         let ran = context.workers().enter(|| run::run(plan, context, &mut calls, None));
         drop(calls);
-        requests.iter_mut().for_each(|request| request.ran = ran.is_ok());
+        let outcome = if ran.is_ok() { Outcome::Ran } else { Outcome::Untouched };
+        requests.iter_mut().for_each(|request| request.outcome = outcome);
     }
 
     /// Runs a plan on a call, and lets the profiler have what that takes, if there is one.

@@ -12,21 +12,17 @@ pub enum Numerics {
     /// weights and activations that are spread evenly, more exactly than with activations of half precision; less
     /// so where many small ones meet few large ones. Of scaled integers, weights are not rounded to half precision.
     Halves,
-    /// As [`Halves`](Self::Halves), with activations of 8 bits where that is faster: not for few columns, where
-    /// those of 16 bits keep up with memory.
-    Fast,
 }
 
 impl Numerics {
     /// All of them, the most exact one first.
-    pub const ALL: [Self; 3] = [Self::Strict, Self::Halves, Self::Fast];
+    pub const ALL: [Self; 2] = [Self::Strict, Self::Halves];
 
-    /// Its name in options: `strict`, `halves` or `fast`.
+    /// Its name in options: `strict` or `halves`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Strict => "strict",
             Self::Halves => "halves",
-            Self::Fast => "fast",
         }
     }
 }

@@ -41,8 +41,8 @@ pub struct OutputLayout {
 /// among threads if large.
 ///
 /// Unless the numerics are strict, compressed weights are multiplied with few columns (up to eight) as integers
-/// of 16 bits, where the CPU is faster with these: the root mean square of errors relative to that of products
-/// is then below 1e-4.
+/// of 16 bits, where the CPU is faster with these, and with many columns as integers of 14 to 16 bits: see
+/// [`Numerics::Halves`] for when that is exact.
 ///
 /// # Errors
 /// If the weights are not valid, a slice is shorter than its layout reaches, `bias` does not have

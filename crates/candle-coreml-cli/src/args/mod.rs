@@ -198,8 +198,6 @@ enum NumericsName {
     Strict,
     /// With numbers of 14 to 16 bits that share a scale, where that is faster
     Halves,
-    /// With values of 8 bits where that is faster
-    Fast,
 }
 
 impl ComputeArgs {
@@ -213,7 +211,6 @@ impl ComputeArgs {
         match self.numerics {
             NumericsName::Strict => Numerics::Strict,
             NumericsName::Halves => Numerics::Halves,
-            NumericsName::Fast => Numerics::Fast,
         }
     }
 }

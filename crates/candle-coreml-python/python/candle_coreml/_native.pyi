@@ -89,7 +89,7 @@ class MLModel:
         function_name: str | None = None,
         threads: int | None = None,
         strict_fp16: bool = False,
-        numerics: Literal["strict", "halves", "fast"] = "strict",
+        numerics: Literal["strict", "halves"] = "strict",
     ) -> Self: ...
     @overload
     def predict(
@@ -215,7 +215,7 @@ class LanguageModel(Session):
         *,
         threads: int | None = None,
         strict_fp16: bool = False,
-        numerics: Literal["strict", "halves", "fast"] = "strict",
+        numerics: Literal["strict", "halves"] = "strict",
         revision: str | None = None,
         offline: bool = False,
         progress: Callable[[int, int], object] | None = None,

@@ -101,8 +101,7 @@ impl LoadOptions {
     }
 
     /// Chooses how exactly the portable backend multiplies `fp16` values with constant weights: in single
-    /// precision; with numbers of 14 to 16 bits that share a scale, where that is faster; or with values of 8 bits
-    /// where that is faster still. Where each result is [rounded](Self::precision) as the program states it, products are
+    /// precision, or with numbers of 14 to 16 bits that share a scale, where that is faster. Where each result is [rounded](Self::precision) as the program states it, products are
     /// those of single precision.
     pub fn numerics(mut self, numerics: Numerics) -> Self {
         self.numerics = numerics;

@@ -35,6 +35,17 @@ const MOST_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a call waits until it looks again who is there.
 const GLANCE: Duration = Duration::from_micros(500);
 
+/// What became of a call that was handed to somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was not run, and its states are as they were.
+    Untouched,
+    /// Whoever ran it broke down meanwhile: its states are neither here nor there.
+    Broken,
+    /// It was run.
+    Ran,
+}
+
 /// A call, as it is handed to whoever runs all of them.
 pub(super) struct Request {
     participant: Participant,
@@ -43,8 +54,7 @@ pub(super) struct Request {
     pub(super) states: Vec<Buffer>,
     pub(super) workspace: Workspace,
     pub(super) started: Instant,
-    /// Whether it was run; its states are as they were if not.
-    pub(super) ran: bool,
+    pub(super) outcome: Outcome,
 }
 
 impl Request {
@@ -61,7 +71,7 @@ impl Request {
             states: call.states.iter_mut().map(std::mem::take).collect(),
             workspace: std::mem::take(call.workspace),
             started: call.started,
-            ran: false,
+            outcome: Outcome::Untouched,
         })
     }
 
@@ -118,7 +128,7 @@ impl Meeting {
         state.members.len() > 1
     }
 
-    /// Waits for the others; one of the callers then runs all calls with `run`, which marks those that it ran. A
+    /// Waits for the others; one of the callers then runs all calls with `run`, which says what became of them. A
     /// call that `is_cancelled` comes back as it is.
     pub(super) fn run(
         &self,
@@ -220,12 +230,12 @@ mod tests {
             states: Vec::new(),
             workspace: Workspace::default(),
             started: Instant::now(),
-            ran: false,
+            outcome: Outcome::Untouched,
         }
     }
 
     fn run(requests: &mut [Request]) {
-        requests.iter_mut().for_each(|request| request.ran = true);
+        requests.iter_mut().for_each(|request| request.outcome = Outcome::Ran);
     }
 
     #[test]
@@ -265,7 +275,7 @@ mod tests {
                                 run(all);
                             },
                         );
-                        assert!(done.ran && done.shapes[0][0] == number);
+                        assert!(done.outcome == Outcome::Ran && done.shapes[0][0] == number);
                     }
                 });
             }
@@ -280,7 +290,7 @@ mod tests {
         let meeting = Meeting::default();
         let (here, away) = (Participant::new(), Participant::new());
         assert!(!meeting.has_others(&here) && meeting.has_others(&away));
-        assert!(meeting.run(request(&here, 0), || false, run).ran);
+        assert_eq!(meeting.run(request(&here, 0), || false, run).outcome, Outcome::Ran);
         assert!(!meeting.has_others(&here));
         // It counts again as soon as it comes.
         assert!(meeting.has_others(&away));
@@ -301,7 +311,7 @@ mod tests {
         let (here, away) = (Participant::new(), Participant::new());
         meeting.has_others(&away);
         assert!(meeting.has_others(&here));
-        assert!(!meeting.run(request(&here, 0), || true, run).ran);
+        assert_eq!(meeting.run(request(&here, 0), || true, run).outcome, Outcome::Untouched);
     }
 
     #[test]
@@ -314,7 +324,11 @@ mod tests {
         let call = |participant: &Participant| {
             both.wait();
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                meeting.run(request(participant, 0), || false, |_| panic!("a kernel's fault")).ran
+                let run = |requests: &mut [Request]| {
+                    requests.iter_mut().for_each(|request| request.outcome = Outcome::Broken);
+                    panic!("a kernel's fault")
+                };
+                meeting.run(request(participant, 0), || false, run).outcome
             }))
         };
         let results = thread::scope(|scope| {
@@ -322,7 +336,7 @@ mod tests {
             [call(&first), other.join().unwrap()]
         });
         // One caller runs both and panics; the other gets its call back, unless each ran on its own.
-        assert!(results.iter().all(|result| !matches!(result, Ok(true))));
+        assert!(results.iter().all(|result| matches!(result, Err(_) | Ok(Outcome::Broken))));
         assert!(meeting.state().waiting.is_empty() && !meeting.state().running);
     }
 }
